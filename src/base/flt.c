@@ -11,7 +11,7 @@
 extern struct flt_point *__start_ray_flt[] __attribute__((weak, visibility("hidden")));
 extern struct flt_point *__stop_ray_flt[] __attribute__((weak, visibility("hidden")));
 
-static const struct flt_hooks *hooks;
+static struct atom_ptr hooks; /* const struct flt_hooks * */
 
 /* One parsed entry, applied to every point it names. */
 struct entry {
@@ -40,7 +40,7 @@ section_count(void)
 void
 flt_set_hooks(const struct flt_hooks *new_hooks)
 {
-    __atomic_store_n(&hooks, new_hooks, __ATOMIC_RELEASE);
+    atom_ptr_store(&hooks, (void *)(uintptr_t)new_hooks, ATOM_RELEASE);
 }
 
 static bool
@@ -62,12 +62,12 @@ fires(const struct flt_point *point, uint64_t hit)
 int
 flt_hit(struct flt_point *point)
 {
-    const uint64_t hit = __atomic_add_fetch(&point->hits, 1, __ATOMIC_RELAXED);
+    const uint64_t hit = atom_u64_fetch_add(&point->hits, 1, ATOM_RELAXED) + 1;
     if (!fires(point, hit)) {
         return ST_OK;
     }
-    __atomic_add_fetch(&point->fired, 1, __ATOMIC_RELAXED);
-    const struct flt_hooks *h = __atomic_load_n(&hooks, __ATOMIC_ACQUIRE);
+    atom_u64_fetch_add(&point->fired, 1, ATOM_RELAXED);
+    const struct flt_hooks *h = atom_ptr_load(&hooks, ATOM_ACQUIRE);
     switch ((enum flt_action)point->action) {
     case FLT_ERROR:
         return st_fail(point->status, "fault point %s: %s", point->name,
@@ -248,7 +248,7 @@ matches(const struct entry *entry, const char *name)
 static void
 arm_point(struct flt_point *point, const struct flt_point *what)
 {
-    __atomic_store_n(&point->armed, 0, __ATOMIC_RELEASE);
+    atom_u32_store(&point->armed, 0, ATOM_RELEASE);
     point->action = what->action;
     point->trigger = what->trigger;
     point->status = what->status;
@@ -256,9 +256,9 @@ arm_point(struct flt_point *point, const struct flt_point *what)
     point->n = what->n;
     point->threshold = what->threshold;
     point->seed = what->seed;
-    __atomic_store_n(&point->hits, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&point->fired, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&point->armed, 1, __ATOMIC_RELEASE);
+    atom_u64_store(&point->hits, 0, ATOM_RELAXED);
+    atom_u64_store(&point->fired, 0, ATOM_RELAXED);
+    atom_u32_store(&point->armed, 1, ATOM_RELEASE);
 }
 
 static int
@@ -345,9 +345,9 @@ flt_disarm_all(void)
     for (size_t i = 0; i < section_count(); i++) {
         struct flt_point *point = point_at(i);
         if (point) {
-            __atomic_store_n(&point->armed, 0, __ATOMIC_RELEASE);
-            __atomic_store_n(&point->hits, 0, __ATOMIC_RELAXED);
-            __atomic_store_n(&point->fired, 0, __ATOMIC_RELAXED);
+            atom_u32_store(&point->armed, 0, ATOM_RELEASE);
+            atom_u64_store(&point->hits, 0, ATOM_RELAXED);
+            atom_u64_store(&point->fired, 0, ATOM_RELAXED);
         }
     }
 }
@@ -373,7 +373,7 @@ flt_hits(const char *name)
     for (size_t i = 0; i < section_count(); i++) {
         const struct flt_point *point = point_at(i);
         if (point && strcmp(point->name, name) == 0) {
-            sum += __atomic_load_n(&point->hits, __ATOMIC_RELAXED);
+            sum += atom_u64_load(&point->hits, ATOM_RELAXED);
         }
     }
     return sum;
@@ -386,7 +386,7 @@ flt_fired(const char *name)
     for (size_t i = 0; i < section_count(); i++) {
         const struct flt_point *point = point_at(i);
         if (point && strcmp(point->name, name) == 0) {
-            sum += __atomic_load_n(&point->fired, __ATOMIC_RELAXED);
+            sum += atom_u64_load(&point->fired, ATOM_RELAXED);
         }
     }
     return sum;

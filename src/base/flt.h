@@ -29,6 +29,7 @@
 #include <stdint.h>
 
 #include "base/assert.h"
+#include "base/atom.h"
 
 enum flt_action {
     FLT_NONE,
@@ -49,7 +50,7 @@ enum flt_trigger {
 
 struct flt_point {
     const char *name;
-    uint32_t armed; /* 0 or 1, atomic: the only word the fast path reads */
+    struct atom_u32 armed; /* 0 or 1: the only word the fast path reads */
     bool drops;     /* a FAULT_DROP point: takes drop, refuses error */
     uint8_t action; /* enum flt_action; fields from here on are set before armed */
     uint8_t trigger;
@@ -58,8 +59,8 @@ struct flt_point {
     uint64_t n;         /* of FLT_NTH, FLT_EVERY */
     uint64_t threshold; /* of FLT_PROB: fires when a mix of (seed, hit) is below it */
     uint64_t seed;
-    uint64_t hits;  /* atomic: times passed while armed */
-    uint64_t fired; /* atomic: times the action was taken */
+    struct atom_u64 hits;  /* times passed while armed */
+    struct atom_u64 fired; /* times the action was taken */
 };
 
 struct flt_hooks {
@@ -95,14 +96,19 @@ int flt_hit(struct flt_point *point);
 
 /* The section holds pointers, not points: sanitizers may pad what they instrument, and a NULL
  * between pointers is skipped. */
+#ifndef RAY_CHECK_INTERLEAVE
 #define FLT_POINT_(text, drops_)                                                                   \
     __extension__({                                                                                \
         static struct flt_point flt_here_ = { .name = (text), .drops = (drops_) };                 \
         static struct flt_point *flt_ref_ __attribute__((section("ray_flt"), used)) = &flt_here_;  \
-        __builtin_expect(__atomic_load_n(&flt_here_.armed, __ATOMIC_ACQUIRE) != 0, 0)              \
+        __builtin_expect(atom_u32_load(&flt_here_.armed, ATOM_ACQUIRE) != 0, 0)                    \
             ? flt_hit(&flt_here_)                                                                  \
             : 0;                                                                                   \
     })
+#else
+/* The interleaving checker kills before every step by itself. */
+#define FLT_POINT_(text, drops_) (0)
+#endif
 
 #define FAULT(text) FLT_POINT_(text, false)
 #define FAULT_DROP(text) (FLT_POINT_(text, true) == FLT_DROPPED)
