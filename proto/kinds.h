@@ -28,6 +28,7 @@ enum { RAY_PROTOCOL_VERSION = 1 };
     KIND(STORE_FREE, 16, StoreFree)                                                                \
     KIND(STORE_RETURN, 17, StoreReturn)                                                            \
     KIND(STORE_PRESSURE, 18, StorePressure)                                                        \
+    KIND(BECOME_ACTOR, 19, BecomeActor)                                                            \
     KIND(ACTOR_CONSTRUCTED, 20, ActorConstructed)                                                  \
     KIND(LEAVE, 21, Leave)                                                                         \
     KIND(LEAVING, 22, Leaving)                                                                     \
@@ -35,7 +36,14 @@ enum { RAY_PROTOCOL_VERSION = 1 };
     KIND(STATE_ASK, 24, StateAsk)                                                                  \
     KIND(STATE_ANSWER, 25, StateAnswer)                                                            \
     KIND(END_JOB, 26, EndJob)                                                                      \
-    KIND(GOODBYE, 27, Goodbye)
+    KIND(GOODBYE, 27, Goodbye)                                                                     \
+    KIND(LEASE_CANCELLED, 28, LeaseCancelled)                                                      \
+    KIND(OWNING, 29, Owning)                                                                       \
+    KIND(STORE_CHECK, 30, StoreCheck)                                                              \
+    KIND(STORE_CHECKED, 31, StoreChecked)                                                          \
+    KIND(BOOT, 32, Boot)                                                                           \
+    KIND(BOOT_REPLY, 33, BootReply)                                                                \
+    KIND(RAYLET_EXITED, 34, RayletExited)
 
 /* gcs.proto: raylet, driver, worker <-> gcs. */
 #define GCS_KINDS(KIND)                                                                            \
@@ -62,7 +70,8 @@ enum { RAY_PROTOCOL_VERSION = 1 };
     KIND(KV_VALUE, 120, KvValue)                                                                   \
     KIND(GCS_STATE_ASK, 121, GcsStateAsk)                                                          \
     KIND(STATE_JSON, 122, StateJson)                                                               \
-    KIND(GCS_ACTOR_CONSTRUCTED, 123, ActorConstructed)
+    KIND(ACTOR_BUILT, 123, ActorConstructed)                                                       \
+    KIND(PROCESS_GONE, 124, ProcessGone)
 
 enum node_kind {
 #define KIND(name, number, type) NODE_##name = number,
