@@ -51,6 +51,9 @@ enum atom_order {
     ATOM_SEQ_CST = __ATOMIC_SEQ_CST
 };
 
+/* The order of a hand-over that the checker can weaken: `order`, or relaxed with the rule off. */
+#define ATOM_ORDER(rule, order) (ATOM_RULE(rule) ? (order) : ATOM_RELAXED)
+
 #define ATOM_INLINE static inline __attribute__((always_inline))
 
 #ifdef RAY_CHECK_INTERLEAVE
@@ -268,6 +271,17 @@ atom_fence(void)
 #else
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 #endif
+#endif
+}
+
+/* The same just after a read-modify-write of this thread, which on x86 is a full fence itself. */
+ATOM_INLINE void
+atom_fence_after_update(void)
+{
+#if defined(RAY_CHECK_INTERLEAVE) || !defined(__x86_64__)
+    atom_fence();
+#else
+    __asm__ volatile("" ::: "memory");
 #endif
 }
 

@@ -17,10 +17,10 @@
  *   state     a mark needs a bell            who drains
  *   POLLING   never                          the leader, at once
  *   LAZY      urgent, or at the threshold    the background thread's tick (1 ms)
- *   ASLEEP    if the bit was not set before  whoever consumes the bell
+ *   ASLEEP    always                         whoever consumes the bell
  *
- * (A bit that was set before belongs to a mark of the same sender that has rung already, or that
- * the receiver is bound to see before it sleeps.)
+ * A sender that has rung does not ring again until it has found its bit clear: the bell on its way makes
+ * the receiver drain everything marked so far. So a burst into a sleeper costs one bell.
  *
  * The peers can scribble over the page: then marks get lost and this process sleeps until the next
  * bell, but nothing is read outside the page, and no decision about this process's own
@@ -61,18 +61,25 @@ _Static_assert(sizeof(struct net_bell_page) == 192 + 8 * NET_BELL_LEAVES, "share
 
 /* ---- sender ---- */
 
-/* A peer's page, checked when it was mapped. ST_PROTOCOL if it is none. */
-MUST_USE int net_bell_check(const void *memory, size_t len);
+/* One ring's sender, private to its process, used by one thread at a time. */
+struct net_bell_tx {
+    struct net_bell_page *page; /* the receiver's */
+    uint32_t ring;              /* the ring's number there */
+    bool rung;                  /* a bell was sent since the bit was last found clear */
+};
+
+/* Attach to a peer's page. ST_PROTOCOL if what stands there is none; ST_INVALID_ARGUMENT for the ring. */
+MUST_USE int net_bell_tx_init(struct net_bell_tx *tx, void *memory, size_t len, uint32_t ring);
 
 /*
- * Something was published into the receiver's ring number `ring` (below NET_BELL_RINGS). `unread` is
- * net_ring_unread_bytes. True: send the bell. By one thread at a time per ring.
+ * Something was published into the ring, or room was made in the ring of the other direction for a
+ * sender that waits for it (then urgent). `unread` is net_ring_unread_bytes. True: send the bell.
  */
-MUST_USE bool net_bell_mark(struct net_bell_page *page, uint32_t ring, uint64_t unread, bool urgent);
+MUST_USE bool net_bell_mark(struct net_bell_tx *tx, uint64_t unread, bool urgent);
 
 /* ---- receiver ---- */
 
-/* Who drives the connections: nobody, or a thread by its number (above 0). */
+/* Who polls and blocks on behalf of the process: nobody, or a thread by its number (above 0). */
 #define NET_BELL_NOBODY 0u
 
 /* The receiving process's own side; shared by its threads. */
@@ -128,7 +135,8 @@ void net_bell_park_end(struct net_bell *bell);
 bool net_bell_any(const struct net_bell *bell);
 
 /*
- * Leader: the marked rings, each bit cleared before its ring is handed out.
+ * The marked rings, each bit cleared before its ring is handed out. By whoever consumed a bell, ticks or
+ * leads, under the lock that guards the rings' consumer sides.
  *
  *     net_bell_take_begin(bell, &take);
  *     while (net_bell_take_next(&take, &ring)) {

@@ -131,7 +131,8 @@ MUST_USE bool net_window_bounce(struct net_window_worker *worker,
 MUST_USE int net_window_snapshot(const void *memory, size_t len, struct net_window_entry *entries,
                                  uint32_t cap, uint32_t *n);
 
-/* Had the push begun when its worker died? Only then is an attempt charged. */
+/* Had the push, still in flight, begun when its worker died? Only then is an attempt charged. A
+ * word that names another push was scribbled over, and counts as begun. */
 bool net_window_had_started(const struct net_window_entry *entries, uint32_t n,
                             const struct net_window_push *push);
 

@@ -52,6 +52,7 @@ enum rl_lease_in {
 };
 struct rl_in_driver {
     uint32_t job;
+    int32_t pid; /* for words */
 };
 struct rl_in_taken {
     uint64_t epoch; /* as in the out */
@@ -83,7 +84,7 @@ enum rl_lease_out {
     RL_OUT_LEASE_DEAD, /* sched_lease_note to the owner: the lease's worker is dead; the I/O adds
                           windows and evidence */
     RL_OUT_TAKE_BACK,  /* rl_out_take_back to a worker's page: write the epoch, fence, read RUNNING,
-                          answer RL_IN_TAKEN; `when_ns` > 0: not before */
+                          answer RL_IN_TAKEN. Repeated for a worker that was still settling */
 };
 struct rl_out_take_back {
     uint64_t epoch;
@@ -172,7 +173,7 @@ int rl_lease_step(struct rl_lease *m, const struct step_in *in, struct step_outs
 
 /* Typed transitions. A number unknown or of the wrong kind gives ST_PROTOCOL and changes nothing;
  * what merely crossed with something else is ignored. */
-int rl_lease_on_driver(struct rl_lease *m, uint64_t proc, uint32_t job) MUST_USE;
+int rl_lease_on_driver(struct rl_lease *m, uint64_t proc, uint32_t job, int32_t pid) MUST_USE;
 int rl_lease_on_request(struct rl_lease *m, uint64_t now_ns, uint64_t owner,
                         const struct sched_lease_request *msg, struct step_outs *outs) MUST_USE;
 int rl_lease_on_cancel(struct rl_lease *m, uint64_t now_ns, uint64_t owner,
@@ -197,6 +198,9 @@ void rl_lease_on_dead(struct rl_lease *m, uint64_t now_ns, uint64_t proc, const 
 /* Last step of a death: resources are released. For drivers too. */
 void rl_lease_on_reclaimed(struct rl_lease *m, uint64_t now_ns, uint64_t proc);
 void rl_lease_on_job_end(struct rl_lease *m, uint64_t now_ns, uint32_t job);
+/* The raylet's own wish (memory monitor, ray.kill of a detached actor): the worker of the lease is
+ * killed; its owner is told by the death. Ignored when the lease is gone. */
+void rl_lease_kill(struct rl_lease *m, uint64_t now_ns, uint64_t lease, struct step_outs *outs);
 
 /* Emits all that follows from what was told. Ends with an RL_OUT_TIMER when the deadline changed. */
 void rl_lease_pump(struct rl_lease *m, uint64_t now_ns, struct step_outs *outs);

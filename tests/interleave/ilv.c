@@ -289,7 +289,14 @@ ilv_copy_in(void *shared, const void *from, size_t len)
         uint64_t value = 0;
 
         memcpy(&value, (const char *)from + i, unit);
-        ilv_store((char *)shared + i, unit, value, ATOM_RELAXED);
+        if (current == NOBODY) {
+            ilv_store((char *)shared + i, unit, value, ATOM_RELAXED);
+            continue;
+        }
+        struct ilv_pending p = pending(ILV_WRITE, (char *)shared + i, unit, ATOM_RELAXED);
+
+        p.operand = value;
+        step(&p);
     }
 }
 
@@ -299,8 +306,16 @@ ilv_copy_out(void *to, const void *shared, size_t len)
     const unsigned unit = copy_unit(shared, len);
 
     for (size_t i = 0; i < len; i += unit) {
-        const uint64_t value = ilv_load((const char *)shared + i, unit, ATOM_RELAXED);
+        uint64_t value;
 
+        if (current == NOBODY) {
+            value = ilv_load((const char *)shared + i, unit, ATOM_RELAXED);
+        } else {
+            const struct ilv_pending p =
+                pending(ILV_READ, (const char *)shared + i, unit, ATOM_RELAXED);
+
+            value = step(&p).value;
+        }
         memcpy((char *)to + i, &value, unit);
     }
 }
@@ -568,6 +583,8 @@ variants_of(unsigned actor)
     case ILV_CAS:
         return ilv_mem_variants(actor, p);
     case ILV_STORE:
+    case ILV_WRITE:
+    case ILV_READ:
     case ILV_UPDATE:
     case ILV_FENCE:
     case ILV_PAUSE:
@@ -632,10 +649,12 @@ describe(const struct choice *choice, struct frame *frame)
     }
     switch (p->kind) {
     case ILV_LOAD:
+    case ILV_READ:
         snprintf(to, cap, "%s loads %s = %#llx%s", who, where, held,
                  choice->variant ? " (stale)" : "");
         break;
     case ILV_STORE:
+    case ILV_WRITE:
         snprintf(to, cap, "%s stores %s = %#llx", who, where, operand);
         break;
     case ILV_UPDATE:
@@ -676,6 +695,8 @@ perform(struct actor *actor, unsigned self, unsigned variant)
     switch (p->kind) {
     case ILV_LOAD:
     case ILV_STORE:
+    case ILV_WRITE:
+    case ILV_READ:
     case ILV_UPDATE:
     case ILV_CAS:
     case ILV_FENCE:

@@ -17,7 +17,9 @@
  *    location keeps the values that some actor may still read, every actor a view of how far it has
  *    seen each location; a load branches over all values not older than its view; release stores
  *    carry the view, acquire loads join it; a seq_cst fence joins with one global view. It includes
- *    everything x86 does (store buffers) and more: stale reads for want of release or acquire. It
+ *    everything x86 does (store buffers) and more: stale reads for want of release or acquire.
+ *    Bytes (atom_copy_in, atom_copy_out) are not atomic: a copy that is not ordered after the last
+ *    write, or a write that is not ordered after the last copy, is a data race and a violation. It
  *    leaves out two things: loads that read from stores later in program order (load
  *    buffering), and stores that slip in before one that executed earlier on the same location.
  *

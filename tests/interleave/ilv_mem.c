@@ -86,12 +86,18 @@ truncated(uint64_t value, unsigned size)
     return size == 8 ? value : value & ((UINT64_C(1) << (8 * size)) - 1);
 }
 
+/*
+ * A location of bytes has a twin of size READS, whose "values" are the reads of it: a write must have
+ * seen them all.
+ */
+enum { READS = 0 };
+
 /* The number of a location; a new one has one value, the one in the bytes. */
 static unsigned
 place_of(void *addr, unsigned size)
 {
     for (unsigned i = 0; i < n_places; i++) {
-        if (places[i].addr == addr) {
+        if (places[i].addr == addr && (places[i].size == READS) == (size == READS)) {
             if (places[i].size != size) {
                 failure = "one location is used with two sizes";
             }
@@ -222,10 +228,10 @@ apply_sc(const struct ilv_pending *p)
     if (p->kind == ILV_FENCE) {
         return answer;
     }
-    if (p->kind != ILV_STORE) {
+    if (p->kind != ILV_STORE && p->kind != ILV_WRITE) {
         answer.value = ilv_mem_raw(p->addr, p->size);
     }
-    if (p->kind == ILV_STORE) {
+    if (p->kind == ILV_STORE || p->kind == ILV_WRITE) {
         raw_write(p->addr, p->size, p->operand);
     } else if (p->kind == ILV_UPDATE) {
         raw_write(p->addr, p->size, updated(p->rmw, answer.value, p->operand));
@@ -275,6 +281,35 @@ cas_weak(struct actor_view *view, unsigned place, const struct ilv_pending *p, u
     return answer;
 }
 
+static bool
+saw_all(const struct actor_view *view, unsigned place)
+{
+    return view->seen.at[place] + 1u == locations[place].n;
+}
+
+/* Bytes: ordered with every access before, or a race. */
+static struct ilv_answer
+bytes_weak(struct actor_view *view, const struct ilv_pending *p)
+{
+    const unsigned place = place_of(p->addr, p->size);
+    const unsigned reads = place_of(p->addr, READS);
+    struct ilv_answer answer = {0};
+
+    if (!saw_all(view, place)) {
+        failure = p->kind == ILV_READ ? "data race: bytes read that another may still be writing"
+                                      : "data race: bytes written by two";
+    } else if (p->kind == ILV_READ) {
+        answer.value = locations[place].message[locations[place].n - 1].value;
+        write_message(view, reads, 0, ATOM_RELAXED, NULL);
+        memset(&locations[reads].message[locations[reads].n - 1].view, 0, sizeof(struct view));
+    } else if (!saw_all(view, reads)) {
+        failure = "data race: bytes written that another may still be reading";
+    } else {
+        write_message(view, place, truncated(p->operand, p->size), ATOM_RELAXED, NULL);
+    }
+    return answer;
+}
+
 struct ilv_answer
 ilv_mem_apply(unsigned actor, const struct ilv_pending *p, unsigned variant)
 {
@@ -287,6 +322,9 @@ ilv_mem_apply(unsigned actor, const struct ilv_pending *p, unsigned variant)
     if (p->kind == ILV_FENCE) {
         fence_weak(view);
         return answer;
+    }
+    if (p->kind == ILV_READ || p->kind == ILV_WRITE) {
+        return bytes_weak(view, p);
     }
     const unsigned place = place_of(p->addr, p->size);
     const unsigned last = locations[place].n - 1;

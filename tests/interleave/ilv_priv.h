@@ -18,6 +18,8 @@ enum ilv_kind {
     ILV_UPDATE,
     ILV_CAS,
     ILV_FENCE,
+    ILV_WRITE, /* bytes that must not be shared at that moment: atom_copy_in */
+    ILV_READ,
     ILV_BLOCK,
     ILV_CHOOSE,
     ILV_PAUSE,

@@ -10,9 +10,8 @@
 
 struct litmus {
     struct atom_u32 x, y, z;
+    _Alignas(8) unsigned char bytes[8];
     uint32_t r[4];
-    bool told;
-    unsigned steps;
 };
 
 static bool fenced, ordered; /* constants of one search */
@@ -192,6 +191,33 @@ cas_end(const void *state)
     ilv_expect(s->r[0] == 1, "not exactly one winner");
 }
 
+/* Bytes: handed over by z; the second writer must wait for the reader's word y. */
+static void
+bytes_0(void *state)
+{
+    struct litmus *s = state;
+    const uint64_t one = 1, two = 2;
+
+    atom_copy_in(s->bytes, &one, sizeof one);
+    atom_u32_store(&s->z, 1, ordered ? ATOM_RELEASE : ATOM_RELAXED);
+    while (!atom_u32_load(&s->y, fenced ? ATOM_ACQUIRE : ATOM_RELAXED)) {
+    }
+    atom_copy_in(s->bytes, &two, sizeof two);
+}
+
+static void
+bytes_1(void *state)
+{
+    struct litmus *s = state;
+    uint64_t seen;
+
+    while (!atom_u32_load(&s->z, ATOM_ACQUIRE)) {
+    }
+    atom_copy_out(&seen, s->bytes, sizeof seen);
+    ilv_expect(seen == 1, "not the bytes handed over");
+    atom_u32_store(&s->y, 1, ATOM_RELEASE);
+}
+
 /* A sleeper and a kill: the sleeper wakes on the flag or on the death. */
 static bool
 awake(const void *state)
@@ -281,6 +307,16 @@ test_orders(void)
     expect("message passing, relaxed load and fence", &m, ILV_WEAK, false);
     m = model_of(mp_0, wait_1, NULL, NULL);
     expect("spinning", &m, ILV_WEAK, false);
+
+    m = model_of(bytes_0, bytes_1, NULL, NULL);
+    ordered = fenced = true;
+    expect("bytes", &m, ILV_WEAK, false);
+    ordered = false;
+    expect("bytes, sc", &m, ILV_SC, false);
+    expect("bytes published relaxed", &m, ILV_WEAK, true);
+    ordered = true;
+    fenced = false;
+    expect("bytes taken back relaxed", &m, ILV_WEAK, true);
 
     m = model_of(co_0, co_1, NULL, NULL);
     expect("coherence", &m, ILV_WEAK, false);
