@@ -37,8 +37,8 @@ class ActorManager(multiprocessing.managers.BaseManager):
 ActorManager.register("Actor", Actor)
 
 
-def peer(name, row):
-    return REGISTRY.workload("%s: %s" % (name, row))
+def peer(name, row, **options):
+    return REGISTRY.workload("%s: %s" % (name, row), peer=name, row=row, **options)
 
 
 def module(name):
@@ -108,7 +108,7 @@ def pool_batch(bench):
         bench.rate(lambda: pool.map(small_value, range(1000), chunksize=1), 1, "batches/s")
 
 
-@peer(POOL, "1,000,000 queued tasks")
+@peer(POOL, "1,000,000 queued tasks", once=True)
 def pool_queued(bench):
     count = bench.size(1_000_000)
     with multiprocessing.Pool(CPUS) as pool:

@@ -9,7 +9,7 @@ The names are those of `ray microbenchmark` where it has the workload.  Two diff
 least 2 even where half of the processors is 1, and arrays are of 80 and 800 million bytes exactly.
 Its workloads for out-of-scope callbacks are not here, since they have no public API.
 Each workload gets a runtime of its own, started by a plain `ray.init()`; those marked `alone` start
-what they need themselves.
+what they need themselves, and run.py measures those marked `once` in one round only.
 """
 
 import json
@@ -420,7 +420,7 @@ def time_new_actor(bench, name):
     bench.report(name, time.perf_counter() - begin, "s", better="lower")
 
 
-@workload("1,000,000 queued tasks")
+@workload("1,000,000 queued tasks", once=True)
 def queued_tasks(bench):
     name = bench.workload
     count = bench.size(1_000_000)
@@ -524,7 +524,7 @@ def actors_in_turn(bench):
     bench.rate(step, 1, "actors/s")
 
 
-@workload("500 actors alive together")
+@workload("500 actors alive together", once=True)
 def actors_together(bench):
     wanted = bench.size(500)
     actor = actor_class()
@@ -553,7 +553,7 @@ def actors_together(bench):
 # Idle --------------------------------------------------------------------------------------------
 
 
-@workload("idle runtime", alone=True)
+@workload("idle runtime", alone=True, once=True)
 def idle_runtime(bench):
     global ray
     mark = "RAY_BENCH_MARK=" + uuid.uuid4().hex

@@ -94,38 +94,41 @@ lim_map_shared(size_t size)
     return address;
 }
 
+/* The processors this process was given, kept from before the first lim_pin narrowed them. */
+static const cpu_set_t *
+given_cpus(void)
+{
+    static cpu_set_t given;
+    static bool known;
+    if (!known) {
+        if (sched_getaffinity(0, sizeof(given), &given) != 0) {
+            lim_die("sched_getaffinity");
+        }
+        known = true;
+    }
+    return &given;
+}
+
 unsigned
 lim_cpu_count(void)
 {
-    cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) {
-        lim_die("sched_getaffinity");
-    }
-    return (unsigned)CPU_COUNT(&allowed);
+    return (unsigned)CPU_COUNT(given_cpus());
 }
 
 void
 lim_pin(unsigned index)
 {
-    cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) {
-        lim_die("sched_getaffinity");
+    const cpu_set_t *given = given_cpus();
+    unsigned left = index % lim_cpu_count();
+    size_t cpu = 0;
+    while (!CPU_ISSET(cpu, given) || left-- > 0) {
+        cpu++;
     }
-    unsigned left = index % (unsigned)CPU_COUNT(&allowed);
-    for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, &allowed)) {
-            continue;
-        }
-        if (left == 0) {
-            cpu_set_t one;
-            CPU_ZERO(&one);
-            CPU_SET(cpu, &one);
-            if (sched_setaffinity(0, sizeof(one), &one) != 0) {
-                lim_die("sched_setaffinity");
-            }
-            return;
-        }
-        left--;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    if (sched_setaffinity(0, sizeof(one), &one) != 0) {
+        lim_die("sched_setaffinity");
     }
 }
 

@@ -46,10 +46,10 @@ _Noreturn void lim_die(const char *what);
 /* Zeroed memory that a forked peer shares; unmapped by the end of the process. */
 void *lim_map_shared(size_t size);
 
-/* Number of processors this process may run on. */
+/* Number of processors this process was started with. */
 unsigned lim_cpu_count(void);
 
-/* Binds the calling thread to the index-th processor it may run on, modulo their number. */
+/* Binds the calling thread to the index-th of those processors, modulo their number. */
 void lim_pin(unsigned index);
 
 /* fork() whose child is killed when the parent ends; returns as fork does, never -1. */

@@ -16,8 +16,11 @@ import time
 
 BATCH = 1000
 FRAMES_A_WRITE = 64
+CPUS = sorted(os.sched_getaffinity(0))
 SERVE = """
+import os
 import sys
+os.sched_setaffinity(0, {int(sys.argv[4])})
 sys.path.insert(0, sys.argv[2])
 import _limpair
 def work(value):
@@ -43,20 +46,27 @@ def rate(step, calls_per_step, seconds):
 
 
 class Pair:
-    """A client and the process that serves it; at most `frames` calls share one write."""
+    """A client and the process that serves it; at most `frames` calls share one write.
 
-    def __init__(self, module, module_dir, frames):
+    Both are bound to a processor: a call on one processor takes less time than one between two,
+    and the scheduler would choose now this, now that.
+    """
+
+    def __init__(self, module, module_dir, frames, server_cpu=CPUS[-1]):
         self.socket, theirs = socket.socketpair()
         with theirs:
             fd = theirs.fileno()
-            command = [sys.executable, "-S", "-c", SERVE, str(fd), module_dir, str(frames)]
+            command = [sys.executable, "-S", "-c", SERVE, str(fd), module_dir]
+            command += [str(frames), str(server_cpu)]
             self.peer = subprocess.Popen(command, pass_fds=[fd], stdin=subprocess.DEVNULL)
+        os.sched_setaffinity(0, {CPUS[0]})
         self.client = module.Client(self.socket.fileno(), frames)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_exc):
+        os.sched_setaffinity(0, CPUS)
         self.socket.close()
         try:
             status = self.peer.wait(timeout=5)
@@ -91,6 +101,9 @@ def measure_pair(module, module_dir, seconds):
         report("python pair one by one", rate(pair.one_by_one, 200, seconds), "calls/s")
         value = rate(pair.batch, BATCH, seconds)
         report("python pair in batches of 1000, one write a call", value, "calls/s")
+    with Pair(module, module_dir, 1, CPUS[0]) as pair:
+        value = rate(pair.one_by_one, 200, seconds)
+        report("python pair one by one, on one processor", value, "calls/s")
     with Pair(module, module_dir, FRAMES_A_WRITE) as pair:
         value = rate(pair.batch, BATCH, seconds)
         report("python pair in batches of 1000, one write for 64", value, "calls/s")
