@@ -140,6 +140,7 @@ def wait_until_gone(find, seconds):
         reap()
         left = [pid for pid in find() if is_alive(pid)]
         if not left or time.monotonic() >= stop:
+            reap()  # some may have ended between the lines above
             return left
         time.sleep(0.02)
 

@@ -69,11 +69,11 @@ class Runner:
                 **(extra_environment or {}),
             }
             output, errors = os.path.join(folder, "out"), os.path.join(folder, "err")
-            with open(output, "w") as out, open(errors, "w") as err:
-                reason = self._run_group(command, timeout_s, environment, out, err)
-            left = processes.wait_until_gone(lambda: processes.descendants(os.getpid()), GONE_S)
-            if left:
-                self._sweep(name, left)
+            try:
+                with open(output, "w") as out, open(errors, "w") as err:
+                    reason = self._run_group(command, timeout_s, environment, out, err)
+            finally:
+                self._sweep(name)
             with open(output) as out, open(errors, errors="replace") as err:
                 objects = [json.loads(line) for line in out if line.startswith("{")]
                 tail = err.read().strip().splitlines()[-1:]
@@ -107,7 +107,9 @@ class Runner:
                 except subprocess.TimeoutExpired:
                     continue
 
-    def _sweep(self, name, left):
+    def _sweep(self, name):
+        """Waits for what the process had started to end by itself; ends and reports the rest."""
+        left = processes.wait_until_gone(lambda: processes.descendants(os.getpid()), GONE_S)
         entries = [
             {"after": name, "pid": pid, "command": processes.command(pid)[:100]} for pid in left
         ]
@@ -407,9 +409,10 @@ def print_report(session, rows, judged):
     if session.options.quick:
         print("\nThis was a quick run: one short round at 2 % of the size.  Its figures mean little.")
     print("\nLimits of this machine (median of all turns)")
-    for name, entry in sorted(session.limits.items()):
+    shown = [item for item in sorted(session.limits.items()) if " thread" not in item[0]]
+    for name, entry in shown:
         print("  %12s %-10s %s" % (table.number(table.median(entry["samples"])), entry["unit"], name))
-    if "ours" in session.sides:
+    if "ours" in session.sides and judged:
         print("\nGoals\n" + table.format_goals(judged))
     for row in rows:
         for side, note in row["notes"].items():
@@ -436,7 +439,7 @@ def main():
     except KeyboardInterrupt:
         say("interrupted; what was measured so far:")
     rows = session.finished_rows()
-    judged = table.goals(rows)
+    judged = [] if options.quick else table.goals(rows)
     path = os.path.join(options.build, "bench.json")
     write_json(path, session, rows, judged)
     print_report(session, rows, judged)
