@@ -35,6 +35,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 GONE_S = 5
 INSTALL_S = 300
+BUSY_LOAD = 0.5
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -122,7 +123,7 @@ class Runner:
 
 
 def run_quietly(command, timeout_s, **options):
-    """(true if it succeeded, its last line of output)."""
+    """(true if it succeeded, what it printed)."""
     try:
         done = subprocess.run(
             command,
@@ -138,8 +139,11 @@ def run_quietly(command, timeout_s, **options):
         return False, "timed out after %g s" % timeout_s
     except OSError as error:
         return False, str(error)
-    lines = done.stdout.strip().splitlines() or [""]
-    return done.returncode == 0, lines[-1]
+    return done.returncode == 0, done.stdout.strip()
+
+
+def last_line(text):
+    return text.rpartition("\n")[2]
 
 
 # The sides ---------------------------------------------------------------------------------------
@@ -154,16 +158,19 @@ def build_limits(options):
         ["cmake", "-S", BENCH, "-B", folder, *generator, *python],
         ["cmake", "--build", folder, "--target", "bench_limits"],
     ):
-        good, line = run_quietly(command, INSTALL_S)
+        good, text = run_quietly(command, INSTALL_S)
         if not good:
-            say("limits: can not be built: %s" % line)
+            say("limits: can not be built:\n%s" % text)
             return None
     return os.path.join(folder, "limits")
 
 
 def import_ray(python, environment):
-    text = "import ray, sys; print(ray.__version__, ray.__file__, sys.version.split()[0])"
-    return run_quietly([python, "-c", text], 60, env={**os.environ, **environment}, cwd="/")
+    """(true if it can be imported, version, path and version of Python; or what went wrong)."""
+    program = "import ray, sys; print(ray.__version__, ray.__file__, sys.version.split()[0])"
+    environment = {**os.environ, **environment}
+    good, text = run_quietly([python, "-c", program], 60, env=environment, cwd="/")
+    return good, last_line(text)
 
 
 def find_ours(options):
@@ -187,21 +194,21 @@ def candidate_pythons(options):
 
 
 def install_ray(folder, python):
-    """Makes the environment with this interpreter; (true if it worked, last line)."""
+    """Makes the environment with this interpreter; (true if it worked, what was printed)."""
     shutil.rmtree(folder, ignore_errors=True)
     inside = os.path.join(folder, "bin", "python")
-    wanted = ["install", "--quiet", "--only-binary", ":all:", "--timeout", "10", "--retries", "0"]
+    wanted = ["install", "--quiet", "--only-binary", ":all:", "--timeout", "8", "--retries", "1"]
     wanted += ["--no-input", "--disable-pip-version-check", "ray", "numpy"]
-    good, line = run_quietly([python, "-m", "venv", "--without-pip", folder], 60)
+    good, text = run_quietly([python, "-m", "venv", "--without-pip", folder], 60)
     if not good:
-        return good, line
-    good, line = run_quietly([python, "-m", "pip", "--python", inside, *wanted], INSTALL_S)
-    if good:
-        return good, line
-    # An older pip can not install elsewhere, but the environment may bring one of its own.
-    good, _line = run_quietly([inside, "-m", "ensurepip"], 60)
-    if not good:
-        return good, line
+        return good, text
+    good, text = run_quietly([python, "-m", "pip", "--python", inside, *wanted], INSTALL_S)
+    if good or not ("no such option" in text or "No module named pip" in text):
+        return good, text
+    # No pip, or one too old to install elsewhere; the environment may bring one of its own.
+    has_pip, _text = run_quietly([inside, "-m", "ensurepip"], 60)
+    if not has_pip:
+        return good, text
     return run_quietly([inside, "-m", "pip", *wanted], INSTALL_S)
 
 
@@ -215,14 +222,17 @@ def find_ray(options):
             return inside, {"PYTHONPATH": ""}, line
     for python in candidate_pythons(options):
         say("Ray: installing with pip, using %s" % python)
-        good, line = install_ray(folder, python)
+        good, text = install_ray(folder, python)
         if good:
-            good, line = import_ray(inside, {"PYTHONPATH": ""})
+            good, text = import_ray(inside, {"PYTHONPATH": ""})
             if good:
-                return inside, {"PYTHONPATH": ""}, line
-        say("Ray: not installed: %s" % line)
+                return inside, {"PYTHONPATH": ""}, text
+        say("Ray: not installed: %s" % last_line(text))
+        if "connection broken" in text.lower() or "timed out" in text.lower():
+            say("Ray: PyPI does not answer")
+            break
     shutil.rmtree(folder, ignore_errors=True)
-    say("Ray: left out, since pip could not install it (does PyPI answer?)")
+    say("Ray: left out of the table")
     return None
 
 
@@ -240,6 +250,7 @@ class Session:
         self.results = {}
         self.limits = {}
         self.runs = []
+        self.load = os.getloadavg()[0]
 
     def arguments(self, once):
         if self.options.quick:
@@ -385,6 +396,7 @@ def write_json(path, session, rows, judged):
             "cpus": table.CPUS,
             "kernel": platform.release(),
             "architecture": platform.machine(),
+            "load_at_start": session.load,
             "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
         },
         "quick": session.options.quick,
@@ -408,10 +420,14 @@ def print_report(session, rows, judged):
     print("\n" + table.format_table(rows))
     if session.options.quick:
         print("\nThis was a quick run: one short round at 2 % of the size.  Its figures mean little.")
+    if session.load > BUSY_LOAD:
+        print("\nThe machine was busy (load %.1f at the start): take no figure at its word." % session.load)
     print("\nLimits of this machine (median of all turns)")
     shown = [item for item in sorted(session.limits.items()) if " thread" not in item[0]]
     for name, entry in shown:
         print("  %12s %-10s %s" % (table.number(table.median(entry["samples"])), entry["unit"], name))
+    if session.options.only:
+        judged = [goal for goal in judged if goal["value"] is not None]
     if "ours" in session.sides and judged:
         print("\nGoals\n" + table.format_goals(judged))
     for row in rows:
