@@ -117,8 +117,12 @@ def parse_arguments(description, argv=None):
     parser.add_argument("--seconds", type=float, default=2.0, help="least seconds of a round")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--scale", type=float, default=1.0, help="factor on counts, 1 is full size")
-    parser.add_argument("--limit", type=float, default=60.0, help="seconds after which no round begins")
-    parser.add_argument("--quick", action="store_true", help="a smoke run: short, and 2 %% of the size")
+    parser.add_argument(
+        "--limit", type=float, default=60.0, help="seconds after which no round begins"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a smoke run: short, and 2 %% of the size"
+    )
     options = parser.parse_args(argv)
     if options.quick:
         options.warmup, options.seconds, options.rounds = 0.2, 0.3, 1

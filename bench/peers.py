@@ -262,7 +262,7 @@ def dask_client():
     with distributed.LocalCluster(
         n_workers=CPUS, threads_per_worker=1, dashboard_address=None, silence_logs=50
     ) as cluster:
-        with distributed.Client(cluster) as client:
+        with distributed.Client(cluster) as client:  # ends before the cluster does
             client.submit(small_value, pure=False).result()
             yield client
 

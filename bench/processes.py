@@ -2,8 +2,9 @@
 """Looks at processes through /proc: which ones a runtime has started, and what they use.
 
 Ray's API does not tell, so a process counts as the runtime's if it carries the mark that was put in
-the environment before the start, or descends from this process, or from the one that RAY_BENCH_REAPER
-names (run.py, to whom daemons that detach themselves are given).  Standard library only.
+the environment before the start, or descends from this process, or from the one that
+RAY_BENCH_REAPER names (run.py, to whom daemons that detach themselves are given).  Standard library
+only.
 """
 
 import os

@@ -36,6 +36,8 @@ PR_SET_CHILD_SUBREAPER = 36
 GONE_S = 5
 INSTALL_S = 300
 BUSY_LOAD = 0.5
+# The real Ray without the network: an environment of its own, and only the loopback address.
+RAY_ENVIRONMENT = {"PYTHONPATH": "", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -217,16 +219,16 @@ def find_ray(options):
     folder = os.path.join(options.build, "bench-ray")
     inside = os.path.join(folder, "bin", "python")
     if os.path.exists(inside):
-        good, line = import_ray(inside, {"PYTHONPATH": ""})
+        good, line = import_ray(inside, RAY_ENVIRONMENT)
         if good:
-            return inside, {"PYTHONPATH": ""}, line
+            return inside, RAY_ENVIRONMENT, line
     for python in candidate_pythons(options):
         say("Ray: installing with pip, using %s" % python)
         good, text = install_ray(folder, python)
         if good:
-            good, text = import_ray(inside, {"PYTHONPATH": ""})
+            good, text = import_ray(inside, RAY_ENVIRONMENT)
             if good:
-                return inside, {"PYTHONPATH": ""}, text
+                return inside, RAY_ENVIRONMENT, text
         say("Ray: not installed: %s" % last_line(text))
         if "connection broken" in text.lower() or "timed out" in text.lower():
             say("Ray: PyPI does not answer")
@@ -283,7 +285,7 @@ class Session:
         for found in objects:
             entry = self.limits.setdefault(found["name"], {"unit": found["unit"], "samples": []})
             entry["samples"].append(found["value"])
-            for name, result in self.results.items():
+            for result in self.results.values():
                 if result["workload"] == workload:
                     result["limits"].setdefault(found["name"], []).append(found["value"])
 
@@ -359,8 +361,6 @@ class Session:
 
 
 def parse_arguments():
-    system_python = "/usr/bin/python3"
-    default = system_python if os.path.exists(system_python) else sys.executable
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", metavar="SUBSTR", help="workloads that contain this")
     parser.add_argument("--quick", action="store_true", help="a smoke run; its figures mean little")
@@ -368,17 +368,21 @@ def parse_arguments():
     parser.add_argument("--no-ours", dest="ours", action="store_false", help="without ray-c")
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="without the peers")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each side (3)")
-    parser.add_argument("--python", default=default, help="interpreter of ray-c and the peers")
+    parser.add_argument("--python", help="interpreter of ray-c and the peers (the build's own)")
     parser.add_argument("--ours-path", help="directory that holds ray-c's package `ray`")
     parser.add_argument("--build", default=os.path.join(ROOT, "build"), help="build directory")
     options = parser.parse_args()
     options.build = os.path.abspath(options.build)
+    own = os.path.join(options.build, "venv", "bin", "python")
+    options.python = options.python or next(
+        filter(os.path.exists, (own, "/usr/bin/python3")), sys.executable
+    )
     return options
 
 
 def lock(folder):
     """One benchmark at a time on this build directory: two would measure each other."""
-    file = open(os.path.join(folder, "bench.lock"), "w")
+    file = open(os.path.join(folder, "bench.lock"), "w")  # noqa: SIM115  (held until the end)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -419,13 +423,20 @@ def print_report(session, rows, judged):
         print("%s: ray %s, Python %s, %s" % (side, version, python, os.path.relpath(path, ROOT)))
     print("\n" + table.format_table(rows))
     if session.options.quick:
-        print("\nThis was a quick run: one short round at 2 % of the size.  Its figures mean little.")
+        print(
+            "\nThis was a quick run: one short round at 2 % of the size.  Its figures mean little."
+        )
     if session.load > BUSY_LOAD:
-        print("\nThe machine was busy (load %.1f at the start): take no figure at its word." % session.load)
+        print(
+            "\nThe machine was busy (load %.1f at the start): take no figure at its word."
+            % session.load
+        )
     print("\nLimits of this machine (median of all turns)")
     shown = [item for item in sorted(session.limits.items()) if " thread" not in item[0]]
     for name, entry in shown:
-        print("  %12s %-10s %s" % (table.number(table.median(entry["samples"])), entry["unit"], name))
+        print(
+            "  %12s %-10s %s" % (table.number(table.median(entry["samples"])), entry["unit"], name)
+        )
     if session.options.only:
         judged = [goal for goal in judged if goal["value"] is not None]
     if "ours" in session.sides and judged:

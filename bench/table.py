@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turns what was measured into the table, and into the list of goals that were or were not reached.
 
-Everything here works on plain data and prints nothing.  A ratio is always "times as good": rates are
-divided as they are, times and memory the other way round, so that more is better everywhere.
+Everything here works on plain data and prints nothing.  A ratio is always "times as good": rates
+are divided as they are, times and memory the other way round, so that more is always better.
 """
 
 import os
@@ -44,7 +44,10 @@ LIMITS = {
     "single client put calls (Plasma Store)": ((CALL_IN,), _times(1)),
     "multi client put calls (Plasma Store)": ((CALL_IN,), _times(CPUS)),
     "single client put gigabytes": (("copy 800 MB of an unwritten source",), _times(1)),
-    "single client put gigabytes, written source": (("copy 800 MB of a written source",), _times(1)),
+    "single client put gigabytes, written source": (
+        ("copy 800 MB of a written source",),
+        _times(1),
+    ),
     "multi client put gigabytes": (("copy 80 MB of an unwritten source",), _times(1)),
     "single client tasks and get batch": ((PAIR_BATCH,), _times(1e-3)),
     "single client wait 1k refs": ((PAIR_BATCH,), _times(1e-3)),
@@ -155,11 +158,13 @@ def cell(row, side):
 
 
 def format_table(rows):
-    """The table as text.  Columns as wide as their widest cell; peers at the end, since they vary."""
+    """The table as text; peers at the end of a line, since their number varies."""
     heads = ["workload", "unit", "ours", "limit", "ours/limit", "Ray", "ours/Ray", "peers"]
     lines = [heads]
     for row in rows:
-        peers = ", ".join("%s %s" % (k, number(v)) for k, v in row["peers"].items() if v is not None)
+        peers = ", ".join(
+            "%s %s" % (k, number(v)) for k, v in row["peers"].items() if v is not None
+        )
         mark = "" if row["better"] == "higher" else " (less is better)"
         lines.append(
             [
@@ -192,7 +197,9 @@ def _goal(text, value, reached):
 def _at_most(rows, name, most, unit):
     row = rows.get(name)
     value = row and row["ours"]
-    return _goal("%s: at most %g %s" % (name, most, unit), value, value is not None and value <= most)
+    return _goal(
+        "%s: at most %g %s" % (name, most, unit), value, value is not None and value <= most
+    )
 
 
 def _at_least(rows, name, least, unit):
@@ -233,7 +240,9 @@ def _against_machine(rows):
     for name in SYNC:
         row = rows.get(name)
         part = row and row["ours_of_limit"]
-        yield _goal("%s: half of the %s" % (name, PAIR_SYNC), part, part is not None and part >= 0.5)
+        yield _goal(
+            "%s: half of the %s" % (name, PAIR_SYNC), part, part is not None and part >= 0.5
+        )
         trip_us = row and row["limits"].get(UNIX_ROUND_TRIP)
         call_us = 1e6 / row["ours"] if row and row["ours"] else None
         if trip_us is None or call_us is None:

@@ -98,7 +98,10 @@ def test_a_workload_is_timed_skipped_or_failed(capsys):
         raise ValueError("out of order")
 
     options = measure.parse_arguments("", ["--warmup", "0", "--seconds", "0", "--rounds", "2"])
-    good = [measure.Bench(name, options).run(registry.workloads[name][0]) for name in registry.select("")]
+    good = [
+        measure.Bench(name, options).run(registry.workloads[name][0])
+        for name in registry.select("")
+    ]
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert good == [True, True, False]
     assert len(lines[0]["samples"]) == 2 and lines[0]["value"] > 0

@@ -500,11 +500,9 @@ def fresh_interpreter(program):
 def cold_start(bench):
     fresh_interpreter(FIRST_RESULT)  # fills the file cache
     runs = [fresh_interpreter(FIRST_RESULT) for _ in range(bench.rounds)]
-    columns = iter(zip(*runs))
-    next(columns)
-    for name in (bench.workload, "shutdown after one task"):
-        values = iter(next(columns))
-        bench.durations(name, lambda: next(values))
+    _imports, results, ends = (iter(column) for column in zip(*runs))
+    bench.durations(bench.workload, lambda: next(results))
+    bench.durations("shutdown after one task", lambda: next(ends))
 
 
 @workload("import ray", alone=True)

@@ -109,10 +109,10 @@ copy_once(copy_fn *copy, unsigned char *to, const unsigned char *from, size_t si
     const double begin_s = lim_now_s();
     for (unsigned i = 0; i < thread_count; i++) {
         const size_t at = i * share;
-        slices[i] = (struct lim_slice){.copy = copy,
-                                       .to = to + at,
-                                       .from = from + at,
-                                       .size = i + 1 == thread_count ? size - at : share};
+        slices[i] = (struct lim_slice){ .copy = copy,
+                                        .to = to + at,
+                                        .from = from + at,
+                                        .size = i + 1 == thread_count ? size - at : share };
         if (i > 0 && pthread_create(&threads[i], NULL, copy_thread, &slices[i]) != 0) {
             lim_die("pthread_create");
         }
@@ -130,7 +130,7 @@ static double
 measure(copy_fn *copy, unsigned char *to, const unsigned char *from, size_t size,
         unsigned thread_count, double seconds)
 {
-    struct lim_samples samples = {.count = 0};
+    struct lim_samples samples = { .count = 0 };
     copy_once(copy, to, from, size, thread_count);
     const double stop_s = lim_now_s() + seconds;
     do {
@@ -193,13 +193,13 @@ measure_methods(const struct lim_method *methods, size_t method_count, unsigned 
 int
 main(int argc, char **argv)
 {
-    static const unsigned sizes_mb[] = {80, 100, 800};
-    static const char *const source_names[] = {"an unwritten", "a written"};
+    static const unsigned sizes_mb[] = { 80, 100, 800 };
+    static const char *const source_names[] = { "an unwritten", "a written" };
     struct lim_method methods[] = {
-        {"memcpy", copy_plain, true},
+        { "memcpy", copy_plain, true },
 #if defined(__x86_64__)
-        {"256-bit non-temporal", copy_stream_256, __builtin_cpu_supports("avx2") != 0},
-        {"512-bit non-temporal", copy_stream_512, __builtin_cpu_supports("avx512f") != 0},
+        { "256-bit non-temporal", copy_stream_256, __builtin_cpu_supports("avx2") != 0 },
+        { "512-bit non-temporal", copy_stream_512, __builtin_cpu_supports("avx512f") != 0 },
 #endif
     };
     const size_t method_count = sizeof(methods) / sizeof(methods[0]);
@@ -207,7 +207,7 @@ main(int argc, char **argv)
     const unsigned threads_max = lim_cpu_count() < 2 ? 1 : LIM_THREADS_MAX;
     const size_t store_size = (size_t)800 * LIM_MEGABYTE;
     unsigned char *store = map_store(store_size);
-    unsigned char *sources[] = {map_private(store_size), map_private(store_size)};
+    unsigned char *sources[] = { map_private(store_size), map_private(store_size) };
     memset(sources[1], 2, store_size);
     for (size_t s = 0; s < sizeof(sizes_mb) / sizeof(sizes_mb[0]); s++) {
         const size_t size = (size_t)sizes_mb[s] * LIM_MEGABYTE;

@@ -93,8 +93,8 @@ static int
 stream_wait_for_room(struct lim_stream *stream)
 {
     const int can_read = stream->in_have - stream->in_at < sizeof(stream->in);
-    struct pollfd entry = {.fd = stream->fd,
-                           .events = (short)(can_read ? POLLOUT | POLLIN : POLLOUT)};
+    struct pollfd entry = { .fd = stream->fd,
+                            .events = (short)(can_read ? POLLOUT | POLLIN : POLLOUT) };
     if (poll(&entry, 1, -1) < 0) {
         return check_errno();
     }
@@ -130,11 +130,11 @@ stream_put(struct lim_stream *stream, unsigned kind, uint64_t request, PyObject 
     if (value == -1 && PyErr_Occurred()) {
         return -1;
     }
-    stream->out[stream->out_count++] = (struct lim_call){.length = sizeof(struct lim_call),
-                                                         .kind = (uint16_t)kind,
-                                                         .request = request,
-                                                         .type = LIM_TYPE_INT,
-                                                         .value = value};
+    stream->out[stream->out_count++] = (struct lim_call){ .length = sizeof(struct lim_call),
+                                                          .kind = (uint16_t)kind,
+                                                          .request = request,
+                                                          .type = LIM_TYPE_INT,
+                                                          .value = value };
     return stream->out_count == stream->flush_frames ? stream_flush(stream) : 0;
 }
 
@@ -236,7 +236,7 @@ client_encode(PyObject *self, PyObject *number)
         return NULL;
     }
     struct lim_call *slot = &client->stream.out[client->stream.out_count];
-    *slot = (struct lim_call){.length = sizeof(*slot), .type = LIM_TYPE_INT, .value = value};
+    *slot = (struct lim_call){ .length = sizeof(*slot), .type = LIM_TYPE_INT, .value = value };
     return PyLong_FromLongLong(slot->value);
 }
 
@@ -276,18 +276,18 @@ client_dealloc(PyObject *self)
 }
 
 static PyMethodDef client_methods[] = {
-    {"call", client_call, METH_O, "One call and its answer."},
-    {"submit", client_submit, METH_O, "Queues one call."},
-    {"collect", client_collect, METH_O, "Returns the answers of that many calls."},
-    {"encode", client_encode, METH_O, "Serialises and returns a number without sending it."},
-    {NULL, NULL, 0, NULL},
+    { "call", client_call, METH_O, "One call and its answer." },
+    { "submit", client_submit, METH_O, "Queues one call." },
+    { "collect", client_collect, METH_O, "Returns the answers of that many calls." },
+    { "encode", client_encode, METH_O, "Serialises and returns a number without sending it." },
+    { NULL, NULL, 0, NULL },
 };
 
 static PyType_Slot client_slots[] = {
-    {Py_tp_new, (void *)client_new},
-    {Py_tp_dealloc, (void *)client_dealloc},
-    {Py_tp_methods, client_methods},
-    {0, NULL},
+    { Py_tp_new, (void *)client_new },
+    { Py_tp_dealloc, (void *)client_dealloc },
+    { Py_tp_methods, client_methods },
+    { 0, NULL },
 };
 
 static PyType_Spec client_spec = {
@@ -392,9 +392,9 @@ pair_fork_child(PyObject *module, PyObject *function)
 }
 
 static PyMethodDef pair_methods[] = {
-    {"serve", pair_serve, METH_VARARGS, "Answers calls on a socket until it ends."},
-    {"fork_child", pair_fork_child, METH_O, "Forks once and times the child's report."},
-    {NULL, NULL, 0, NULL},
+    { "serve", pair_serve, METH_VARARGS, "Answers calls on a socket until it ends." },
+    { "fork_child", pair_fork_child, METH_O, "Forks once and times the child's report." },
+    { NULL, NULL, 0, NULL },
 };
 
 static int
@@ -410,8 +410,8 @@ pair_exec(PyObject *module)
 }
 
 static PyModuleDef_Slot pair_slots[] = {
-    {Py_mod_exec, (void *)pair_exec},
-    {0, NULL},
+    { Py_mod_exec, (void *)pair_exec },
+    { 0, NULL },
 };
 
 static struct PyModuleDef pair_module = {

@@ -155,8 +155,8 @@ ring_read(struct lim_end *end, struct lim_message *message)
 static int
 serve(struct lim_shared *shared)
 {
-    struct lim_end in = {.ring = &shared->there};
-    struct lim_end out = {.ring = &shared->back};
+    struct lim_end in = { .ring = &shared->there };
+    struct lim_end out = { .ring = &shared->back };
     struct lim_message message;
     for (;;) {
         ring_read(&in, &message);
@@ -173,8 +173,8 @@ serve(struct lim_shared *shared)
 static void
 measure_round_trip(struct lim_end *out, struct lim_end *in, double seconds)
 {
-    struct lim_samples samples = {.count = 0};
-    struct lim_message message = {.order = LIM_ECHO};
+    struct lim_samples samples = { .count = 0 };
+    struct lim_message message = { .order = LIM_ECHO };
     const double stop_s = lim_now_s() + seconds;
     do {
         const double begin_s = lim_now_s();
@@ -192,8 +192,8 @@ static void
 measure_messages(struct lim_end *out, struct lim_end *in, double seconds, unsigned batch_count,
                  const char *name)
 {
-    struct lim_samples samples = {.count = 0};
-    struct lim_message message = {.order = LIM_COUNT};
+    struct lim_samples samples = { .count = 0 };
+    struct lim_message message = { .order = LIM_COUNT };
     const double stop_s = lim_now_s() + seconds;
     do {
         const double begin_s = lim_now_s();
@@ -227,12 +227,12 @@ main(int argc, char **argv)
     if (peer == 0) {
         _exit(serve(shared));
     }
-    struct lim_end out = {.ring = &shared->there};
-    struct lim_end in = {.ring = &shared->back};
+    struct lim_end out = { .ring = &shared->there };
+    struct lim_end in = { .ring = &shared->back };
     measure_round_trip(&out, &in, seconds);
     measure_messages(&out, &in, seconds, 1, "ring messages one by one");
     measure_messages(&out, &in, seconds, LIM_BATCH_COUNT, "ring messages in batches of 64");
-    const struct lim_message stop = {.order = LIM_STOP};
+    const struct lim_message stop = { .order = LIM_STOP };
     ring_write(&out, &stop);
     ring_publish(&out);
     lim_join_peer(peer);

@@ -93,7 +93,7 @@ make_epoll(int fd)
     if (epoll_fd < 0) {
         lim_die("epoll_create1");
     }
-    struct epoll_event event = {.events = EPOLLIN};
+    struct epoll_event event = { .events = EPOLLIN };
     if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
         lim_die("epoll_ctl");
     }
@@ -179,8 +179,8 @@ measure_round_trip(double seconds, bool use_epoll, unsigned cpu_index, const cha
     int fd = -1;
     const pid_t peer = start_peer(&fd, use_epoll, cpu_index, 0);
     const int epoll_fd = use_epoll ? make_epoll(fd) : -1;
-    struct lim_samples samples = {.count = 0};
-    struct lim_frame frame = {.length = LIM_MESSAGE_BYTES};
+    struct lim_samples samples = { .count = 0 };
+    struct lim_frame frame = { .length = LIM_MESSAGE_BYTES };
     const double stop_s = lim_now_s() + seconds;
     do {
         const double begin_s = lim_now_s();
@@ -212,7 +212,7 @@ measure_messages(double seconds, size_t batch_count, const char *name)
     const size_t series_count = write_count * batch_count;
     int fd = -1;
     const pid_t peer = start_peer(&fd, false, 1, series_count);
-    struct lim_samples samples = {.count = 0};
+    struct lim_samples samples = { .count = 0 };
     const double stop_s = lim_now_s() + seconds;
     do {
         const double begin_s = lim_now_s();
