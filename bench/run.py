@@ -259,7 +259,7 @@ class Session:
             return ["--quick"], 90
         rounds = "5" if once else "2"
         least = ["--warmup", "1", "--seconds", "1.5", "--rounds", rounds]
-        return [*least, "--limit", "120" if once else "20"], 900 if once else 300
+        return [*least, "--limit", "120" if once else "20"], 1500 if once else 300
 
     def row(self, name, workload):
         empty = {"unit": "", "better": "higher", "workload": workload}
