@@ -50,14 +50,15 @@ function(ray_executable name)
 endfunction()
 
 # ray_unit_test(<name> SOURCES <file>... [DEPS <target>...] [LIBS <target>...] [TIMEOUT <seconds>]
-#               [LABELS <label>...])
+#               [LABELS <label>...] [SERIAL])
 # A cmocka program under the harness of tests/lib: one CTest entry, <name>.<test>, and one process
-# for each test in it. TIMEOUT is the limit for one test. Sanitizer runs leave the label "nosan" out.
+# for each test in it. TIMEOUT is the limit for one test. SERIAL
+# tests run beside no other. Sanitizer runs leave the label "nosan" out.
 function(ray_unit_test name)
   if(NOT RAY_BUILD_TESTS)
     return()
   endif()
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LIBS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "SERIAL" "TIMEOUT" "SOURCES;DEPS;LIBS;LABELS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 30)
   endif()
@@ -74,7 +75,7 @@ function(ray_unit_test name)
   set(list ${CMAKE_CURRENT_BINARY_DIR}/${name}_tests.cmake)
   add_custom_command(TARGET ${name} POST_BUILD
     COMMAND ${CMAKE_COMMAND} -D NAME=${name} -D PROGRAM=$<TARGET_FILE:${name}> -D OUTPUT=${list}
-      -D TIMEOUT=${ARG_TIMEOUT} -D "LABELS=${ARG_LABELS}"
+      -D TIMEOUT=${ARG_TIMEOUT} -D "LABELS=${ARG_LABELS}" -D SERIAL=${ARG_SERIAL}
       -P ${CMAKE_SOURCE_DIR}/cmake/ray_list_tests.cmake
     BYPRODUCTS ${list}
     VERBATIM)
