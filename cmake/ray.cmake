@@ -126,7 +126,8 @@ endfunction()
 
 # Called when every module has been read.
 # - Target `runtime`: all that a user's program needs, so everything but tests, simulator, benchmarks.
-# - pure_libraries.txt: the archives that tools/purity.py holds to tools/pure_symbols.txt.
+# - libraries.txt: kind (pure or other), name, source directory and archive of each module library,
+#   for tools/purity.py.
 function(ray_finish)
   ray_collect_targets(${CMAKE_SOURCE_DIR} "^(tests|sim|bench)" targets)
   add_custom_target(runtime)
@@ -134,11 +135,18 @@ function(ray_finish)
     add_dependencies(runtime ${targets})
   endif()
 
+  get_property(libraries GLOBAL PROPERTY RAY_LIBRARIES)
   get_property(pure GLOBAL PROPERTY RAY_PURE_LIBRARIES)
   set(text "")
-  foreach(library ${pure})
-    string(APPEND text "${library} $<TARGET_FILE:${library}>\n")
+  foreach(library ${libraries})
+    get_target_property(directory ${library} SOURCE_DIR)
+    file(RELATIVE_PATH directory ${CMAKE_SOURCE_DIR} ${directory})
+    set(kind other)
+    if(library IN_LIST pure)
+      set(kind pure)
+    endif()
+    string(APPEND text "${kind} ${library} ${directory} $<TARGET_FILE:${library}>\n")
   endforeach()
-  file(GENERATE OUTPUT ${CMAKE_BINARY_DIR}/pure_libraries.txt CONTENT "${text}")
+  file(GENERATE OUTPUT ${CMAKE_BINARY_DIR}/libraries.txt CONTENT "${text}")
 endfunction()
 cmake_language(DEFER DIRECTORY ${CMAKE_SOURCE_DIR} CALL ray_finish)
