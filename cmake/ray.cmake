@@ -41,19 +41,62 @@ function(ray_library name)
   endif()
 endfunction()
 
+# In the build and in the wheel (as ray/_runtime) programs lie in bin/ and libray.so in lib/, so that
+# each finds the other by the same relative path.
+function(ray_install_runtime target)
+  set_target_properties(${target} PROPERTIES BUILD_RPATH_USE_ORIGIN ON INSTALL_RPATH "$ORIGIN/../lib")
+  install(TARGETS ${target} COMPONENT python
+    RUNTIME DESTINATION ray/_runtime/bin LIBRARY DESTINATION ray/_runtime/lib)
+endfunction()
+
 # ray_executable(<name> SOURCES <file>... [DEPS <target>...])
+# A program; those of src/ become part of the wheel.
 function(ray_executable name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   ray_target_options(${name})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS})
+  file(RELATIVE_PATH directory ${CMAKE_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR})
+  if(directory MATCHES "^src/")
+    ray_install_runtime(${name})
+  endif()
+endfunction()
+
+# ray_shared_library(<name> SOURCES <file>... [DEPS <target>...])
+# A shared library (lib<name>.so) that becomes part of the wheel. Only what is marked is exported.
+function(ray_shared_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(${name} SHARED ${ARG_SOURCES})
+  ray_target_options(${name})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS})
+  target_link_options(${name} PRIVATE -Wl,--exclude-libs,ALL -Wl,-z,defs)
+  ray_install_runtime(${name})
+endfunction()
+
+# ray_python_extension(<name> SOURCES <file>... [DEPS <target>...])
+# An extension of the package `ray` for the Python that CMake was told (Python_EXECUTABLE). It is
+# built into build/python/ray, beside links to the Python files (tools/venv.sh).
+function(ray_python_extension name)
+  if(NOT RAY_BUILD_PYTHON)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  find_package(Python 3.9 REQUIRED COMPONENTS Interpreter Development.Module)
+  Python_add_library(${name} MODULE WITH_SOABI ${ARG_SOURCES})
+  ray_target_options(${name})
+  # Python's own headers and its tables of methods don't live up to these.
+  target_compile_options(${name} PRIVATE -Wno-cast-qual -Wno-undef)
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS})
+  set_target_properties(${name} PROPERTIES INSTALL_RPATH "$ORIGIN/_runtime/lib"
+    LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/python/ray)
+  install(TARGETS ${name} COMPONENT python LIBRARY DESTINATION ray)
 endfunction()
 
 # ray_unit_test(<name> SOURCES <file>... [DEPS <target>...] [LIBS <target>...] [TIMEOUT <seconds>]
 #               [LABELS <label>...] [SERIAL])
 # A cmocka program under the harness of tests/lib: one CTest entry, <name>.<test>, and one process
-# for each test in it. TIMEOUT is the limit for one test. SERIAL
-# tests run beside no other. Sanitizer runs leave the label "nosan" out.
+# for each test in it. TIMEOUT is the limit for one test. SERIAL tests run beside no other.
+# Sanitizer runs leave the label "nosan" out.
 function(ray_unit_test name)
   if(NOT RAY_BUILD_TESTS)
     return()
@@ -80,14 +123,14 @@ function(ray_unit_test name)
     BYPRODUCTS ${list}
     VERBATIM)
   set(include ${CMAKE_CURRENT_BINARY_DIR}/${name}_include.cmake)
-  file(WRITE ${include}
-    "if(EXISTS \"${list}\")\n  include(\"${list}\")\nelse()\n  add_test(${name}_was_not_built false)\nendif()\n")
+  file(WRITE ${include} "if(EXISTS \"${list}\")\n  include(\"${list}\")\n"
+    "else()\n  add_test(${name}_was_not_built false)\nendif()\n")
   set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${include})
 endfunction()
 
 # ray_fuzz_target(<name> SOURCES <file>... [DEPS <target>...])
-# A decoder's fuzz target (LLVMFuzzerTestOneInput). With RAY_FUZZ a libFuzzer program; else a program
-# that replays tests/fuzz/corpus/<name> once, as a test, so that what fuzzing found stays found.
+# A decoder's fuzz target (LLVMFuzzerTestOneInput). With RAY_FUZZ a libFuzzer program; else one that
+# replays tests/fuzz/corpus/<name> once, as a test, so that what fuzzing found stays found.
 function(ray_fuzz_target name)
   if(NOT RAY_BUILD_TESTS)
     return()
@@ -125,7 +168,7 @@ function(ray_collect_targets directory skip out)
 endfunction()
 
 # Called when every module has been read.
-# - Target `runtime`: all that a user's program needs, so everything but tests, simulator, benchmarks.
+# - Target `runtime`: all that a user's program needs; not tests, simulator and benchmarks.
 # - libraries.txt: kind (pure or other), name, source directory and archive of each module library,
 #   for tools/purity.py.
 function(ray_finish)

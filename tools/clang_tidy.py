@@ -16,13 +16,12 @@ import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import Dict, List, Tuple
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CLANG_TIDY = "clang-tidy-14"
 
 
-def wanted(build: str) -> List[Dict[str, str]]:
+def wanted(build: str) -> list[dict[str, str]]:
     """The build's own C files; generated code isn't checked."""
     with open(os.path.join(build, "compile_commands.json"), encoding="utf-8") as file:
         entries = {entry["file"]: entry for entry in json.load(file)}
@@ -30,14 +29,16 @@ def wanted(build: str) -> List[Dict[str, str]]:
     return [e for e in inside if not e["file"].startswith(build + os.sep)]
 
 
-def stamp_of(entry: Dict[str, str], config: bytes) -> str:
+def stamp_of(entry: dict[str, str], config: bytes) -> str:
     """The hash that names a passed check of this file, as it is now."""
     command = [word for word in shlex.split(entry["command"]) if word not in ("-MD", "-c")]
     for option in ("-MT", "-MF", "-o"):
         while option in command:
             at = command.index(option)
             del command[at : at + 2]
-    done = subprocess.run(command + ["-MM"], cwd=entry["directory"], capture_output=True, check=True)
+    done = subprocess.run(
+        command + ["-MM"], cwd=entry["directory"], capture_output=True, check=True
+    )
     digest = hashlib.sha256(config + " ".join(command).encode())
     for name in sorted(set(re.sub(rb"^.*?:|\\\n", b"", done.stdout).split())):
         with open(os.path.join(entry["directory"].encode(), name), "rb") as file:
@@ -45,7 +46,7 @@ def stamp_of(entry: Dict[str, str], config: bytes) -> str:
     return digest.hexdigest()
 
 
-def check(entry: Dict[str, str], build: str, config: bytes) -> Tuple[str, bool]:
+def check(entry: dict[str, str], build: str, config: bytes) -> tuple[str, bool]:
     """Checks one file unless its stamp is there; returns (complaints, was it run)."""
     stamp = os.path.join(build, "clang-tidy", stamp_of(entry, config))
     if os.path.exists(stamp):
@@ -58,6 +59,15 @@ def check(entry: Dict[str, str], build: str, config: bytes) -> Tuple[str, bool]:
     return done.stdout.decode() + (done.stderr.decode() if not done.stdout else ""), True
 
 
+def split_findings(text: str) -> list[str]:
+    """The findings in clang-tidy's output, each with its notes and source lines."""
+    return [
+        part
+        for part in re.split(r"^(?=/\S+:\d+:\d+: (?:error|warning):)", text, flags=re.M)
+        if part
+    ]
+
+
 def main() -> int:
     """Checks what changed; the exit status tells whether there was a complaint."""
     build, jobs = os.path.abspath(sys.argv[1]), int(sys.argv[2])
@@ -66,11 +76,15 @@ def main() -> int:
         config = file.read()
     entries = wanted(build)
     failed = ran = 0
+    seen = set()  # A finding in a header comes with every file that includes it.
     with ThreadPoolExecutor(jobs) as pool:
         for text, was_run in pool.map(lambda e: check(e, build, config), entries):
             ran += was_run
             failed += bool(text)
-            sys.stdout.write(text)
+            for finding in split_findings(text):
+                if finding not in seen:
+                    seen.add(finding)
+                    sys.stdout.write(finding.replace(ROOT + os.sep, ""))
     print(f"clang-tidy: {len(entries)} files, {ran} checked, {failed} with findings")
     return 1 if failed else 0
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every header compiles alone and twice; the public ones as strict C17 and as C++17 too.
 
-    tools/headers.py BUILD_DIRECTORY JOBS
+tools/headers.py BUILD_DIRECTORY JOBS
 """
 
 import os
@@ -10,7 +10,6 @@ import subprocess
 import sys
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
-from typing import List, Tuple
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-function"]
@@ -21,27 +20,35 @@ PUBLIC = [
 ]
 
 
-def headers() -> List[str]:
+def headers() -> list[str]:
     """The headers that git tracks or would add."""
     command = ["git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "*.h"]
     listing = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.decode().split()
     return [path for path in listing if os.path.isfile(os.path.join(ROOT, path))]
 
 
-def compile_alone(compiler: List[str], header: str, build: str) -> str:
+def definitions(header: str) -> list[str]:
+    """What a directory's own CMakeLists.txt defines for its files."""
+    return ["-DRAY_CHECK_INTERLEAVE=1"] if header.startswith("tests/interleave/") else []
+
+
+def compile_alone(compiler: list[str], header: str, build: str) -> str:
     """Compiles two inclusions of a header; the compiler's words when it fails."""
     source = f'#include "{header}"\n' * 2
-    includes = [f"-I{os.path.join(ROOT, d)}" for d in (".", "src", "include", os.path.dirname(header))]
+    directories = (".", "src", "include", os.path.dirname(header))
+    includes = definitions(header) + [f"-I{os.path.join(ROOT, d)}" for d in directories]
     includes += [f"-I{build}", f"-I{build}/proto", f"-I{sysconfig.get_path('include')}"]
     command = compiler + WARNINGS + includes + ["-fsyntax-only", "-"]
-    done = subprocess.run(command, input=source.encode(), capture_output=True, cwd=ROOT, check=False)
+    done = subprocess.run(
+        command, input=source.encode(), capture_output=True, cwd=ROOT, check=False
+    )
     return "" if done.returncode == 0 else f"{header} ({compiler[0]}):\n{done.stderr.decode()}"
 
 
 def main() -> int:
     """Checks all headers; the exit status tells whether one failed."""
     build, jobs = os.path.abspath(sys.argv[1]), int(sys.argv[2])
-    work: List[Tuple[List[str], str]] = []
+    work: list[tuple[list[str], str]] = []
     for header in headers():
         public = header.startswith("include/")
         work += [(compiler, header) for compiler in (PUBLIC if public else [C])]

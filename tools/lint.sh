@@ -18,11 +18,10 @@ check() {
 }
 
 format() {
-    files=$(git ls-files --cached --others --exclude-standard '*.c' '*.h')
-    # Deleted files are still listed until they are committed.
-    files=$(for file in $files; do [ ! -e "$file" ] || echo "$file"; done)
-    [ -z "$files" ] || echo "$files" | xargs -P "$jobs" -n 20 clang-format-14 --dry-run --Werror ||
-        { echo "format: run make format"; return 1; }
+    git ls-files -z --cached --others --exclude-standard '*.c' '*.h' |
+        xargs -0 -r -n 1 -P "$jobs" sh -c '[ ! -e "$1" ] ||
+            clang-format-14 --dry-run --Werror "$1" 2>/dev/null ||
+            { echo "$1: not formatted: run make format"; exit 1; }' format
 }
 
 # style and information are left to clang-tidy. Suppressions, each with its reason:

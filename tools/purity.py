@@ -15,7 +15,8 @@ import os
 import re
 import subprocess
 import sys
-from typing import Dict, Iterable, List, NamedTuple, Set, Tuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from tidy import read_prefixes
 
@@ -30,11 +31,11 @@ class Archive(NamedTuple):
     kind: str
     name: str
     directory: str
-    undefined: List[Tuple[str, str]]
-    defined: List[Tuple[str, str]]
+    undefined: list[tuple[str, str]]
+    defined: list[tuple[str, str]]
 
 
-def parse_nm(output: str) -> List[Tuple[str, str]]:
+def parse_nm(output: str) -> list[tuple[str, str]]:
     """(member, symbol) pairs from nm's POSIX format for archives."""
     pairs, member = [], ""
     for line in output.split("\n"):
@@ -46,14 +47,14 @@ def parse_nm(output: str) -> List[Tuple[str, str]]:
     return pairs
 
 
-def nm(path: str, *options: str) -> List[Tuple[str, str]]:
+def nm(path: str, *options: str) -> list[tuple[str, str]]:
     """Runs nm on an archive or a shared object."""
     command = ["nm", "--format=posix", *options, path]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     return parse_nm(done.stdout.decode())
 
 
-def read_symbols(text: str) -> List[str]:
+def read_symbols(text: str) -> list[str]:
     """The allowed symbols, one a line; a * stands for any ending."""
     lines = (line.split("#")[0].strip() for line in text.split("\n"))
     return [line for line in lines if line]
@@ -64,7 +65,7 @@ def is_listed(symbol: str, allowed: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(symbol, pattern) for pattern in allowed)
 
 
-def check_pure(archives: List[Archive], allowed: List[str], shared: Set[str]) -> List[str]:
+def check_pure(archives: list[Archive], allowed: list[str], shared: set[str]) -> list[str]:
     """Calls of pure archives that lead out of what is pure."""
     known = set(shared)
     for archive in archives:
@@ -79,7 +80,7 @@ def check_pure(archives: List[Archive], allowed: List[str], shared: Set[str]) ->
     return findings
 
 
-def check_exports(archives: List[Archive], prefixes: Dict[str, List[str]]) -> List[str]:
+def check_exports(archives: list[Archive], prefixes: dict[str, list[str]]) -> list[str]:
     """Exported symbols that don't show which module they are of."""
     findings = []
     for archive in archives:
@@ -91,7 +92,7 @@ def check_exports(archives: List[Archive], prefixes: Dict[str, List[str]]) -> Li
     return findings
 
 
-def check_library(symbols: Iterable[str]) -> List[str]:
+def check_library(symbols: Iterable[str]) -> list[str]:
     """Dynamic symbols of libray.so beyond the public ones."""
     return [
         f"libray.so exports {symbol} [exports]"
@@ -100,7 +101,7 @@ def check_library(symbols: Iterable[str]) -> List[str]:
     ]
 
 
-def read_archives(build: str) -> List[Archive]:
+def read_archives(build: str) -> list[Archive]:
     """The archives that the build names and that have been built."""
     archives = []
     with open(os.path.join(build, "libraries.txt"), encoding="utf-8") as file:
@@ -124,7 +125,7 @@ def main() -> int:
     build = sys.argv[1]
     archives = read_archives(build)
     messages = os.path.join(build, "lib", "libproto.a")
-    shared: Set[str] = set()
+    shared: set[str] = set()
     if os.path.exists(messages):
         shared = {symbol for _, symbol in nm(messages, "--defined-only", "--extern-only")}
     findings = check_pure(archives, read_symbols(read_root("tools/pure_symbols.txt")), shared)

@@ -16,8 +16,10 @@ import os
 import re
 import subprocess
 import sys
-from typing import Callable, Dict, Iterator, List, NamedTuple, Tuple
+from collections.abc import Iterator
+from typing import Callable, NamedTuple
 
+COLUMNS = 100
 FUNCTION_LINES = 70
 FILE_LINES_WARN = 800
 FILE_LINES = 1200
@@ -42,11 +44,11 @@ class Finding(NamedTuple):
 class Tree:
     """The files of the project: path from the root -> text. Reads nothing itself."""
 
-    def __init__(self, files: Dict[str, str]):
+    def __init__(self, files: dict[str, str]):
         self.files = files
-        self._code: Dict[str, str] = {}
+        self._code: dict[str, str] = {}
 
-    def paths(self, *suffixes: str, under: str = "") -> List[str]:
+    def paths(self, *suffixes: str, under: str = "") -> list[str]:
         """The paths with one of the endings, below a directory; sorted."""
         return sorted(p for p in self.files if p.endswith(suffixes) and p.startswith(under))
 
@@ -60,7 +62,7 @@ class Tree:
         """Whether a comment on the line, or on the two above it, excuses the finding."""
         lines = self.files.get(finding.path, "").split("\n")
         near = " ".join(lines[max(0, finding.line - 3) : finding.line])
-        return re.search(r"tidy: " + re.escape(finding.rule) + r": \S+", near) is not None
+        return re.search(r"tidy: " + re.escape(finding.rule) + r": \w+", near) is not None
 
 
 C_TOKEN = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
@@ -83,20 +85,27 @@ def line_of(text: str, offset: int) -> int:
     return text.count("\n", 0, offset) + 1
 
 
-# ---- banned calls ---------------------------------------------------------------------------------
+# ---- banned calls --------------------------------------------------------------------------------
 
 PURE_HALF = r"src/(base|sched|own|gcs|raylet)/(?!.*(_io\.[ch]|main_\w+\.c)$)"
 SRC_NOT_OS = r"src/(?!os/)"
 # Name -> (what to use instead, where the ban holds).
-BANNED: Dict[str, Tuple[str, str]] = {
+BANNED: dict[str, tuple[str, str]] = {
     **dict.fromkeys(["strcpy", "stpcpy", "strcat"], ("memcpy with a size, or snprintf", "")),
     **dict.fromkeys(["strncpy", "strncat"], ("snprintf, which always ends the text", "")),
     **dict.fromkeys(["sprintf", "vsprintf"], ("snprintf with sizeof", "")),
     "gets": ("fgets", ""),
     "strtok": ("strcspn and strspn, or strtok_r", ""),
-    **dict.fromkeys(["atoi", "atol", "atoll", "atof"], ("strtol or strtod, and look at the end", "")),
-    **dict.fromkeys(["rand", "srand", "random", "drand48"], ("base/rand.h, seeded by the caller", "")),
-    **dict.fromkeys(["usleep", "sleep", "nanosleep"], ("a timer, or a wait for the event", r"src/(?!os/)|tests/(?!lib/)")),
+    **dict.fromkeys(
+        ["atoi", "atol", "atoll", "atof"], ("strtol or strtod, and look at the end", "")
+    ),
+    **dict.fromkeys(
+        ["rand", "srand", "random", "drand48"], ("base/rand.h, seeded by the caller", "")
+    ),
+    **dict.fromkeys(
+        ["usleep", "sleep", "nanosleep"],
+        ("a timer, or a wait for the event", r"src/(?!os/)|tests/(?!lib/)"),
+    ),
     **dict.fromkeys(["system", "popen"], ("posix_spawn with an argument list", "src/")),
     **dict.fromkeys(["signal"], ("sigaction", "src/")),
     **dict.fromkeys(["asctime", "ctime", "localtime", "gmtime"], ("the _r form", "")),
@@ -109,12 +118,26 @@ BANNED: Dict[str, Tuple[str, str]] = {
     "vfork": ("posix_spawn", ""),
     "pthread_cancel": ("a flag that the thread reads", ""),
     "assert": ("ASSERT of base/assert.h, which stays on in release", "src/"),
-    **dict.fromkeys(["malloc", "calloc", "realloc", "free", "strdup", "strndup", "asprintf"], ("the injected struct mem of base/mem.h", PURE_HALF)),
-    **dict.fromkeys(["time", "gettimeofday", "clock_gettime"], ("the time handed in; src/os reads clocks", SRC_NOT_OS)),
-    **dict.fromkeys(["getenv", "setenv", "putenv"], ("the configuration; src/os reads the environment", PURE_HALF)),
-    **dict.fromkeys(["printf", "puts", "putchar"], ("the log, or the caller's FILE", r"src/(?!cli/|dashboard/|.*main_)")),
+    **dict.fromkeys(
+        ["malloc", "calloc", "realloc", "free", "strdup", "strndup", "asprintf"],
+        ("the injected struct mem of base/mem.h", PURE_HALF),
+    ),
+    **dict.fromkeys(
+        ["time", "gettimeofday", "clock_gettime"],
+        ("the time handed in; src/os reads clocks", SRC_NOT_OS),
+    ),
+    **dict.fromkeys(
+        ["getenv", "setenv", "putenv"],
+        ("the configuration; src/os reads the environment", PURE_HALF),
+    ),
+    **dict.fromkeys(
+        ["printf", "puts", "putchar"],
+        ("the log, or the caller's FILE", r"src/(?!cli/|dashboard/|.*main_)"),
+    ),
 }
-CALL = re.compile(r"(?<![\w.>])(?<!struct )(" + "|".join(sorted(BANNED, key=len, reverse=True)) + r")\s*\(")
+CALL = re.compile(
+    r"(?<![\w.>])(?<!struct )(" + "|".join(sorted(BANNED, key=len, reverse=True)) + r")\s*\("
+)
 
 
 def check_banned(tree: Tree) -> Iterator[Finding]:
@@ -130,7 +153,7 @@ def check_banned(tree: Tree) -> Iterator[Finding]:
                 yield Finding(path, line, name, f"{name} is banned here: use {instead}")
 
 
-# ---- layers ---------------------------------------------------------------------------------------
+# ---- layers --------------------------------------------------------------------------------------
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]', re.M)
 THIRD_PARTY = re.compile(
@@ -143,10 +166,10 @@ class Layer(NamedTuple):
 
     directory: str
     half: str
-    allowed: Tuple[str, ...]
+    allowed: tuple[str, ...]
 
 
-def read_layers(text: str) -> List[Layer]:
+def read_layers(text: str) -> list[Layer]:
     """Parses tools/layers.txt: directory, half (all, pure or io), a colon, directories."""
     layers = []
     for line in text.split("\n"):
@@ -192,12 +215,14 @@ def check_layers(tree: Tree) -> Iterator[Finding]:
             target = included_directory(tree, match.group(2), path)
             if target and target not in allowed:
                 line = line_of(text, match.start(1))
-                yield Finding(path, line, "layers", f"{directory} ({half}) must not include {target}")
+                yield Finding(
+                    path, line, "layers", f"{directory} ({half}) must not include {target}"
+                )
 
 
 def check_third_party(tree: Tree) -> Iterator[Finding]:
     """A third-party header has one wrapper file; the others include that."""
-    users: Dict[str, List[Tuple[str, int]]] = {}
+    users: dict[str, list[tuple[str, int]]] = {}
     for path in tree.paths(".c", ".h", under="src/"):
         text = tree.files[path]
         for match in INCLUDE.finditer(text):
@@ -212,12 +237,12 @@ def check_third_party(tree: Tree) -> Iterator[Finding]:
                 yield Finding(path, line, "third-party", text)
 
 
-# ---- names ----------------------------------------------------------------------------------------
+# ---- names ---------------------------------------------------------------------------------------
 
 
 def check_basenames(tree: Tree) -> Iterator[Finding]:
     """A file's name is unique in the tree, so that it names the file."""
-    seen: Dict[str, str] = {}
+    seen: dict[str, str] = {}
     for path in tree.paths(".c", ".h", ".def", ".proto"):
         name = os.path.basename(path)
         if name in seen:
@@ -232,7 +257,7 @@ FAULT = re.compile(r'\bFAULT\w*\(\s*"([^"]+)"')
 def check_unique_words(tree: Tree) -> Iterator[Finding]:
     """Magics and fault points are each one of a kind, or they identify nothing."""
     for what, pattern, group in (("magic", MAGIC, 2), ("fault", FAULT, 1)):
-        seen: Dict[str, Tuple[str, str]] = {}
+        seen: dict[str, tuple[str, str]] = {}
         for path in tree.paths(".c", ".h", under="src/") + tree.paths(".h", under="include/"):
             text = tree.files[path]
             for match in pattern.finditer(text):
@@ -243,9 +268,9 @@ def check_unique_words(tree: Tree) -> Iterator[Finding]:
                 seen.setdefault(value, (name, f"{path}:{line}"))
 
 
-def read_prefixes(text: str) -> Dict[str, List[str]]:
-    """The prefix registry of docs/glossary.md: table rows of directory and prefixes, in backticks."""
-    prefixes: Dict[str, List[str]] = {}
+def read_prefixes(text: str) -> dict[str, list[str]]:
+    """The prefix registry of docs/glossary.md: table rows of a directory and its prefixes."""
+    prefixes: dict[str, list[str]] = {}
     for match in re.finditer(r"^\| `([\w/]+?)/?` \|([^|]*)\|", text, re.M):
         prefixes[match.group(1)] = re.findall(r"`(\w+_)`", match.group(2))
     return prefixes
@@ -266,7 +291,7 @@ def check_prefixes(tree: Tree) -> Iterator[Finding]:
             yield Finding(path, 1, "prefix", f"{name} begins with none of {', '.join(allowed)}")
 
 
-# ---- prose ----------------------------------------------------------------------------------------
+# ---- prose ---------------------------------------------------------------------------------------
 
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 
@@ -302,7 +327,7 @@ LEFT_OVER = re.compile(r"\b(FIXME|XXX|TODO|HACK)\b")
 TICKET = re.compile(r"(?<![\w&])#\d+\b|\b(?:issue|ticket|bug) #?\d+\b", re.I)
 
 
-def comments_of(path: str, text: str) -> Iterator[Tuple[int, str]]:
+def comments_of(path: str, text: str) -> Iterator[tuple[int, str]]:
     """The comments of a C or Python file, with their line numbers."""
     if path.endswith(C_FILES):
         for match in C_TOKEN.finditer(text):
@@ -328,8 +353,18 @@ def check_left_over(tree: Tree) -> Iterator[Finding]:
                     yield Finding(path, at, rule, f"{match.group(0)} in a comment")
 
 
+def check_columns(tree: Tree) -> Iterator[Finding]:
+    """Lines end at column 100; clang-format sees to it in C."""
+    for path in tree.paths(".py", ".sh", ".cmake", ".proto", ".def"):
+        for number, line in enumerate(tree.files[path].split("\n"), 1):
+            if len(line) > COLUMNS and not re.search(r"https?://", line):
+                yield Finding(path, number, "columns", f"{len(line)} columns, {COLUMNS} allowed")
+
+
 MACHINE_PATH = re.compile(r"(?<![\w./~-])/(?:work|root|home/\w+)/\w+")
-URL = re.compile(r"\bhttps?://([\w.-]*\w)|\b(\w+(?:\.\w+)*\.(?:debian|pypi|pythonhosted|npmjs)\.(?:org|com))")
+URL = re.compile(
+    r"\bhttps?://([\w.-]*\w)|\b(\w+(?:\.\w+)*\.(?:debian|pypi|pythonhosted|npmjs)\.(?:org|com))"
+)
 URL_HOSTS = {"www.apache.org", "localhost", "127.0.0.1", "example.com", "www.w3.org", "host"}
 
 
@@ -370,10 +405,12 @@ def check_messages(tree: Tree) -> Iterator[Finding]:
         for i, line in enumerate(lines):
             match = re.match(r"message (\w+)", line)
             if match and (i == 0 or not lines[i - 1].lstrip().startswith("//")):
-                yield Finding(path, i + 1, "undocumented", f"message {match.group(1)} without a comment")
+                yield Finding(
+                    path, i + 1, "undocumented", f"message {match.group(1)} without a comment"
+                )
 
 
-# ---- functions: size and error style ---------------------------------------------------------------
+# ---- functions: size and error style -------------------------------------------------------------
 
 
 class Function(NamedTuple):
@@ -415,7 +452,7 @@ def py_functions(text: str) -> Iterator[Function]:
             yield Function(node.name, node.lineno, lines, "")
 
 
-def sizes_of(tree: Tree) -> Iterator[Tuple[str, str, int, int, int]]:
+def sizes_of(tree: Tree) -> Iterator[tuple[str, str, int, int, int]]:
     """Everything with a limit: key, path, line, size, limit."""
     for path in tree.paths(".c", ".h", ".cc", ".hpp", ".py"):
         text = tree.files[path]
@@ -428,18 +465,22 @@ def sizes_of(tree: Tree) -> Iterator[Tuple[str, str, int, int, int]]:
 def check_sizes(tree: Tree) -> Iterator[Finding]:
     """Functions and files have a limit; the listed exceptions may only shrink."""
     listing = "tools/size_exceptions.txt"
-    exceptions: Dict[str, Tuple[int, int]] = {}
+    exceptions: dict[str, tuple[int, int]] = {}
     for number, line in enumerate(tree.files.get(listing, "").split("\n"), 1):
         line = line.split("#")[0].strip()
         if line:
             key, size = line.split()
             exceptions[key] = (int(size), number)
     if len(exceptions) > SIZE_EXCEPTIONS_MAX:
-        yield Finding(listing, 1, "size", f"{len(exceptions)} exceptions, {SIZE_EXCEPTIONS_MAX} allowed")
+        yield Finding(
+            listing, 1, "size", f"{len(exceptions)} exceptions, {SIZE_EXCEPTIONS_MAX} allowed"
+        )
     for key, path, line, size, limit in sizes_of(tree):
         listed, number = exceptions.pop(key, (0, 0))
         if size > max(limit, listed):
-            yield Finding(path, line, "size", f"{key} has {size} lines, {max(limit, listed)} allowed")
+            yield Finding(
+                path, line, "size", f"{key} has {size} lines, {max(limit, listed)} allowed"
+            )
         elif listed and size <= limit:
             yield Finding(listing, number, "size", f"{key} fits now: remove it")
         elif listed and size < listed:
@@ -472,7 +513,7 @@ def check_error_style(tree: Tree) -> Iterator[Finding]:
                     yield Finding(path, function.line, "label", text)
 
 
-CHECKS: List[Callable[[Tree], Iterator[Finding]]] = [
+CHECKS: list[Callable[[Tree], Iterator[Finding]]] = [
     check_banned,
     check_layers,
     check_third_party,
@@ -481,6 +522,7 @@ CHECKS: List[Callable[[Tree], Iterator[Finding]]] = [
     check_prefixes,
     check_purpose,
     check_left_over,
+    check_columns,
     check_machine,
     check_public_header,
     check_messages,
@@ -489,7 +531,7 @@ CHECKS: List[Callable[[Tree], Iterator[Finding]]] = [
 ]
 
 
-def run_checks(tree: Tree) -> List[Finding]:
+def run_checks(tree: Tree) -> list[Finding]:
     """All findings that no comment excuses, by place."""
     found = [f for check in CHECKS for f in check(tree) if not tree.allows(f)]
     return sorted(found, key=lambda f: (f.path, f.line, f.rule, f.text))
@@ -498,7 +540,7 @@ def run_checks(tree: Tree) -> List[Finding]:
 def density(tree: Tree) -> str:
     """Assertions for each thousand lines of code, by module."""
     rows = ["assertions per thousand lines"]
-    counts: Dict[str, Tuple[int, int]] = {}
+    counts: dict[str, tuple[int, int]] = {}
     for path in tree.paths(".c", under="src/"):
         code = tree.code(path)
         lines, asserts = counts.get(os.path.dirname(path), (0, 0))
