@@ -41,10 +41,11 @@ function(ray_library name)
   endif()
 endfunction()
 
-# In the build and in the wheel (as ray/_runtime) programs lie in bin/ and libray.so in lib/, so that
-# each finds the other by the same relative path.
+# In the build and in the wheel (there in ray/_runtime) programs lie in bin/ and libray.so in lib/,
+# so that each finds the other by the same relative path.
 function(ray_install_runtime target)
-  set_target_properties(${target} PROPERTIES BUILD_RPATH_USE_ORIGIN ON INSTALL_RPATH "$ORIGIN/../lib")
+  set_target_properties(${target} PROPERTIES
+    BUILD_RPATH_USE_ORIGIN ON INSTALL_RPATH "$ORIGIN/../lib")
   install(TARGETS ${target} COMPONENT python
     RUNTIME DESTINATION ray/_runtime/bin LIBRARY DESTINATION ray/_runtime/lib)
 endfunction()
@@ -69,7 +70,10 @@ function(ray_shared_library name)
   add_library(${name} SHARED ${ARG_SOURCES})
   ray_target_options(${name})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS})
-  target_link_options(${name} PRIVATE -Wl,--exclude-libs,ALL -Wl,-z,defs)
+  target_link_options(${name} PRIVATE -Wl,--exclude-libs,ALL)
+  if(NOT RAY_SANITIZE)  # A sanitizer's own symbols come from the program.
+    target_link_options(${name} PRIVATE -Wl,-z,defs)
+  endif()
   ray_install_runtime(${name})
 endfunction()
 
