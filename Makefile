@@ -13,6 +13,8 @@ CTEST_ARGS ?=
 VENV_PYTHON = $(BUILD)/venv/bin/python
 CMAKE_ARGS = -G Ninja --no-warn-unused-cli -DPython_EXECUTABLE=$(PYTHON) -DPython3_EXECUTABLE=$(PYTHON)
 CTEST = ctest --no-tests=error --output-on-failure --no-label-summary -j $(JOBS) $(CTEST_ARGS)
+# Sanitizers name functions and lines through this program.
+export ASAN_SYMBOLIZER_PATH = /usr/bin/llvm-symbolizer-14
 # Thread sanitizer can't map its shadow when the kernel places things too randomly.
 UNRANDOM = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
@@ -66,7 +68,8 @@ tsan: deps-build deps-test deps-lint
 		-DCMAKE_C_COMPILER=clang-14 "-DCMAKE_C_FLAGS=-O1 -DRAY_DEBUG_ASSERTS" \
 		-DRAY_BUILD_PYTHON=OFF -DRAY_SANITIZE=thread >/dev/null
 	$(UNRANDOM) cmake --build $(BUILD)/tsan -j $(JOBS)
-	RAY_TEST_TIMEOUT_MULTIPLIER=10 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 \
+	RAY_TEST_TIMEOUT_MULTIPLIER=10 \
+	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:external_symbolizer_path=$$ASAN_SYMBOLIZER_PATH \
 		$(UNRANDOM) $(CTEST) -LE nosan --test-dir $(BUILD)/tsan
 
 fuzz: deps-build deps-lint ## fuzzes every decoder, FUZZ_SECONDS in all

@@ -115,7 +115,7 @@ BANNED: dict[str, tuple[str, str]] = {
     **dict.fromkeys(["tmpnam", "tempnam", "mktemp"], ("mkstemp or mkdtemp", "")),
     **dict.fromkeys(["gethostbyname", "inet_ntoa", "inet_addr"], ("getaddrinfo, inet_ntop", "")),
     "select": ("poll or epoll: descriptors go beyond 1023", ""),
-    "vfork": ("posix_spawn", ""),
+    "vfork": ("posix_spawn", SRC_NOT_OS),
     "pthread_cancel": ("a flag that the thread reads", ""),
     "assert": ("ASSERT of base/assert.h, which stays on in release", "src/"),
     **dict.fromkeys(
