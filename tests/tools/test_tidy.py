@@ -44,6 +44,11 @@ def test_banned_call_only_as_a_call_of_that_name():
     assert rules(tidy.check_banned, {"src/gcs/gcs_x.c": body}) == []
 
 
+def test_signal_may_ignore_but_not_handle():
+    assert rules(tidy.check_banned, {"src/os/os_x.c": "signal(SIGINT, SIG_IGN);\n"}) == []
+    assert rules(tidy.check_banned, {"src/os/os_x.c": "signal(SIGINT, f);\n"}) == ["signal"]
+
+
 def test_malloc_is_for_the_halves_that_do_io():
     body = "void *p = malloc(1);\n"
     assert rules(tidy.check_banned, {"src/gcs/gcs_x.c": body}) == ["malloc"]
@@ -102,6 +107,8 @@ def test_magics_and_fault_points_are_unique():
     assert rules(tidy.check_unique_words, files) == ["magic"]
     faults = {"src/a/x.c": 'FAULT("store.seal");\nFAULT("store.seal");\n'}
     assert rules(tidy.check_unique_words, faults) == ["fault"]
+    faults = {"src/a/x.c": '/* FAULT("store.seal") */\nFAULT("store.seal");\n'}
+    assert rules(tidy.check_unique_words, faults) == []
     assert rules(tidy.check_unique_words, {"src/a/x.c": "x->magic = X_MAGIC;\n"}) == []
 
 
