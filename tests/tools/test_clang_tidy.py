@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stamps of tools/clang_tidy.py: a file is checked again when anything it depends on changed."""
+"""The stamps of tools/clang_tidy.py: what changed, or what it depends on, is checked again."""
 
 import os
 import sys
