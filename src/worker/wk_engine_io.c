@@ -42,7 +42,7 @@ drain_releases(void)
     struct wk_release *list = atom_ptr_exchange(&wk.releases, NULL, ATOM_ACQ_REL);
     while (list) {
         struct wk_release *next = list->next;
-        if (wk.running) {
+        if (wk.running && !wk_ref_is_stale(list->ref)) {
             struct wk_outs o;
             own_local_drop(&wk.own, list->ref, wk_outs_begin(&o));
             wk_outs_end(&o);
@@ -52,15 +52,48 @@ drain_releases(void)
     }
 }
 
+enum { STALE_KIND = 0xff };
+
+bool
+wk_ref_is_stale(const struct own_ref *ref)
+{
+    return ref->kind == STALE_KIND;
+}
+
+static void
+make_stale(void *ctx, const struct own_ref *ref)
+{
+    bool *any = ctx;
+    struct own_ref *writable;
+    memcpy(&writable, &ref, sizeof(ref));
+    if (__atomic_load_n(&ref->local, __ATOMIC_RELAXED) > 0) {
+        *any = true;
+    }
+    writable->kind = STALE_KIND;
+}
+
+/* Ends the ownership machine. Handles that the program still has point into the machine's slab: then
+ * that stays, and they are marked. */
+void
+wk_own_end(void)
+{
+    bool any = false;
+    own_walk(&wk.own, make_stale, &any);
+    if (any) {
+        slab_init(&wk.own.ref_slab, wk.mem, sizeof(struct own_ref));
+    }
+    own_fini(&wk.own);
+}
+
 RAY_API void
 ray_ref_release(ray_ref *handle)
 {
     struct own_ref *ref = (struct own_ref *)handle;
-    if (!ref || wk.forked || own_local_try_drop(ref)) {
+    if (!ref || wk.forked || wk_ref_is_stale(ref) || own_local_try_drop(ref)) {
         return;
     }
     if (pthread_mutex_trylock(&wk.lock) == 0) {
-        if (wk.running) {
+        if (wk.running && !wk_ref_is_stale(ref)) {
             struct wk_outs o;
             own_local_drop(&wk.own, ref, wk_outs_begin(&o));
             wk_outs_end(&o);
@@ -111,7 +144,7 @@ wk_enter(void)
                        "ray can't be used in a process forked from one that uses it");
     }
     wk_lock();
-    if (!wk.running) {
+    if (!wk.ready) {
         wk_unlock();
         return st_fail(ST_NOT_INITIALIZED, "ray has not been started: call ray.init() first");
     }
@@ -630,9 +663,9 @@ wk_engine_start(void)
     return start_thread();
 }
 
-/* Lock not held; nothing of the engine is in use by other threads but waiters that see `running`. */
+/* Lock not held. */
 void
-wk_engine_stop(void)
+wk_engine_stop_thread(void)
 {
     if (wk.background_running) {
         wk_lock();
@@ -642,6 +675,11 @@ wk_engine_stop(void)
         (void)pthread_join(wk.background, NULL);
         wk.background_running = false;
     }
+}
+
+void
+wk_engine_stop(void)
+{
     if (wk.loop) {
         net_loop_disarm(wk.loop, &wk.own_timer);
         net_loop_disarm(wk.loop, &wk.lease_timer);

@@ -736,29 +736,36 @@ run_creation(struct wk_exec *e, const struct ray_worker_options *options)
         (void)snprintf(wk.leave_reason, sizeof(wk.leave_reason), "its constructor failed");
     }
     close_frame(e, &done);
+    message.kept_token = done.kept_token;
     (void)!wk_node_send(NODE_ACTOR_CONSTRUCTED, (const ProtobufCMessage *)&message, 0);
     free(piece);
     free_exec(e);
 }
 
-/* The raylet makes this worker an actor. The spec: u32 size of the template, the template's frame
- * body, the push's frame body. */
+/* The raylet makes this worker an actor. */
 void
 wk_on_become_actor(const Ray__Node__BecomeActor *msg)
 {
-    uint32_t template_size;
-    const uint8_t *spec = msg->spec.data;
+    struct wk_spec head;
     struct wk_exec *e = NULL;
     struct wk_peer_template *t = NULL;
-    if (msg->spec.len >= 8) {
-        memcpy(&template_size, spec, sizeof(template_size));
-        if (template_size <= msg->spec.len - 8 &&
-            decode_template(spec + 8, template_size, &t) == ST_OK &&
-            make_exec(spec + 8 + template_size, msg->spec.len - 8 - template_size, OWN_SELF,
-                      &e) == ST_OK) {
+    const size_t size = msg->spec.len;
+    if (size >= sizeof(head) && msg->actor_id.len == sizeof(wk.self_actor_id.b)) {
+        memcpy(&head, msg->spec.data, sizeof(head));
+        const uint8_t *at = msg->spec.data + sizeof(head);
+        struct wk_peer *creator = wk_peer_get(&head.creator);
+        if (creator && head.template_size <= size - sizeof(head) &&
+            decode_template(at, head.template_size, &t) == ST_OK &&
+            make_exec(at + head.template_size, size - sizeof(head) - head.template_size,
+                      creator->proc, &e) == ST_OK) {
             e->tmpl = t;
             e->is_creation = true;
+            e->caller_id = head.creator.worker;
             e->push.sequence = msg->incarnation;
+            memcpy(wk.self_actor_id.b, msg->actor_id.data, sizeof(wk.self_actor_id.b));
+            wk.self_actor_owner = head.creator;
+            (void)snprintf(wk.self_actor_class, sizeof(wk.self_actor_class), "%s",
+                           t->function_name);
             list_push_front(&wk.exec_queue, &e->link);
             wk.exec_count++;
             wk_changed();
@@ -799,6 +806,7 @@ needed_no_more(void *ctx)
 RAY_API int
 ray_worker_run(const struct ray_worker_options *options)
 {
+    TRY(wk_boot_worker());
     TRY(wk_enter());
     while (!wk.leave_now && !wk.raylet_dead && (!wk.leaving || wk.exec_count > 0)) {
         if (wk.exec_count == 0) {

@@ -273,7 +273,8 @@ struct wk_engine {
     uint64_t change_count;
     uint64_t error_count;          /* values that turned out to be errors */
     uint64_t session;              /* grows with every init */
-    bool running;                  /* between init and shutdown */
+    bool running;                  /* the engine turns */
+    bool ready;                    /* between init and shutdown: calls are served */
     bool is_driver;
     bool raylet_dead;
     bool leaving;                  /* worker: exits after the current task */
@@ -346,7 +347,9 @@ struct wk_engine {
     bool blocked;                  /* told the raylet */
     bool bouncing;                 /* a blocked task runs: unstarted ones are sent back */
     void *actor_state;             /* C actors */
-    struct wk_self_actor *self_actor;
+    struct id_actor self_actor_id; /* nil when it is none */
+    struct own_addr self_actor_owner;
+    char self_actor_class[128];
     char leave_reason[256];
 
     /* Driver. */
@@ -356,6 +359,13 @@ struct wk_engine {
     char *raylet_evidence;
     struct wk_logs *logs;
     struct wk_callbacks *callbacks;
+};
+
+/* An actor's creation as it goes through ray-gcs: this, the template's frame body, the push's. */
+struct wk_spec {
+    uint32_t template_size;
+    uint32_t zero;
+    struct own_addr creator;
 };
 
 /* The process's engine; its storage always exists, `running` tells whether it is started. */
@@ -384,13 +394,17 @@ void wk_keep_ticking(void);
 void wk_step_aside(void);
 void wk_kick(void);
 int wk_engine_start(void) MUST_USE;
+void wk_engine_stop_thread(void);
 void wk_engine_stop(void);
+void wk_own_end(void);
 
 /* Room for the outs of one call of `own`. */
 struct wk_outs {
     struct step_outs outs;
     struct step_out v[WK_OUTS];
 };
+/* Whether a handle belongs to this session; handles of an earlier one are dead but harmless. */
+bool wk_ref_is_stale(const struct own_ref *ref);
 struct step_outs *wk_outs_begin(struct wk_outs *o);
 /* Carries them out, continuing the machine while it has more. */
 void wk_outs_end(struct wk_outs *o);
@@ -524,6 +538,11 @@ void wk_send_packed(struct net_conn *conn, uint16_t kind, const ProtobufCMessage
 /* ---- wk_gcs_io.c ---- */
 
 int wk_gcs_send(uint16_t kind, const ProtobufCMessage *message) MUST_USE;
+/* Sends, also over a later connection, until it is answered. on_answer may be NULL. */
+typedef void (*wk_gcs_answer_fn)(void *ctx, uint16_t kind, const uint8_t *body, size_t size);
+int wk_gcs_request(uint16_t kind, const ProtobufCMessage *message, wk_gcs_answer_fn on_answer,
+                   void *ctx) MUST_USE;
+void wk_gcs_on_timer(void *ctx);
 int wk_gcs_ask(uint16_t kind, const ProtobufCMessage *message, struct wk_ask *ask,
                uint64_t deadline_ns) MUST_USE;
 void wk_gcs_close(void);
@@ -535,8 +554,19 @@ void wk_actor_on_update(const uint8_t *body, size_t size);
 void wk_actor_on_peer_death(struct wk_actor *actor, struct wk_peer *peer);
 void wk_actor_out_of_scope(struct wk_actor *actor);
 void wk_actor_call_done(struct wk_actor *actor);
+void wk_actor_ready(struct wk_actor *actor);
 void wk_actors_rewatch(void);
 void wk_actors_fini(void);
+
+/* ---- wk_boot_io.c ---- */
+
+/* In a process that the raylet started: connects, once. */
+int wk_boot_worker(void) MUST_USE;
+
+/* ---- wk_cface.c ---- */
+
+int wk_c_functions_start(void) MUST_USE;
+int wk_c_worker_main(void);
 
 /* ---- wk_logs.c ---- */
 

@@ -32,7 +32,7 @@ make_ready(struct wk_task *task)
 {
     task->state = WK_TASK_READY;
     if (task->actor) {
-        wk_actors_pump();
+        wk_actor_ready(task->actor);
         return;
     }
     struct wk_key *key = task->key;
