@@ -55,7 +55,7 @@ uint32_t
 object_new(struct sim_own *w, uint32_t owner)
 {
     SIM_CHECK(w->sim, w->object_count < OBJECTS_MAX, "the world's table of objects is full");
-    w->objects[w->object_count] = (struct sim_object){ .owner = owner };
+    w->objects[w->object_count] = (struct sim_object){ .owner = owner, .excused = w->lax };
     return w->object_count++;
 }
 
@@ -117,7 +117,8 @@ node_add(struct sim_own *w)
     memset(n, 0, sizeof(*n));
     n->number = sim_proc_add(w->sim, "worker");
     const struct own_addr self = node_addr(n->number);
-    own_init(&n->own, sim_mem(w->sim), &self, NULL);
+    const struct own_config config = { .grace_ns = w->lax ? SIM_MS / 10 : 0 };
+    own_init(&n->own, sim_mem(w->sim), &self, &config);
     n->own.mutations = sim_mutations(w->sim);
     arena_init(&n->arena, sim_mem(w->sim));
     ASSERT(n->number <= NODES_MAX);
@@ -329,7 +330,8 @@ step_machine(struct sim_own *w, struct sim_node *n, uint32_t from, uint16_t kind
 {
     struct own_msg_transfer transfer;
     struct step_in in = { .kind = kind, .now_ns = sim_now(w->sim), .msg = msg };
-    in.peer = node_peer(w, n, from);
+    const bool dead = n->known_dead >> from & 1;
+    in.peer = dead ? n->dead_peer[from] : node_peer(w, n, from);
     if (kind == OWN_MSG_VALUE && payload) {
         in.payload = value_new(w, n, object_of(&((const struct own_msg_value *)msg)->object));
     } else if (kind == OWN_MSG_TRANSFER) {
@@ -353,7 +355,7 @@ world_deliver(struct sim *sim, void *world, uint32_t proc, uint32_t from, uint16
     struct sim_own *w = world;
     struct sim_node *n = w->nodes[proc];
     if (kind == MSG_PUSH || kind == MSG_REPLY) {
-        if (own_proc_is_dead(&n->own, node_peer(w, n, from))) {
+        if (n->known_dead >> from & 1) {
             return; /* its death was acted upon */
         }
         if (kind == MSG_PUSH) {
@@ -372,6 +374,7 @@ world_died(struct sim *sim, void *world, uint32_t proc, uint32_t dead)
     struct sim_own *w = world;
     struct sim_node *n = w->nodes[proc];
     n->known_dead |= UINT32_C(1) << dead;
+    n->dead_peer[dead] = node_peer(w, n, dead);
     const bool calls_first = sim_chance(sim, 500);
     if (calls_first) {
         on_executor_died(w, n, dead);
@@ -421,11 +424,18 @@ world_create(struct sim *sim)
     params->delay_max_ns = params->delay_max_ns > 40 * SIM_MS ? 40 * SIM_MS : params->delay_max_ns;
     params->notice_max_ns =
         params->notice_max_ns > 40 * SIM_MS ? 40 * SIM_MS : params->notice_max_ns;
-    params->actions = 40 + (uint32_t)sim_below(sim, 200);
-    w->kills_left = sim_chance(sim, 800) ? 1 + (uint32_t)sim_below(sim, 3) : 0;
+    params->actions = 50 + (uint32_t)sim_below(sim, 450);
+    w->kills_left = sim_chance(sim, 800) ? 1 + (uint32_t)sim_below(sim, 8) : 0;
     w->frees = sim_chance(sim, 200);
     w->stops = sim_chance(sim, 300);
-    w->task = w->run = 0;
+    w->lax = sim_chance(sim, 150);
+    if (w->lax) {
+        w->kills_left = 10;
+        params->delay_max_ns = params->notice_max_ns = 40 * SIM_MS;
+    }
+    w->keep_per_mille = sim_chance(sim, 500) ? 150 : 500;
+    w->lend_per_mille = (uint32_t)sim_below(sim, 3) * 400;
+    w->drops_max = UINT32_C(1) << 2 * sim_below(sim, 3);
     const uint32_t nodes = 2 + (uint32_t)sim_below(sim, 4);
     for (uint32_t i = 0; i < nodes; i++) {
         (void)node_add(w);
@@ -450,9 +460,12 @@ world_wind_down(struct sim *sim, void *world)
     struct sim_own *w = world;
     bool again = false;
     for (uint32_t i = 1; i <= w->node_count; i++) {
-        while (w->nodes[i] && w->nodes[i]->run_count > 0) {
-            act_finish_run(w, w->nodes[i], 0);
-            again = true;
+        struct sim_node *n = w->nodes[i];
+        for (uint32_t k = n ? n->run_count : 0; k-- > 0;) {
+            if (!run_is_blocked(n, &n->runs[k])) {
+                act_finish_run(w, n, k);
+                again = true;
+            }
         }
     }
     if (again) {

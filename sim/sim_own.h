@@ -18,6 +18,7 @@ enum {
     NODES_MAX = 16, /* in one history, the dead included; fits the bits of known_dead */
     HANDLES_MAX = 192,
     CALLS_MAX = 96,
+    RUNS_MAX = 640,
     WANTS_MAX = 64,
     VALUES_MAX = 1024,
     OBJECTS_MAX = 4096,
@@ -33,6 +34,7 @@ enum {
 /* What the model knows of an object; its index is in its id. */
 struct sim_object {
     uint32_t owner; /* simulator's process number */
+    uint32_t task;  /* whose return it is; 0 for puts */
     bool freed;     /* explicitly */
     bool excused;   /* may be gone although referred to: its way led through a freed or dead value */
     bool has_value;
@@ -68,6 +70,7 @@ struct sim_want {
     uint64_t id;
     struct own_ref *ref;
     uint32_t object;
+    uint32_t run;  /* the task that is blocked until then; 0 none */
     bool transfer; /* waits for the answer to a TRANSFER */
     bool ready;
 };
@@ -77,11 +80,12 @@ struct sim_node {
     uint32_t number;
     uint64_t last_seq;
     uint32_t known_dead;  /* bits by process number: death notices that came */
+    uint32_t dead_peer[NODES_MAX + 1]; /* the number that its connection had */
     uint32_t unreachable; /* bits: was sent to, and is known dead */
     uint32_t handle_count, call_count, run_count, want_count, value_count;
     struct sim_handle handles[HANDLES_MAX];
     struct sim_call calls[CALLS_MAX];
-    struct sim_run runs[CALLS_MAX];
+    struct sim_run runs[RUNS_MAX];
     struct sim_want wants[WANTS_MAX];
     uint64_t values[VALUES_MAX]; /* handles given to the machine and not given back */
     struct step_out out_space[32];
@@ -95,6 +99,11 @@ struct sim_own {
     uint64_t died_ns[NODES_MAX + 1];
     uint32_t node_count, kills_left;
     bool frees, stops; /* this history has explicit frees, stopped processes */
+    bool lax;          /* its grace is shorter than its delays: objects may be gone early, but
+                          everybody must be told, and nothing be left */
+    uint32_t drops_max;      /* handles dropped at a time: few make long lives, many short ones */
+    uint32_t lend_per_mille; /* tasks after whose submission the caller drops what it lent */
+    uint32_t keep_per_mille; /* arguments that outlive their task */
     uint32_t stage;    /* of winding down */
     uint32_t task, run;
     uint64_t value, want;
@@ -138,6 +147,7 @@ void handle_drop(struct sim_own *w, struct sim_node *n, uint32_t index);
 /* --- sim_own_act.c --- */
 
 void act_any(struct sim *sim, void *world);
+bool run_is_blocked(const struct sim_node *n, const struct sim_run *run);
 void act_finish_run(struct sim_own *w, struct sim_node *n, uint32_t index);
 /* The program deserialises the value of `ref`, taking some of the references inside. */
 void act_deserialise(struct sim_own *w, struct sim_node *n, struct own_ref *ref, uint32_t run);

@@ -29,13 +29,28 @@ random_other(struct sim_own *w, const struct sim_node *n)
     return 0;
 }
 
+/* A random handle; in a lax history rather one whose registration is in `reg`, since what came too
+ * late is rare and what is asked of it rarer. The node has handles. */
+static struct own_ref *
+random_ref(struct sim_own *w, const struct sim_node *n, enum own_reg reg)
+{
+    const uint32_t start = (uint32_t)sim_below(w->sim, n->handle_count);
+    for (uint32_t i = 0; w->lax && i < n->handle_count; i++) {
+        struct own_ref *ref = n->handles[(start + i) % n->handle_count].ref;
+        if (ref->kind == OWN_BORROWED && ref->reg == reg && sim_chance(w->sim, 500)) {
+            return ref;
+        }
+    }
+    return n->handles[start].ref;
+}
+
 /* Up to `max` random handles of the node, with repetition. */
 static uint32_t
 random_refs(struct sim_own *w, const struct sim_node *n, struct own_ref **refs, uint32_t max)
 {
     uint32_t count = n->handle_count ? (uint32_t)sim_below(w->sim, max + 1) : 0;
     for (uint32_t i = 0; i < count; i++) {
-        refs[i] = n->handles[sim_below(w->sim, n->handle_count)].ref;
+        refs[i] = random_ref(w, n, OWN_REG_GONE);
     }
     return count;
 }
@@ -108,6 +123,19 @@ send_push(struct sim_own *w, struct sim_node *n, const struct sim_call *c)
     sim_send(w->sim, n->number, c->executor, LANE_HOT, MSG_PUSH, 0, &m, sizeof(m));
 }
 
+/* The caller keeps nothing of what it has just lent: only the pending task refers to it. */
+static void
+drop_lent(struct sim_own *w, struct sim_node *n, const struct sim_call *c)
+{
+    for (uint32_t i = n->handle_count; i-- > 0;) {
+        for (uint32_t k = 0; i < n->handle_count && k < c->arg_count; k++) {
+            if (n->handles[i].ref == c->args[k]) {
+                handle_drop(w, n, i);
+            }
+        }
+    }
+}
+
 static void
 act_submit(struct sim_own *w, struct sim_node *n)
 {
@@ -122,6 +150,7 @@ act_submit(struct sim_own *w, struct sim_node *n)
     own_task_submitted(c->args, c->arg_count);
     for (uint32_t i = 0; i < c->return_count; i++) {
         c->return_objects[i] = object_new(w, n->number);
+        w->objects[c->return_objects[i]].task = c->task;
         const struct id_object id = object_id(c->return_objects[i]);
         c->returns[i] = own_return_create(&n->own, &id, 0);
         SIM_CHECK(w->sim, c->returns[i], "own_return_create failed");
@@ -130,6 +159,9 @@ act_submit(struct sim_own *w, struct sim_node *n)
     send_push(w, n, c);
     for (uint32_t i = 0; i < c->return_count; i++) {
         handle_add(w, n, c->returns[i], 0);
+    }
+    if (sim_chance(w->sim, w->lend_per_mille)) {
+        drop_lent(w, n, c);
     }
 }
 
@@ -262,9 +294,7 @@ on_reply(struct sim_own *w, struct sim_node *n, uint32_t from, const struct sim_
 void
 on_push(struct sim_own *w, struct sim_node *n, uint32_t from, const struct sim_push *m)
 {
-    if (n->run_count == CALLS_MAX) {
-        act_finish_run(w, n, 0);
-    }
+    SIM_CHECK(w->sim, n->run_count < RUNS_MAX, "too many tasks run on P%u", n->number);
     struct sim_run run = { .task = m->task, .caller = from, .return_count = m->return_count };
     run.serial = ++w->run;
     memcpy(run.return_objects, m->return_objects, sizeof(run.return_objects));
@@ -279,7 +309,7 @@ on_push(struct sim_own *w, struct sim_node *n, uint32_t from, const struct sim_p
     SIM_TRACE(w->sim, "P%u starts t%u", n->number, m->task);
     n->runs[n->run_count++] = run;
     for (uint32_t i = 0; i < m->arg_count; i++) {
-        const uint32_t until = sim_chance(w->sim, 850) ? run.serial : 0;
+        const uint32_t until = sim_chance(w->sim, w->keep_per_mille) ? 0 : run.serial;
         if (sim_chance(w->sim, 600)) {
             struct own_ref *ref =
                 own_borrow(&n->own, run.frame, NULL, &m->args[i], node_outs(w, n));
@@ -317,6 +347,17 @@ older_refs(struct sim_own *w, const struct sim_node *n, struct own_ref **refs, u
         }
     }
     return kept;
+}
+
+bool
+run_is_blocked(const struct sim_node *n, const struct sim_run *run)
+{
+    for (uint32_t i = 0; i < n->want_count; i++) {
+        if (n->wants[i].run == run->serial) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void
@@ -379,11 +420,13 @@ act_put(struct sim_own *w, struct sim_node *n)
 }
 
 static void
-wait_for(struct sim_own *w, struct sim_node *n, struct own_ref *ref, bool transfer)
+wait_for(struct sim_own *w, struct sim_node *n, struct own_ref *ref, uint32_t run, bool transfer)
 {
-    n->wants[n->want_count++] = (struct sim_want){
-        .id = ++w->want, .ref = ref, .object = object_of(&ref->id), .transfer = transfer
-    };
+    n->wants[n->want_count++] = (struct sim_want){ .id = ++w->want,
+                                                   .ref = ref,
+                                                   .object = object_of(&ref->id),
+                                                   .run = run,
+                                                   .transfer = transfer };
     ref->waiters = w->want;
 }
 
@@ -405,8 +448,27 @@ act_put_for(struct sim_own *w, struct sim_node *n)
         own_put_for(&n->own, &id, node_peer(w, n, owner), OWN_INLINE, value_new(w, n, object),
                     inner, count, &ref, node_outs(w, n));
     SIM_CHECK(w->sim, status == ST_OK, "own_put_for failed: %d", status);
-    wait_for(w, n, ref, true);
+    wait_for(w, n, ref, 0, true);
     node_flush(w, n);
+}
+
+/* The running task that waits for `ref`, rather one that was given it; 0: somebody else does. A task
+ * waits only for tasks that were submitted before it, so there is no circle. */
+static uint32_t
+who_waits(struct sim_own *w, const struct sim_node *n, const struct own_ref *ref)
+{
+    if (n->run_count == 0) {
+        return 0;
+    }
+    const struct sim_run *run = &n->runs[sim_below(w->sim, n->run_count)];
+    for (uint32_t i = 0; i < n->run_count; i++) {
+        for (uint32_t k = 0; k < n->handle_count; k++) {
+            if (n->handles[k].ref == ref && n->handles[k].run == n->runs[i].serial) {
+                run = &n->runs[i];
+            }
+        }
+    }
+    return w->objects[object_of(&ref->id)].task < run->task ? run->serial : 0;
 }
 
 static void
@@ -415,7 +477,7 @@ act_want(struct sim_own *w, struct sim_node *n)
     if (n->handle_count == 0 || n->want_count == WANTS_MAX) {
         return;
     }
-    struct own_ref *ref = n->handles[sim_below(w->sim, n->handle_count)].ref;
+    struct own_ref *ref = random_ref(w, n, OWN_REG_NONE);
     if (ref->waiters) {
         return;
     }
@@ -430,7 +492,8 @@ act_want(struct sim_own *w, struct sim_node *n)
     }
     SIM_TRACE(w->sim, "P%u waits for o%u", n->number, object_of(&ref->id));
     own_local_add(ref);
-    wait_for(w, n, ref, false);
+    const uint32_t blocked = who_waits(w, n, ref);
+    wait_for(w, n, ref, blocked, false);
     own_want(&n->own, ref, node_outs(w, n));
     node_flush(w, n);
 }
@@ -493,14 +556,16 @@ act_any(struct sim *sim, void *world)
     } else if (dice < 36) {
         act_put(w, n);
     } else if (dice < 52) {
-        if (n->handle_count > 0) {
+        const uint64_t drops = 1 + sim_below(sim, w->drops_max);
+        for (uint64_t i = 0; i < drops && n->handle_count > 0; i++) {
             handle_drop(w, n, (uint32_t)sim_below(sim, n->handle_count));
         }
     } else if (dice < 66) {
         act_want(w, n);
     } else if (dice < 86) {
-        if (n->run_count > 0) {
-            act_finish_run(w, n, (uint32_t)sim_below(sim, n->run_count));
+        const uint32_t i = n->run_count ? (uint32_t)sim_below(sim, n->run_count) : 0;
+        if (n->run_count > 0 && !run_is_blocked(n, &n->runs[i])) {
+            act_finish_run(w, n, i);
         }
     } else if (dice < 90) {
         act_copy(w, n);
@@ -512,7 +577,7 @@ act_any(struct sim *sim, void *world)
         act_cancel(w, n);
     } else if (dice < 97) {
         if (w->stops) {
-            sim_proc_stop(sim, n->number, sim_below(sim, 60 * SIM_MS));
+            sim_proc_stop(sim, n->number, sim_below(sim, (w->lax ? 2000 : 60) * SIM_MS));
         }
     } else {
         act_kill(w, n);

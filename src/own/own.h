@@ -142,7 +142,8 @@ struct own_stats {
     uint64_t owned, borrowed;   /* entries */
     uint64_t lent;              /* owned entries with listed borrowers */
     uint64_t transits, frames;  /* bundles pinned for others, received from others */
-    uint64_t registers, releases, late_registers; /* messages sent; answered GONE */
+    uint64_t registers, releases;          /* messages sent */
+    uint64_t late_registers, late_gets;   /* answered GONE */
 };
 
 struct own {

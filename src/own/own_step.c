@@ -97,6 +97,7 @@ on_get(struct own *own, struct own_proc *proc, const struct own_msg_get *m, stru
 {
     struct own_ref *ref = find_owned(own, &m->object);
     if (!ref) {
+        own->stats.late_gets++;
         if (OWN_WITHOUT(own, late_get)) {
             return ST_OK;
         }
