@@ -66,171 +66,27 @@ rl_lease_fini(struct rl_lease *m)
     slab_fini(&m->job_slab);
 }
 
-/* --- tables ----------------------------------------------------------------------------------- */
-
-struct rl_proc *
-rl_lease_proc(const struct rl_lease *m, uint64_t number)
+/* The lease is over for its owner; its resources stay until the process is gone. */
+void
+rl_lease_make_dead(struct rl_lease *m, struct rl_lease_record *lease)
 {
-    struct map_link *l;
-    MAP_FOR_HASH (l, &m->procs, id_mix64(number)) {
-        struct rl_proc *proc = CONTAINER_OF(l, struct rl_proc, by_number);
-        if (proc->number == number) {
-            ASSERT(proc->magic == RL_PROC_MAGIC);
-            return proc;
-        }
+    list_remove(&lease->of_owner);
+    lease->owner = NULL;
+    if ((m->config.rules_off & RL_RULE_RECLAIM) && lease->hold.set) {
+        rl_lease_account(m, lease, -1);
+        sched_node_give(&m->node, &lease->hold);
     }
-    return NULL;
-}
-
-static struct rl_lease_record *
-find_lease(const struct rl_lease *m, uint64_t id)
-{
-    struct map_link *l;
-    MAP_FOR_HASH (l, &m->leases, id_mix64(id)) {
-        struct rl_lease_record *lease = CONTAINER_OF(l, struct rl_lease_record, by_id);
-        if (lease->id == id) {
-            ASSERT(lease->magic == RL_LEASE_MAGIC);
-            return lease;
-        }
-    }
-    return NULL;
-}
-
-const char *
-rl_lease_state_text(enum rl_lease_state state)
-{
-    static const char *const text[] = {
-        [RL_LEASE_FORMING] = "forming", [RL_LEASE_ACTIVE] = "active",
-        [RL_LEASE_REVOKED] = "revoked", [RL_LEASE_ORPHAN] = "orphan",
-        [RL_LEASE_DEAD] = "dead",
-    };
-    return (size_t)state < COUNT_OF(text) ? text[state] : "unknown";
-}
-
-const struct rl_lease_record *
-rl_lease_find(const struct rl_lease *m, uint64_t lease)
-{
-    return find_lease(m, lease);
-}
-
-const struct rl_lease_record *
-rl_lease_of_worker(const struct rl_lease *m, uint64_t worker)
-{
-    const struct rl_worker *w = rl_pool_find(&m->pool, worker);
-    return w ? w->lease : NULL;
-}
-
-static uint64_t
-request_hash(uint64_t owner, uint32_t cookie)
-{
-    return id_mix64(id_mix64(owner) + cookie);
-}
-
-struct rl_request *
-rl_lease_request(const struct rl_lease *m, uint64_t owner, uint32_t cookie)
-{
-    struct map_link *l;
-    MAP_FOR_HASH (l, &m->requests, request_hash(owner, cookie)) {
-        struct rl_request *request = CONTAINER_OF(l, struct rl_request, by_cookie);
-        if (request->owner->number == owner && request->cookie == cookie) {
-            ASSERT(request->magic == RL_REQUEST_MAGIC);
-            return request;
-        }
-    }
-    return NULL;
-}
-
-static struct rl_job *
-find_job(const struct rl_lease *m, uint32_t number)
-{
-    struct map_link *l;
-    MAP_FOR_HASH (l, &m->jobs, id_mix64(number)) {
-        struct rl_job *job = CONTAINER_OF(l, struct rl_job, by_number);
-        if (job->number == number) {
-            ASSERT(job->magic == RL_JOB_MAGIC);
-            return job;
-        }
-    }
-    return NULL;
-}
-
-static struct rl_job *
-get_job(struct rl_lease *m, uint32_t number)
-{
-    struct rl_job *job = find_job(m, number);
-    if (job) {
-        return job;
-    }
-    job = slab_take(&m->job_slab);
-    if (!job) {
-        return NULL;
-    }
-    *job = (struct rl_job){ .magic = RL_JOB_MAGIC, .number = number };
-    list_init(&job->lanes[SCHED_LEASE_TASK]);
-    list_init(&job->lanes[SCHED_LEASE_ACTOR]);
-    if (map_insert(&m->jobs, &job->by_number, id_mix64(number)) != ST_OK) {
-        slab_give(&m->job_slab, job);
-        return NULL;
-    }
-    list_push_back(&m->job_list, &job->link);
-    return job;
-}
-
-static void
-forget_job_if_over(struct rl_lease *m, struct rl_job *job)
-{
-    if (job->procs == 0 && job->leases == 0 && job->requests == 0) {
-        map_remove(&m->jobs, &job->by_number);
-        list_remove(&job->link);
-        job->magic = 0;
-        slab_give(&m->job_slab, job);
-    }
-}
-
-static struct rl_proc *
-add_proc(struct rl_lease *m, uint64_t number, uint32_t job_number, struct rl_worker *worker)
-{
-    struct rl_job *job = get_job(m, job_number);
-    struct rl_proc *proc = job ? slab_take(&m->proc_slab) : NULL;
-    if (!proc) {
-        return NULL;
-    }
-    *proc = (struct rl_proc){
-        .magic = RL_PROC_MAGIC, .number = number, .job = job, .worker = worker
-    };
-    list_init(&proc->leases);
-    list_init(&proc->requests);
-    if (map_insert(&m->procs, &proc->by_number, id_mix64(number)) != ST_OK) {
-        slab_give(&m->proc_slab, proc);
-        return NULL;
-    }
-    job->procs++;
-    return proc;
+    rl_lease_set_state(m, lease, RL_LEASE_DEAD);
 }
 
 void
-rl_lease_set_state(struct rl_lease *m, struct rl_lease_record *lease, enum rl_lease_state state)
+rl_lease_end(struct rl_lease *m, uint64_t now_ns, struct rl_lease_record *lease,
+           enum rl_pool_reason reason, struct step_outs *outs)
 {
-    list_remove(&lease->link);
-    m->in_state[lease->state]--;
-    lease->state = state;
-    m->in_state[state]++;
-    list_push_back(&m->lists[state], &lease->link);
-}
-
-void
-rl_lease_account(struct rl_lease *m, const struct rl_lease_record *lease, int64_t sign)
-{
-    int64_t *account = lease->kind == SCHED_LEASE_ACTOR ? m->actor_held : lease->job->held;
-    if (!lease->hold.set) {
-        return;
-    }
-    for (uint32_t i = 0; i < m->node.total.count; i++) {
-        const uint32_t name = m->node.total.items[i].name;
-        if (name != RES_CPU || !lease->hold.cpu_given_back) {
-            account[i] += sign * res_set_get(lease->hold.set, name).v;
-            ASSERT(account[i] >= 0);
-        }
+    rl_lease_make_dead(m, lease);
+    if (lease->worker->state < RL_WORKER_EXITING) {
+        rl_pool_kill(&m->pool, now_ns, lease->worker, reason, outs);
+        m->stats.killed++;
     }
 }
 
@@ -244,77 +100,6 @@ set_blocked(struct rl_lease *m, struct rl_lease_record *lease, bool blocked)
         sched_node_unblock(&m->node, &lease->hold);
     }
     rl_lease_account(m, lease, 1);
-}
-
-void
-rl_lease_free(struct rl_lease *m, struct rl_lease_record *lease)
-{
-    rl_lease_account(m, lease, -1);
-    sched_node_give(&m->node, &lease->hold);
-    if (lease->state == RL_LEASE_FORMING) {
-        rl_pool_wait(&m->pool, lease->class_, -1);
-    }
-    if (lease->worker) {
-        ASSERT(lease->worker->lease == lease);
-        lease->worker->lease = NULL;
-    }
-    list_remove(&lease->of_owner);
-    list_remove(&lease->link);
-    m->in_state[lease->state]--;
-    map_remove(&m->leases, &lease->by_id);
-    struct rl_job *job = lease->job;
-    lease->magic = 0;
-    slab_give(&m->lease_slab, lease);
-    job->leases--;
-    forget_job_if_over(m, job);
-    m->changed = m->progress = true;
-}
-
-void
-rl_lease_request_drop(struct rl_lease *m, struct rl_request *request)
-{
-    if (m->reserved == request) {
-        m->reserved = NULL;
-        m->reserve_length_ns = m->config.reserve_first_ns;
-        m->reserve_pause_ns = 0;
-    }
-    if (m->capped == request) {
-        m->capped = NULL;
-    }
-    m->stats.pending_units -= request->count;
-    m->stats.pending_records--;
-    list_remove(&request->of_lane);
-    list_remove(&request->of_owner);
-    map_remove(&m->requests, &request->by_cookie);
-    request->owner->request_count--;
-    request->owner->job->requests--;
-    request->magic = 0;
-    slab_give(&m->request_slab, request);
-    m->changed = true;
-}
-
-/* The lease is over for its owner; its resources stay until the process is gone. */
-static void
-make_dead(struct rl_lease *m, struct rl_lease_record *lease)
-{
-    list_remove(&lease->of_owner);
-    lease->owner = NULL;
-    if ((m->config.rules_off & RL_RULE_RECLAIM) && lease->hold.set) {
-        rl_lease_account(m, lease, -1);
-        sched_node_give(&m->node, &lease->hold);
-    }
-    rl_lease_set_state(m, lease, RL_LEASE_DEAD);
-}
-
-static void
-kill_lease(struct rl_lease *m, uint64_t now_ns, struct rl_lease_record *lease,
-           enum rl_pool_reason reason, struct step_outs *outs)
-{
-    make_dead(m, lease);
-    if (lease->worker->state < RL_WORKER_EXITING) {
-        rl_pool_kill(&m->pool, now_ns, lease->worker, reason, outs);
-        m->stats.killed++;
-    }
 }
 
 void
@@ -338,7 +123,7 @@ rl_lease_on_driver(struct rl_lease *m, uint64_t proc, uint32_t job, int32_t pid)
     if (rl_lease_proc(m, proc)) {
         return st_fail(ST_PROTOCOL, "process %llu is known already", (unsigned long long)proc);
     }
-    struct rl_proc *driver = add_proc(m, proc, job, NULL);
+    struct rl_proc *driver = rl_lease_add_proc(m, proc, job, NULL);
     if (!driver) {
         return ST_OUT_OF_MEMORY;
     }
@@ -412,7 +197,7 @@ add_request(struct rl_lease *m, uint64_t now_ns, struct rl_proc *owner,
     };
     list_init(&request->of_lane);
     if (map_insert(&m->requests, &request->by_cookie,
-                   request_hash(owner->number, msg->cookie)) != ST_OK) {
+                   rl_lease_request_hash(owner->number, msg->cookie)) != ST_OK) {
         slab_give(&m->request_slab, request);
         return NULL;
     }
@@ -509,8 +294,8 @@ rl_lease_on_cancel(struct rl_lease *m, uint64_t now_ns, uint64_t owner,
 
 /* --- the end of leases ------------------------------------------------------------------------ */
 
-static void
-emit_take_back(struct rl_worker *worker, struct step_outs *outs)
+void
+rl_lease_emit_take_back(struct rl_worker *worker, struct step_outs *outs)
 {
     struct rl_out_take_back *msg =
         step_emit(outs, RL_OUT_TAKE_BACK, worker->number, sizeof(*msg));
@@ -530,7 +315,7 @@ retire(struct rl_lease *m, uint64_t now_ns, struct rl_lease_record *lease, struc
         return;
     }
     if (lease->hold.gpu_mask) {
-        make_dead(m, lease); /* its memory on the device lives as long as it does */
+        rl_lease_make_dead(m, lease); /* its memory on the device lives as long as it does */
     } else {
         rl_lease_free(m, lease);
     }
@@ -541,7 +326,7 @@ int
 rl_lease_on_return(struct rl_lease *m, uint64_t now_ns, uint64_t owner,
                    const struct sched_lease_return *msg, struct step_outs *outs)
 {
-    struct rl_lease_record *lease = find_lease(m, msg->lease);
+    struct rl_lease_record *lease = rl_lease_get(m, msg->lease);
     if (!lease) {
         return msg->lease > 0 && msg->lease < m->next_lease
                    ? ST_OK /* crossed with the death of its worker */
@@ -557,9 +342,9 @@ rl_lease_on_return(struct rl_lease *m, uint64_t now_ns, uint64_t owner,
     m->stats.returned++;
     m->changed = m->progress = true;
     if (worker->state != RL_WORKER_LEASED) {
-        make_dead(m, lease); /* it is being ended already */
+        rl_lease_make_dead(m, lease); /* it is being ended already */
     } else if ((msg->flags & SCHED_RETURN_KILL) || lease->kind == SCHED_LEASE_ACTOR) {
-        kill_lease(m, now_ns, lease, RL_END_RETURNED, outs);
+        rl_lease_end(m, now_ns, lease, RL_END_RETURNED, outs);
     } else if (msg->flags & SCHED_RETURN_RETIRE) {
         retire(m, now_ns, lease, outs);
     } else {
@@ -569,7 +354,7 @@ rl_lease_on_return(struct rl_lease *m, uint64_t now_ns, uint64_t owner,
             rl_pool_idle(&m->pool, now_ns, worker);
         } else {
             rl_pool_settle(&m->pool, now_ns, worker);
-            emit_take_back(worker, outs);
+            rl_lease_emit_take_back(worker, outs);
         }
     }
     return ST_OK;
@@ -615,11 +400,11 @@ rl_lease_on_taken(struct rl_lease *m, uint64_t now_ns, uint64_t worker, uint64_t
         m->changed = true;
     } else if (lease && lease->state == RL_LEASE_ORPHAN && lease->taking) {
         if (w->state != RL_WORKER_LEASED) {
-            make_dead(m, lease);
+            rl_lease_make_dead(m, lease);
             return;
         }
         if (running) {
-            kill_lease(m, now_ns, lease, RL_END_OWNER_DIED, outs);
+            rl_lease_end(m, now_ns, lease, RL_END_OWNER_DIED, outs);
             return;
         }
         rl_lease_free(m, lease);
@@ -653,7 +438,7 @@ end_owner(struct rl_lease *m, struct rl_proc *proc)
     proc->magic = 0;
     slab_give(&m->proc_slab, proc);
     job->procs--;
-    forget_job_if_over(m, job);
+    rl_lease_forget_job_if_over(m, job);
     m->changed = m->progress = true;
 }
 
@@ -673,7 +458,7 @@ rl_lease_on_dead(struct rl_lease *m, uint64_t now_ns, uint64_t proc, const char 
             ASSERT(msg);
             *msg = (struct sched_lease_note){ .lease = lease->id, .worker = proc };
         }
-        make_dead(m, lease);
+        rl_lease_make_dead(m, lease);
     }
     struct rl_proc *owner = rl_lease_proc(m, proc);
     if (owner) {
@@ -701,7 +486,7 @@ void
 rl_lease_on_job_end(struct rl_lease *m, uint64_t now_ns, uint32_t job)
 {
     (void)now_ns;
-    struct rl_job *record = find_job(m, job);
+    struct rl_job *record = rl_lease_job(m, job);
     if (record) {
         record->ended = true;
         for (uint32_t lane = 0; lane < RL_LANES; lane++) {
@@ -726,7 +511,7 @@ rl_lease_on_job_end(struct rl_lease *m, uint64_t now_ns, uint32_t job)
 void
 rl_lease_kill(struct rl_lease *m, uint64_t now_ns, uint64_t lease, struct step_outs *outs)
 {
-    struct rl_lease_record *record = find_lease(m, lease);
+    struct rl_lease_record *record = rl_lease_get(m, lease);
     if (record && record->worker && record->worker->state < RL_WORKER_EXITING) {
         rl_pool_kill(&m->pool, now_ns, record->worker, RL_END_RAYLET, outs);
     }
@@ -755,7 +540,7 @@ rl_lease_on_hello(struct rl_lease *m, uint64_t now_ns, uint64_t worker, struct s
         return st_fail(ST_PROTOCOL, "hello from a worker that nobody waits for");
     }
     struct rl_worker *w = rl_pool_find(&m->pool, worker);
-    struct rl_proc *proc = add_proc(m, worker, w->class_->job, w);
+    struct rl_proc *proc = rl_lease_add_proc(m, worker, w->class_->job, w);
     if (!proc) {
         rl_pool_kill(&m->pool, now_ns, w, RL_END_ORPHAN, outs);
         return ST_OUT_OF_MEMORY;
@@ -771,132 +556,4 @@ rl_lease_on_start_failed(struct rl_lease *m, uint64_t now_ns, uint64_t worker,
 {
     rl_pool_on_start_failed(&m->pool, now_ns, worker, evidence);
     m->changed = true;
-}
-
-/* --- what follows ----------------------------------------------------------------------------- */
-
-/* Workers of dead owners, and those whose RUNNING word was not zero yet. */
-static uint64_t
-take_back(struct rl_lease *m, uint64_t now_ns, struct step_outs *outs)
-{
-    LIST_FOR_SAFE (l, next, &m->lists[RL_LEASE_ORPHAN]) {
-        struct rl_lease_record *lease = LIST_ENTRY(l, struct rl_lease_record, link);
-        if (lease->taking) {
-            continue;
-        }
-        if (!rl_has_room(outs, 1)) {
-            return UINT64_MAX;
-        }
-        m->stats.taken_back++;
-        struct rl_worker *worker = lease->worker;
-        if (worker->state != RL_WORKER_LEASED) {
-            make_dead(m, lease); /* it is being ended already */
-        } else if (lease->kind == SCHED_LEASE_ACTOR) {
-            kill_lease(m, now_ns, lease, RL_END_OWNER_DIED, outs);
-        } else if (m->config.rules_off & RL_RULE_TAKE_BACK) {
-            worker->epoch++;
-            rl_lease_free(m, lease);
-            rl_pool_idle(&m->pool, now_ns, worker);
-        } else {
-            lease->taking = true;
-            worker->epoch++;
-            emit_take_back(worker, outs);
-        }
-    }
-    uint64_t next_ns = UINT64_MAX;
-    LIST_FOR (l, &m->pool.by_state[RL_WORKER_SETTLING]) {
-        struct rl_worker *worker = LIST_ENTRY(l, struct rl_worker, link);
-        if (worker->look_ns == 0) {
-            continue; /* asked, the answer is on its way */
-        }
-        if (worker->look_ns > now_ns || !rl_has_room(outs, 1)) {
-            next_ns = rl_sooner(next_ns, worker->look_ns);
-            continue;
-        }
-        worker->look_ns = 0;
-        emit_take_back(worker, outs);
-    }
-    return next_ns;
-}
-
-void
-rl_lease_pump(struct rl_lease *m, uint64_t now_ns, struct step_outs *outs)
-{
-    outs->more = false;
-    uint64_t next_ns = take_back(m, now_ns, outs);
-    rl_grant_form(m, now_ns, outs);
-    rl_grant_broken(m, now_ns, outs);
-    next_ns = rl_sooner(next_ns, rl_grant_requests(m, now_ns, outs));
-    next_ns = rl_sooner(next_ns, rl_grant_revoke(m, now_ns, outs));
-    next_ns = rl_sooner(next_ns, rl_grant_stuck(m, now_ns, outs));
-    next_ns = rl_sooner(next_ns, rl_pool_pump(&m->pool, now_ns, outs));
-    if (outs->more || next_ns == m->timer_ns || !rl_has_room(outs, 1)) {
-        return;
-    }
-    m->timer_ns = next_ns;
-    if (next_ns != UINT64_MAX) {
-        (void)step_emit(outs, RL_OUT_TIMER, 0, 0);
-        outs->v[outs->count - 1].when_ns = next_ns;
-    }
-}
-
-int
-rl_lease_step(struct rl_lease *m, const struct step_in *in, struct step_outs *outs)
-{
-    const uint64_t now = in->now_ns;
-    int status = ST_OK;
-    switch (in->kind) {
-    case STEP_CONTINUE:
-        break;
-    case RL_IN_TICK:
-        m->timer_ns = UINT64_MAX;
-        break;
-    case RL_IN_DRIVER: {
-        const struct rl_in_driver *msg = in->msg;
-        status = rl_lease_on_driver(m, in->peer, msg->job, msg->pid);
-        break;
-    }
-    case RL_IN_REQUEST:
-        status = rl_lease_on_request(m, now, in->peer, in->msg, outs);
-        break;
-    case RL_IN_CANCEL:
-        status = rl_lease_on_cancel(m, now, in->peer, in->msg, outs);
-        break;
-    case RL_IN_RETURN:
-        status = rl_lease_on_return(m, now, in->peer, in->msg, outs);
-        break;
-    case RL_IN_BLOCKED:
-        status = rl_lease_on_blocked(m, now, in->peer, in->msg);
-        break;
-    case RL_IN_TAKEN: {
-        const struct rl_in_taken *msg = in->msg;
-        rl_lease_on_taken(m, now, in->peer, msg->epoch, msg->running, outs);
-        break;
-    }
-    case RL_IN_OWNING:
-        rl_lease_on_owning(m, now, in->peer, ((const struct rl_in_owning *)in->msg)->owning);
-        break;
-    case RL_IN_SPAWNED:
-        rl_lease_on_spawned(m, now, in->peer, ((const struct rl_in_spawned *)in->msg)->pid, outs);
-        break;
-    case RL_IN_HELLO:
-        status = rl_lease_on_hello(m, now, in->peer, outs);
-        break;
-    case RL_IN_START_FAILED:
-        rl_lease_on_start_failed(m, now, in->peer, ((const struct rl_in_evidence *)in->msg)->text);
-        break;
-    case RL_IN_DEAD:
-        rl_lease_on_dead(m, now, in->peer, ((const struct rl_in_evidence *)in->msg)->text, outs);
-        break;
-    case RL_IN_RECLAIMED:
-        rl_lease_on_reclaimed(m, now, in->peer);
-        break;
-    case RL_IN_JOB_END:
-        rl_lease_on_job_end(m, now, ((const struct rl_in_job *)in->msg)->job);
-        break;
-    default:
-        return st_fail(ST_PROTOCOL, "the lease server knows no input %u", in->kind);
-    }
-    rl_lease_pump(m, now, outs);
-    return status;
 }

@@ -80,9 +80,16 @@ rl_sooner(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* --- rl_lease.c --- */
+/* --- rl_lease_table.c; the finders give NULL for what isn't there --- */
 struct rl_proc *rl_lease_proc(const struct rl_lease *m, uint64_t number);
+/* NULL without memory. */
+struct rl_proc *rl_lease_add_proc(struct rl_lease *m, uint64_t number, uint32_t job_number,
+                                  struct rl_worker *worker);
+struct rl_lease_record *rl_lease_get(const struct rl_lease *m, uint64_t id);
 struct rl_request *rl_lease_request(const struct rl_lease *m, uint64_t owner, uint32_t cookie);
+uint64_t rl_lease_request_hash(uint64_t owner, uint32_t cookie);
+struct rl_job *rl_lease_job(const struct rl_lease *m, uint32_t number);
+void rl_lease_forget_job_if_over(struct rl_lease *m, struct rl_job *job);
 /* Forgets the record; its units have been answered. */
 void rl_lease_request_drop(struct rl_lease *m, struct rl_request *request);
 /* Moves between the lists of states. */
@@ -92,6 +99,14 @@ void rl_lease_set_state(struct rl_lease *m, struct rl_lease_record *lease,
 void rl_lease_free(struct rl_lease *m, struct rl_lease_record *lease);
 /* Adds `sign` times what the lease holds to its job's (or the actors') account. */
 void rl_lease_account(struct rl_lease *m, const struct rl_lease_record *lease, int64_t sign);
+
+/* --- rl_lease.c --- */
+/* The lease is over for its owner; its resources stay until the process is gone. */
+void rl_lease_make_dead(struct rl_lease *m, struct rl_lease_record *lease);
+/* The same, and the process is killed. */
+void rl_lease_end(struct rl_lease *m, uint64_t now_ns, struct rl_lease_record *lease,
+                  enum rl_pool_reason reason, struct step_outs *outs);
+void rl_lease_emit_take_back(struct rl_worker *worker, struct step_outs *outs);
 void rl_lease_emit_failed(struct rl_lease *m, uint64_t owner, uint32_t cookie, uint32_t count,
                           int status, const char *text, struct step_outs *outs);
 

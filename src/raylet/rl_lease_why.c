@@ -60,6 +60,7 @@ rl_why_chain(const struct rl_lease *m, const struct rl_request *request, char *t
         length++;
         p = lease->owner;
     }
+    ASSERT(top);
     struct words w = { .text = text, .size = size };
     say(&w, "%s (pid %d)", top->worker ? "worker" : "driver", top->pid);
     const uint32_t kept = length < COUNT_OF(chain) ? length : (uint32_t)COUNT_OF(chain);
