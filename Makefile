@@ -1,6 +1,91 @@
 # SPDX-License-Identifier: Apache-2.0
-# The contract of names; everything real is in CMake and tools/.
-.PHONY: all
-all:
-	cmake -S . -B build -G Ninja
-	cmake --build build
+# The commands of the project. Each installs the Debian packages it needs, when they are missing;
+# the work itself is CMake's, CTest's, pytest's and the scripts' in tools/.
+
+BUILD ?= build
+JOBS ?= $(shell nproc)
+PYTHON ?= /usr/bin/python3
+SEEDS ?= 1000
+FUZZ_SECONDS ?= 60
+PYTEST_ARGS ?=
+CTEST_ARGS ?=
+
+VENV_PYTHON = $(BUILD)/venv/bin/python
+CMAKE_ARGS = -G Ninja --no-warn-unused-cli -DPython_EXECUTABLE=$(PYTHON) -DPython3_EXECUTABLE=$(PYTHON)
+CTEST = ctest --no-tests=error --output-on-failure --no-label-summary -j $(JOBS) $(CTEST_ARGS)
+# Thread sanitizer can't map its shadow when the kernel places things too randomly.
+UNRANDOM = $(shell setarch -R true 2>/dev/null && echo setarch -R)
+
+.PHONY: all runtime run test bench sim lint format sanitize asan tsan fuzz clean help
+.PHONY: deps-build deps-test deps-lint configure
+
+all: deps-build deps-test configure ## builds everything, into build/
+	cmake --build $(BUILD) -j $(JOBS)
+	tools/venv.sh $(BUILD) $(PYTHON)
+
+runtime: deps-build configure
+	cmake --build $(BUILD) -j $(JOBS) --target runtime
+	tools/venv.sh $(BUILD) $(PYTHON)
+
+run: runtime ## builds and runs the example: pi, by sampling tasks
+	$(VENV_PYTHON) examples/python/monte_carlo_pi.py
+
+test: all ## builds and runs all tests: CTest, then pytest
+	$(CTEST) --test-dir $(BUILD)
+	tools/pytest.sh $(VENV_PYTHON) $(PYTEST_ARGS)
+
+bench: all ## builds and runs the benchmarks
+	$(VENV_PYTHON) bench/run.py
+
+sim: deps-build configure ## runs SEEDS seeds in the simulator
+	@if [ -e sim/CMakeLists.txt ]; then \
+		cmake --build $(BUILD) -j $(JOBS) --target ray-sim && \
+		$(BUILD)/bin/ray-sim --seeds $(SEEDS); \
+	else echo "sim: no sim/CMakeLists.txt yet, nothing to run"; fi
+
+lint: deps-lint all ## checks format, house rules, purity, headers; clang-tidy; cppcheck
+	tools/lint.sh $(BUILD) $(JOBS)
+
+format: deps-lint ## formats every C file
+	git ls-files '*.c' '*.h' | xargs -r clang-format-14 -i
+
+sanitize: asan tsan ## builds and runs the C tests under ASan+UBSan and under TSan
+
+# Both are clang's: they show at the same time that the tree is clean under its warnings.
+asan: deps-build deps-test deps-lint
+	cmake -S . -B $(BUILD)/asan $(CMAKE_ARGS) --log-level=WARNING -DCMAKE_BUILD_TYPE=Debug \
+		-DCMAKE_C_COMPILER=clang-14 "-DCMAKE_C_FLAGS=-O1 -DRAY_DEBUG_ASSERTS" \
+		-DRAY_BUILD_PYTHON=OFF -DRAY_SANITIZE=address,undefined
+	cmake --build $(BUILD)/asan -j $(JOBS)
+	RAY_TEST_TIMEOUT_MULTIPLIER=5 UBSAN_OPTIONS=print_stacktrace=1 \
+	ASAN_OPTIONS=detect_leaks=1:handle_segv=2:handle_sigbus=2:handle_sigill=2:handle_sigfpe=2 \
+		$(CTEST) -LE nosan --test-dir $(BUILD)/asan
+
+tsan: deps-build deps-test deps-lint
+	cmake -S . -B $(BUILD)/tsan $(CMAKE_ARGS) --log-level=WARNING -DCMAKE_BUILD_TYPE=Debug \
+		-DCMAKE_C_COMPILER=clang-14 "-DCMAKE_C_FLAGS=-O1 -DRAY_DEBUG_ASSERTS" \
+		-DRAY_BUILD_PYTHON=OFF -DRAY_SANITIZE=thread
+	$(UNRANDOM) cmake --build $(BUILD)/tsan -j $(JOBS)
+	RAY_TEST_TIMEOUT_MULTIPLIER=10 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 \
+		$(UNRANDOM) $(CTEST) -LE nosan --test-dir $(BUILD)/tsan
+
+fuzz: deps-build deps-lint ## fuzzes every decoder, FUZZ_SECONDS in all
+	@if ls tests/fuzz/fuzz_*.c >/dev/null 2>&1; then \
+		cmake -S . -B $(BUILD)/fuzzing $(CMAKE_ARGS) --log-level=WARNING -DCMAKE_BUILD_TYPE=Debug \
+			-DCMAKE_C_COMPILER=clang-14 "-DCMAKE_C_FLAGS=-O1 -DRAY_DEBUG_ASSERTS" \
+			-DRAY_BUILD_PYTHON=OFF -DRAY_FUZZ=ON -DRAY_SANITIZE=address,undefined && \
+		cmake --build $(BUILD)/fuzzing -j $(JOBS) --target fuzz_targets && \
+		tools/fuzz.sh $(BUILD)/fuzzing $(FUZZ_SECONDS) $(JOBS); \
+	else echo "fuzz: no tests/fuzz/fuzz_*.c yet, nothing to run"; fi
+
+clean: ## removes build/
+	rm -rf $(BUILD)
+
+help: ## prints this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+
+configure:
+	@cmake -S . -B $(BUILD) $(CMAKE_ARGS) --log-level=WARNING
+
+deps-build deps-test deps-lint:
+	@tools/install_deps.sh $(@:deps-%=%)

@@ -6,6 +6,8 @@ set(RAY_WARNINGS
   -Wcast-qual -Wcast-align -Wwrite-strings -Wundef -Wvla -Wformat=2 -Wimplicit-fallthrough
   -Wswitch-enum -Wnull-dereference -Wconversion)
 
+option(RAY_FUZZ "Build the fuzz targets as libFuzzer programs (clang)" OFF)
+
 find_package(Threads REQUIRED)
 
 # Applies language options, warnings and sanitizers to one target.
@@ -18,6 +20,10 @@ function(ray_target_options target)
     target_compile_options(${target} PRIVATE -fsanitize=${RAY_SANITIZE} -fno-sanitize-recover=all)
     target_link_options(${target} PUBLIC -fsanitize=${RAY_SANITIZE})
   endif()
+  if(RAY_FUZZ)
+    target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link)
+    target_link_options(${target} PUBLIC -fsanitize=fuzzer-no-link)
+  endif()
 endfunction()
 
 # ray_library(<name> [PURE] SOURCES <file>... [DEPS <target>...])
@@ -29,6 +35,7 @@ function(ray_library name)
   if(ARG_DEPS)
     target_link_libraries(${name} PUBLIC ${ARG_DEPS})
   endif()
+  set_property(GLOBAL APPEND PROPERTY RAY_LIBRARIES ${name})
   if(ARG_PURE)
     set_property(GLOBAL APPEND PROPERTY RAY_PURE_LIBRARIES ${name})
   endif()
@@ -42,18 +49,95 @@ function(ray_executable name)
   target_link_libraries(${name} PRIVATE ${ARG_DEPS})
 endfunction()
 
-# ray_unit_test(<name> SOURCES <file>... [DEPS <target>...])
-# A cmocka program, registered with CTest.
+# ray_unit_test(<name> SOURCES <file>... [DEPS <target>...] [LIBS <target>...] [TIMEOUT <seconds>]
+#               [LABELS <label>...])
+# A cmocka program under the harness of tests/lib: one CTest entry, <name>.<test>, and one process
+# for each test in it. TIMEOUT is the limit for one test. Sanitizer runs leave the label "nosan" out.
 function(ray_unit_test name)
+  if(NOT RAY_BUILD_TESTS)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LIBS;LABELS" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 30)
+  endif()
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS unit)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  ray_target_options(${name})
+  target_compile_options(${name} PRIVATE -Wno-cast-qual)
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} ${ARG_LIBS} harness Threads::Threads)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+
+  # The program itself says what tests it has, when it has been built; CTest reads that file.
+  set(list ${CMAKE_CURRENT_BINARY_DIR}/${name}_tests.cmake)
+  add_custom_command(TARGET ${name} POST_BUILD
+    COMMAND ${CMAKE_COMMAND} -D NAME=${name} -D PROGRAM=$<TARGET_FILE:${name}> -D OUTPUT=${list}
+      -D TIMEOUT=${ARG_TIMEOUT} -D "LABELS=${ARG_LABELS}"
+      -P ${CMAKE_SOURCE_DIR}/cmake/ray_list_tests.cmake
+    BYPRODUCTS ${list}
+    VERBATIM)
+  set(include ${CMAKE_CURRENT_BINARY_DIR}/${name}_include.cmake)
+  file(WRITE ${include}
+    "if(EXISTS \"${list}\")\n  include(\"${list}\")\nelse()\n  add_test(${name}_was_not_built false)\nendif()\n")
+  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${include})
+endfunction()
+
+# ray_fuzz_target(<name> SOURCES <file>... [DEPS <target>...])
+# A decoder's fuzz target (LLVMFuzzerTestOneInput). With RAY_FUZZ a libFuzzer program; else a program
+# that replays tests/fuzz/corpus/<name> once, as a test, so that what fuzzing found stays found.
+function(ray_fuzz_target name)
   if(NOT RAY_BUILD_TESTS)
     return()
   endif()
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   ray_target_options(${name})
-  target_compile_options(${name} PRIVATE -Wno-cast-qual)
-  target_link_libraries(${name} PRIVATE ${ARG_DEPS} cmocka Threads::Threads)
-  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
-  add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT 120)
+  target_compile_options(${name} PRIVATE -Wno-missing-prototypes)
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} Threads::Threads)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
+  if(RAY_FUZZ)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  else()
+    target_link_libraries(${name} PRIVATE fuzz_replay)
+    add_test(NAME ${name}.corpus
+      COMMAND ${name} ${CMAKE_SOURCE_DIR}/tests/fuzz/corpus/${name})
+    set_tests_properties(${name}.corpus PROPERTIES TIMEOUT 300 LABELS fuzz)
+  endif()
 endfunction()
+
+# Collects the targets below the top directory, but for those whose directory matches `skip`.
+function(ray_collect_targets directory skip out)
+  set(found "")
+  get_property(children DIRECTORY ${directory} PROPERTY SUBDIRECTORIES)
+  foreach(child ${children})
+    file(RELATIVE_PATH path ${CMAKE_SOURCE_DIR} ${child})
+    if(NOT path MATCHES "${skip}")
+      ray_collect_targets(${child} "${skip}" below)
+      list(APPEND found ${below})
+    endif()
+  endforeach()
+  get_property(own DIRECTORY ${directory} PROPERTY BUILDSYSTEM_TARGETS)
+  list(APPEND found ${own})
+  set(${out} ${found} PARENT_SCOPE)
+endfunction()
+
+# Called when every module has been read.
+# - Target `runtime`: all that a user's program needs, so everything but tests, simulator, benchmarks.
+# - pure_libraries.txt: the archives that tools/purity.py holds to tools/pure_symbols.txt.
+function(ray_finish)
+  ray_collect_targets(${CMAKE_SOURCE_DIR} "^(tests|sim|bench)" targets)
+  add_custom_target(runtime)
+  if(targets)
+    add_dependencies(runtime ${targets})
+  endif()
+
+  get_property(pure GLOBAL PROPERTY RAY_PURE_LIBRARIES)
+  set(text "")
+  foreach(library ${pure})
+    string(APPEND text "${library} $<TARGET_FILE:${library}>\n")
+  endforeach()
+  file(GENERATE OUTPUT ${CMAKE_BINARY_DIR}/pure_libraries.txt CONTENT "${text}")
+endfunction()
+cmake_language(DEFER DIRECTORY ${CMAKE_SOURCE_DIR} CALL ray_finish)

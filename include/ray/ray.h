@@ -1,0 +1,446 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ray.h: tasks, actors and shared immutable objects from C.
+ *
+ * This is the only header that a C program, or a language face such as the Python extension, needs.
+ *
+ *     #include <ray/ray.h>
+ *     #include <stdio.h>
+ *     #include <string.h>
+ *
+ *     static int
+ *     square(ray_task *task)
+ *     {
+ *         int64_t x = 0;
+ *         ray_task_arg_copy(task, 0, &x, sizeof(x));
+ *         x *= x;
+ *         return ray_task_return_bytes(task, 0, &x, sizeof(x));
+ *     }
+ *     RAY_REMOTE(square);
+ *
+ *     int
+ *     main(int argc, char **argv)
+ *     {
+ *         if (ray_init(argc, argv, NULL)) return 1;         // workers never come back from here
+ *         int64_t x = 12;
+ *         ray_ref *ref = NULL;
+ *         ray_call_bytes(ray_remote_square, &x, sizeof(x), &ref);
+ *         ray_value *value = NULL;
+ *         if (ray_get(ref, -1, &value)) { fprintf(stderr, "%s\n", ray_error_text()); return 1; }
+ *         memcpy(&x, ray_value_data(value), sizeof(x));     // 144
+ *         ray_value_release(value);
+ *         ray_ref_release(ref);
+ *         return ray_shutdown();
+ *     }
+ *
+ * Conventions
+ *   - Every `int` result is a status: RAY_OK (0) or a negative RAY_E_ number. On failure
+ *     ray_error_text() has a sentence for the calling thread, until its next failing call.
+ *   - Outputs come last, are set to NULL or 0 on entry, and carry a value only on RAY_OK.
+ *   - Handles are opaque and thread safe. `_release` gives up one count; NULL is allowed there.
+ *   - Timeouts are in milliseconds, negative for none.
+ *   - A wait that a signal interrupts returns RAY_E_INTERRUPTED; the caller deals with the signal
+ *     and calls again with the time that is left.
+ *   - In a child made by fork in user code every call returns RAY_E_NOT_INITIALIZED.
+ *   - Structs that callers fill begin with struct_size, so that they can grow: set it to sizeof.
+ */
+#ifndef RAY_RAY_H
+#define RAY_RAY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define RAY_API __attribute__((visibility("default")))
+#define RAY_VERSION_MAJOR 0
+#define RAY_VERSION_MINOR 1
+#define RAY_VERSION_PATCH 0
+
+/* ---- status ---------------------------------------------------------------------------------- */
+
+enum ray_status {
+    RAY_OK = 0,
+    RAY_E_INVALID_ARGUMENT = -1,
+    RAY_E_WRONG_TYPE = -2,
+    RAY_E_OUT_OF_MEMORY = -3,
+    RAY_E_NOT_INITIALIZED = -4,
+    RAY_E_ALREADY_INITIALIZED = -5,
+    RAY_E_TIMED_OUT = -6,
+    RAY_E_INTERRUPTED = -7,
+    RAY_E_SYSTEM = -8,
+    RAY_E_CONNECTION = -9,
+    RAY_E_PROTOCOL = -10,
+    RAY_E_NOT_FOUND = -11,
+    RAY_E_EXISTS = -12,
+    RAY_E_LIMIT = -13,
+    RAY_E_CLOSED = -14,
+    RAY_E_NOT_SUPPORTED = -15,
+    RAY_E_TASK_FAILED = -20,        /* the function raised; the value carries the face's bytes */
+    RAY_E_WORKER_CRASHED = -21,
+    RAY_E_TASK_CANCELLED = -22,
+    RAY_E_TASK_UNSCHEDULABLE = -23,
+    RAY_E_PROCESS_CAP = -24,
+    RAY_E_ACTOR_DIED = -30,
+    RAY_E_ACTOR_UNAVAILABLE = -31,
+    RAY_E_ACTOR_INIT_FAILED = -32,
+    RAY_E_PENDING_CALLS_LIMIT = -33,
+    RAY_E_OBJECT_LOST = -40,
+    RAY_E_OWNER_DIED = -41,
+    RAY_E_OBJECT_FREED = -42,
+    RAY_E_OBJECT_GONE = -43,
+    RAY_E_STORE_FULL = -44,
+    RAY_E_RAYLET_DIED = -50,
+    RAY_E_NODE_DIED = -51,
+    RAY_E_GCS_UNAVAILABLE = -52,
+    RAY_E_RUNTIME_ENV = -53,
+};
+
+/* The name of a status ("STORE_FULL"), its one-phrase text, and the name of the Python exception
+ * class that stands for it. Static strings, never NULL. */
+RAY_API const char *ray_status_name(int status);
+RAY_API const char *ray_status_text(int status);
+RAY_API const char *ray_status_python_class(int status);
+
+/* The calling thread's last error: what happened, where, what to do. Static to the thread. */
+RAY_API const char *ray_error_text(void);
+
+/* ---- handles and plain data ------------------------------------------------------------------ */
+
+typedef struct ray_ref ray_ref;           /* a reference to an object: one local count */
+typedef struct ray_value ray_value;       /* bytes of a finished object, kept alive */
+typedef struct ray_function ray_function; /* a registered function, class or method */
+typedef struct ray_options ray_options;   /* checked, prepared options */
+typedef struct ray_actor ray_actor;       /* a handle to an actor */
+typedef struct ray_task ray_task;         /* the task that is being executed */
+
+enum {
+    RAY_JOB_ID_SIZE = 4,
+    RAY_ACTOR_ID_SIZE = 16,
+    RAY_TASK_ID_SIZE = 24,
+    RAY_OBJECT_ID_SIZE = 28,
+    RAY_NODE_ID_SIZE = 28,
+    RAY_WORKER_ID_SIZE = 28,
+    RAY_INLINE_MAX = 100 * 1024, /* bytes; larger values live in the shared-memory store */
+};
+
+/* A piece of memory that is only read during the call that gets it. */
+struct ray_buf {
+    const void *data;
+    size_t size; /* bytes */
+};
+
+/* Bytes of a value about to be sent or stored. The pieces are laid one after another. `format`
+ * belongs to the face: it comes back with the value. `refs` are the references whose numbers occur
+ * inside the bytes; they are kept alive by the value. No memory named here is referenced after the
+ * call that gets it. */
+struct ray_payload {
+    const struct ray_buf *bufs;
+    size_t buf_count;
+    ray_ref *const *refs;
+    size_t ref_count;
+    uint32_t format;
+};
+
+/* ---- starting and stopping ------------------------------------------------------------------- */
+
+struct ray_resource {
+    const char *name; /* "CPU", "GPU", "memory", or any other */
+    double amount;    /* >= 0, in units of 0.0001 */
+};
+
+/* Lines that a worker printed. Called by one thread of the library, in order for each process. */
+typedef void (*ray_log_fn)(void *ctx, const char *actor_or_task_name, int pid, bool is_stderr,
+                           const char *text, size_t size);
+
+struct ray_init_options {
+    size_t struct_size;
+    const char *address;              /* NULL: start a runtime of one's own */
+    double num_cpus, num_gpus;        /* negative: detect */
+    const struct ray_resource *resources;
+    size_t resource_count;
+    uint64_t object_store_memory;     /* bytes, 0: 30 % of memory */
+    uint64_t memory;                  /* bytes, 0: detect */
+    const char *job_namespace;        /* NULL: an anonymous one */
+    const char *temp_dir;             /* NULL: /tmp/ray */
+    /* How workers of this job are made. argv of a zygote (which calls ray_zygote_run), NULL
+     * terminated; NULL: this program's own binary is started again with its own arguments. */
+    const char *const *zygote_argv;
+    ray_log_fn on_log;                /* NULL: lines go to this process's stdout and stderr */
+    void *on_log_ctx;
+    bool log_to_driver;
+};
+
+/* Fills in the defaults: everything detected, log_to_driver on. */
+RAY_API void ray_init_options_default(struct ray_init_options *options);
+
+/* Starts a runtime, or joins one, and makes this process a driver. In a process that the runtime
+ * started as a worker of a C program it runs the worker and exits instead of returning: call it
+ * first in main. argc and argv are kept for starting the binary again; options may be NULL. */
+RAY_API int ray_init(int argc, char **argv, const struct ray_init_options *options);
+
+/* Ends the driver's job and, if ray_init started it, the runtime. Values still held stay readable.
+ * Does nothing when not initialized. */
+RAY_API int ray_shutdown(void);
+RAY_API bool ray_is_initialized(void);
+
+struct ray_context {
+    size_t struct_size;
+    uint8_t job_id[RAY_JOB_ID_SIZE];
+    uint8_t node_id[RAY_NODE_ID_SIZE];
+    uint8_t worker_id[RAY_WORKER_ID_SIZE];
+    uint8_t task_id[RAY_TASK_ID_SIZE];   /* the driver's own task in a driver */
+    uint8_t actor_id[RAY_ACTOR_ID_SIZE]; /* nil (all ones) when in no actor */
+    bool is_driver;
+    uint32_t attempt;                    /* 0 for the first try of the current task */
+    char session_dir[256];
+    char session_name[128];
+    char gcs_address[64];
+    char node_ip[64];
+    char raylet_socket[128];
+    char job_namespace[128];
+};
+/* Where the calling thread stands. */
+RAY_API int ray_context_get(struct ray_context *out);
+
+/* State of the cluster as JSON text, in the shapes of Ray's ray.nodes(), ray.cluster_resources(),
+ * ray.available_resources(): what = "nodes", "cluster_resources", "available_resources", and
+ * "assigned_resources", "accelerator_ids" for the current task. Free with ray_free. */
+RAY_API int ray_state_json(const char *what, char **out);
+RAY_API void ray_free(void *p);
+
+/* ---- references and values ------------------------------------------------------------------- */
+
+/* Stores a value owned by this process. `owner` NULL, or an actor that becomes the owner. */
+RAY_API int ray_put(const struct ray_payload *payload, ray_actor *owner, ray_ref **out);
+
+RAY_API ray_ref *ray_ref_retain(ray_ref *ref);
+/* Lock free; may be called from anywhere, also within a garbage collection. */
+RAY_API void ray_ref_release(ray_ref *ref);
+RAY_API const uint8_t *ray_ref_id(const ray_ref *ref); /* RAY_OBJECT_ID_SIZE bytes */
+/* The owner's address as bytes: worker id, node id, socket name. Returns the size used, or needed
+ * when `capacity` is too small. */
+RAY_API size_t ray_ref_owner_address(const ray_ref *ref, void *out, size_t capacity);
+/* A reference from its id and owner address, for references that travelled outside of values. */
+RAY_API int ray_ref_from_address(const uint8_t *id, const void *owner, size_t owner_size,
+                                 ray_ref **out);
+/* Keeps the object for the life of the job; for references serialised outside of values. */
+RAY_API void ray_ref_pin_for_job(ray_ref *ref);
+
+/* Whether the value is here and a ray_ref_value would succeed at once. */
+RAY_API bool ray_ref_is_ready(ray_ref *ref);
+/* The value of a ready reference, without waiting; RAY_E_TIMED_OUT when it isn't ready. A value
+ * that is an error is a value like others: see ray_value_status. */
+RAY_API int ray_ref_value(ray_ref *ref, ray_value **out);
+
+/* Waits until every reference is ready, or one of them is known to be an error: then *error_index
+ * is its place (SIZE_MAX when none). */
+RAY_API int ray_wait_all(ray_ref *const *refs, size_t count, int64_t timeout_ms,
+                         size_t *error_index);
+/* Waits until at least num_returns are ready or time is up, and marks at most num_returns of them,
+ * lowest index first. fetch_local: ready means that the value is on this node. */
+RAY_API int ray_wait(ray_ref *const *refs, size_t count, size_t num_returns, int64_t timeout_ms,
+                     bool fetch_local, bool *ready);
+/* Waits for one value. A value that is an error gives its status, and no value. */
+RAY_API int ray_get(ray_ref *ref, int64_t timeout_ms, ray_value **out);
+
+/* Calls fn(ctx, ref) once, when the reference is ready, from a thread of the library (not the
+ * caller's, and never within this call). `cancel` true at shutdown. Must not wait. */
+typedef void (*ray_ready_fn)(void *ctx, bool cancelled);
+RAY_API int ray_ref_on_ready(ray_ref *ref, ray_ready_fn fn, void *ctx);
+
+RAY_API ray_value *ray_value_retain(ray_value *value);
+/* May be called from anywhere and after ray_shutdown. */
+RAY_API void ray_value_release(ray_value *value);
+RAY_API const void *ray_value_data(const ray_value *value); /* read only memory */
+RAY_API size_t ray_value_size(const ray_value *value);
+RAY_API uint32_t ray_value_format(const ray_value *value);
+/* Whether the bytes lie in the shared store (then zero-copy use is worth it). */
+RAY_API bool ray_value_is_shared(const ray_value *value);
+/* References within the bytes, by their number. The result is one more count for the caller. */
+RAY_API size_t ray_value_ref_count(const ray_value *value);
+RAY_API int ray_value_ref(ray_value *value, size_t index, ray_ref **out);
+
+/* RAY_OK for a proper value, else why there is none. */
+RAY_API int ray_value_status(const ray_value *value);
+/* What a failed value tells. Strings belong to the value, "" when unknown. */
+struct ray_failure {
+    size_t struct_size;
+    int status;
+    const char *text;              /* the whole story, several lines */
+    const char *function;          /* task or method */
+    int pid;                       /* the process where it happened, 0 unknown */
+    const char *node_ip;
+    uint8_t actor_id[RAY_ACTOR_ID_SIZE];   /* nil when no actor */
+    uint8_t task_id[RAY_TASK_ID_SIZE];
+    uint8_t object_id[RAY_OBJECT_ID_SIZE];
+    const char *class_name;        /* of the actor */
+    bool actor_init_failed;
+    bool never_started;
+    const void *data;              /* face bytes of the exception (RAY_E_TASK_FAILED), or NULL */
+    size_t data_size;
+    uint32_t format;
+};
+RAY_API int ray_value_failure(const ray_value *value, struct ray_failure *out);
+
+/* ---- functions and options ------------------------------------------------------------------- */
+
+enum ray_function_kind { RAY_FUNCTION = 0, RAY_CLASS = 1, RAY_METHOD = 2 };
+
+struct ray_function_desc {
+    size_t struct_size;
+    enum ray_function_kind kind;
+    const char *name;          /* shown to people: "f", "Counter", "Counter.add" */
+    uint8_t hash[20];          /* identifies the definition; equal hashes are equal definitions */
+    struct ray_payload definition; /* what a worker of the face needs; empty for methods */
+    const char *method;        /* RAY_METHOD: the method's name */
+};
+RAY_API int ray_function_create(const struct ray_function_desc *desc, ray_function **out);
+RAY_API ray_function *ray_function_retain(ray_function *function);
+RAY_API void ray_function_release(ray_function *function);
+
+struct ray_task_options {
+    size_t struct_size;
+    int32_t num_returns;             /* >= 0 */
+    const struct ray_resource *resources; /* everything asked for, CPU too */
+    size_t resource_count;
+    int32_t max_retries;             /* after a worker's death; -1 for ever */
+    bool retry_exceptions;           /* also after RAY_E_TASK_FAILED that the executor allows */
+    int32_t max_calls;               /* the worker leaves after so many; 0 never */
+    const char *name;                /* shown instead of the function's; NULL */
+    /* Actors. */
+    const struct ray_resource *placement_resources; /* needed to be placed, if more than held */
+    size_t placement_resource_count;
+    int32_t max_restarts, max_task_retries;
+    int64_t max_pending_calls;       /* -1 no limit */
+    int32_t max_concurrency;         /* 1 */
+    const char *actor_name, *actor_namespace; /* NULL: anonymous */
+    bool detached;
+    /* Opaque bytes of the face that the executor sees (ray_task_metadata): exception lists etc. */
+    const void *metadata;
+    size_t metadata_size;
+};
+RAY_API void ray_task_options_default(struct ray_task_options *options);
+RAY_API int ray_options_create(const struct ray_task_options *options, ray_options **out);
+RAY_API ray_options *ray_options_retain(ray_options *options);
+RAY_API void ray_options_release(ray_options *options);
+
+/* One argument: a reference, whose value the task gets (and waits for), or bytes. */
+struct ray_arg {
+    ray_ref *ref; /* NULL: `value` */
+    struct ray_payload value;
+};
+
+/* ---- tasks and actors ------------------------------------------------------------------------ */
+
+/* Submits a task and returns at once. `refs` gets num_returns references. options may be NULL. */
+RAY_API int ray_task_submit(ray_function *function, ray_options *options,
+                            const struct ray_arg *args, size_t arg_count, ray_ref **refs);
+
+RAY_API int ray_actor_create(ray_function *class_function, ray_options *options,
+                             const struct ray_arg *args, size_t arg_count, ray_actor **out);
+RAY_API int ray_actor_call(ray_actor *actor, ray_function *method, ray_options *options,
+                           const struct ray_arg *args, size_t arg_count, ray_ref **refs);
+RAY_API ray_actor *ray_actor_retain(ray_actor *actor);
+/* When the last counted handle anywhere goes, the actor ends after its queued calls. */
+RAY_API void ray_actor_release(ray_actor *actor);
+RAY_API const uint8_t *ray_actor_id(const ray_actor *actor); /* RAY_ACTOR_ID_SIZE bytes */
+/* The handle as a reference that can go into a payload; one more count for the caller. */
+RAY_API int ray_actor_ref(ray_actor *actor, ray_ref **out);
+/* The handle behind such a reference. */
+RAY_API int ray_actor_from_ref(ray_ref *ref, ray_actor **out);
+/* The actor that this process is; a handle that doesn't keep it alive. RAY_E_NOT_FOUND elsewhere. */
+RAY_API int ray_actor_current(ray_actor **out);
+RAY_API int ray_actor_kill(ray_actor *actor, bool no_restart);
+/* Interrupts the task that makes `ref`, or kills its worker. */
+RAY_API int ray_cancel(ray_ref *ref, bool force, bool recursive);
+
+/* ---- executing ------------------------------------------------------------------------------- */
+
+typedef int (*ray_execute_fn)(void *ctx, ray_task *task);
+
+struct ray_worker_options {
+    size_t struct_size;
+    ray_execute_fn execute; /* runs the task and gives its returns; RAY_OK or a status */
+    void *ctx;
+    /* The main thread waits in the library between tasks; called around every such wait. */
+    void (*before_wait)(void *ctx);
+    void (*after_wait)(void *ctx);
+};
+/* Turns a process that the runtime started into a worker and serves until told to leave. Returns
+ * the process's exit code. */
+RAY_API int ray_worker_run(const struct ray_worker_options *options);
+/* In the current process: leave after the current task (ray.actor.exit_actor). */
+RAY_API int ray_worker_exit_soon(void);
+
+enum ray_task_kind { RAY_TASK_NORMAL = 0, RAY_TASK_ACTOR_CREATION = 1, RAY_TASK_ACTOR_METHOD = 2 };
+RAY_API enum ray_task_kind ray_task_get_kind(const ray_task *task);
+RAY_API const uint8_t *ray_task_id(const ray_task *task);       /* RAY_TASK_ID_SIZE bytes */
+RAY_API const char *ray_task_name(const ray_task *task);        /* options' name or function's */
+RAY_API const char *ray_task_function_name(const ray_task *task);
+RAY_API const char *ray_task_method(const ray_task *task);      /* "" unless a method */
+RAY_API const uint8_t *ray_task_function_hash(const ray_task *task); /* 20 bytes */
+RAY_API ray_value *ray_task_definition(ray_task *task);         /* borrowed; NULL for methods */
+RAY_API const void *ray_task_metadata(const ray_task *task, size_t *size);
+RAY_API int32_t ray_task_num_returns(const ray_task *task);
+RAY_API uint32_t ray_task_attempt(const ray_task *task);
+RAY_API size_t ray_task_arg_count(const ray_task *task);
+/* Borrowed until the task ends; retain it to keep it longer. An argument that is a failure is a
+ * value with a status. */
+RAY_API ray_value *ray_task_arg(ray_task *task, size_t index);
+/* Copies up to `size` bytes of an argument; the number copied, or a status. */
+RAY_API int64_t ray_task_arg_copy(ray_task *task, size_t index, void *out, size_t size);
+/* Gives return value `index`; each exactly once. */
+RAY_API int ray_task_return(ray_task *task, int32_t index, const struct ray_payload *payload);
+RAY_API int ray_task_return_bytes(ray_task *task, int32_t index, const void *data, size_t size);
+/* Fails the whole task (all returns): RAY_E_TASK_FAILED with the face's bytes and a text. `retry`:
+ * the options' retry_exceptions cover this failure. */
+RAY_API int ray_task_fail(ray_task *task, int status, bool retry, const char *text,
+                          const struct ray_payload *payload);
+
+/* ---- zygotes --------------------------------------------------------------------------------- */
+
+/* Serves fork requests on the descriptor that the raylet gave (environment RAY_ZYGOTE_FD), single
+ * threaded. Returns 1 in a forked worker (which then calls ray_worker_run), 0 when the raylet has
+ * gone, or a status. */
+RAY_API int ray_zygote_run(void);
+
+/* ---- C functions as tasks -------------------------------------------------------------------- */
+
+typedef int (*ray_c_function)(ray_task *task);
+struct ray_c_registration {
+    const char *name;
+    ray_c_function function;
+    ray_function **handle;
+    struct ray_c_registration *next;
+};
+RAY_API void ray_register_c_function(struct ray_c_registration *registration);
+
+/* Registers `int function(ray_task *)` before main and declares ray_remote_<function>. */
+#define RAY_REMOTE(function)                                                                       \
+    static ray_function *ray_remote_##function;                                                    \
+    __attribute__((constructor)) static void ray_register_##function(void)                         \
+    {                                                                                              \
+        static struct ray_c_registration registration = { #function, function,                     \
+                                                           &ray_remote_##function, NULL };         \
+        ray_register_c_function(&registration);                                                    \
+    }                                                                                              \
+    struct ray_semicolon_##function
+
+/* Actors in C: the constructor is a function whose state is set with ray_task_set_state; methods
+ * are functions too and find it with ray_task_state. Create with ray_actor_create(ray_remote_ctor)
+ * and call with ray_actor_call(actor, ray_remote_method). */
+RAY_API void ray_task_set_state(ray_task *task, void *state);
+RAY_API void *ray_task_state(ray_task *task);
+
+/* Submits with one argument of bytes and default options. */
+RAY_API int ray_call_bytes(ray_function *function, const void *data, size_t size, ray_ref **out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The conversation between two processes of libray: owner and worker, borrower and owner.
+ *
+ * It is the hot path, so its frames have fixed little-endian layouts instead of packed messages.
+ * They travel over the unix socket of the connection and, once it is hot, through two rings.
+ *
+ *     connecting side                              accepting side
+ *       |------------ PEER_HELLO (window fd) ---------->|
+ *       |------------ TEMPLATE, PUSH, PUSH, ... ------->|   tasks go one way: from whoever connected
+ *       |<----------- DONE, BOUNCED, ... ---------------|
+ *       |<----------- OWN_* messages both ways -------->|
+ *       |------------ RING_OFFER (ring fd, bell fd) --->|   after 64 frames in 100 ms
+ *       |<----------- RING_ACCEPT (bell fd) ------------|   the accepting side's last socket frame
+ *       |------------ RING_SWITCH --------------------->|   the connecting side's last socket frame
+ *
+ * A side reads its ring only after the other's last socket frame, so order is kept over the switch.
+ * After it the socket carries bells, and frames too large for the ring: each is announced in the ring
+ * by VIA_SOCKET, at which the reader waits for the socket's next frame.
+ *
+ * Everything read from a peer is checked against the frame's end; pieces are 8-byte aligned.
+ *
+ *   PUSH      struct peer_push, then arg_count pieces
+ *   DONE      struct peer_done, then return_count pieces
+ *   TEMPLATE  struct peer_template, name, method, metadata (each padded), then the definition's piece
+ *   piece     struct peer_piece, size bytes (padded), item_count struct own_item (padded as a whole)
+ *   OWN_*     the struct of own/own_msg.h; VALUE and TRANSFER are followed by a piece
+ */
+#ifndef RAY_PROTO_PEER_H
+#define RAY_PROTO_PEER_H
+
+#include <stdint.h>
+
+#include "base/id.h"
+
+enum peer_kind {
+    PEER_HELLO = 200,
+    PEER_TEMPLATE = 201,
+    PEER_PUSH = 202,
+    PEER_DONE = 203,
+    PEER_BOUNCED = 204,
+    PEER_OWN_FIRST = 210, /* PEER_OWN_FIRST + enum own_msg_kind */
+    PEER_OWN_LAST = 229,
+    PEER_RING_OFFER = 230,
+    PEER_RING_ACCEPT = 231,
+    PEER_RING_SWITCH = 232,
+    PEER_VIA_SOCKET = 233,
+    PEER_BELL = 234,
+};
+
+struct peer_hello {
+    uint32_t protocol_version;
+    uint32_t window_bytes; /* length of the window file, 0: the connecting side pushes no tasks */
+    struct id_worker worker;
+    struct id_node node;
+};
+
+/* How the bytes of a value travel. */
+enum peer_piece_kind {
+    PEER_INLINE = 1, /* the bytes themselves */
+    PEER_HINT = 2,   /* a struct store_hint: they lie in the node's store */
+    PEER_ERROR = 3,  /* an encoded failure (worker/wk_value.h) */
+};
+
+struct peer_piece {
+    uint64_t size;
+    uint32_t format;     /* the face's */
+    uint32_t item_count; /* references inside the value */
+    uint32_t kind;       /* enum peer_piece_kind */
+    uint32_t zero;
+};
+
+/* What is the same for every call of a function with certain options; sent once a connection. */
+struct peer_template {
+    uint32_t number;      /* the pusher's, from 1 up */
+    uint32_t kind;        /* enum ray_function_kind */
+    int32_t num_returns;
+    int32_t max_calls;
+    uint32_t flags;       /* enum peer_template_flags */
+    uint32_t name_size, function_name_size, method_size, metadata_size;
+    uint8_t hash[20];
+};
+enum peer_template_flags {
+    PEER_TEMPLATE_RETRIABLE = 1,     /* killing the worker loses nothing that can't be redone */
+    PEER_TEMPLATE_HAS_DEFINITION = 2,
+};
+
+struct peer_push {
+    uint64_t push_number; /* of the window word */
+    uint32_t word;
+    uint32_t template_number;
+    uint64_t epoch;       /* of the lease; 0 for actor calls */
+    uint64_t sequence;    /* actor calls: order of submission, from 1 */
+    struct id_task task;
+    uint32_t attempt;
+    uint32_t arg_count;
+    uint32_t depth;       /* nesting depth of the task */
+    uint32_t zero;
+};
+
+struct peer_done {
+    uint64_t push_number;
+    uint32_t word;
+    uint32_t return_count;
+    uint64_t duration_ns;
+    uint64_t kept_token;    /* own_frame_close of the executor */
+    uint64_t returns_token; /* own_reply_pin; 0 when the returns hold no references */
+    int32_t status;         /* 0, or all returns are this failure */
+    uint32_t flags;         /* enum peer_done_flags */
+};
+enum peer_done_flags {
+    PEER_DONE_RETRY_ALLOWED = 1, /* retry_exceptions covers this failure */
+    PEER_DONE_LEAVING = 2,       /* max_calls: the worker takes no more tasks */
+};
+
+struct peer_bounced {
+    uint64_t push_number;
+    uint32_t word;
+    uint32_t zero;
+};
+
+struct peer_ring {
+    uint64_t ring_bytes;  /* of one ring's memory; the file has two, connecting side's sending first */
+    uint64_t bell_bytes;  /* of the sender's bell page */
+    uint32_t ring_index;  /* at which the sender of this frame wants to be marked */
+    uint32_t zero;
+};
+
+#endif

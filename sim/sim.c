@@ -1,0 +1,575 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The simulation framework: clock, connections, deaths, timers, checks. See sim.h. */
+#include "sim.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/heap.h"
+#include "base/id.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "base/rand.h"
+
+enum { SIM_TIMERS = 8 };
+
+enum event_kind {
+    EV_ACT,
+    EV_MESSAGE, /* the head of `conn` arrives */
+    EV_NOTICE,  /* `proc` learns that `other` is dead */
+    EV_TIMER,   /* `other` is the tag */
+};
+
+struct conn;
+
+struct event {
+    struct heap_node node;
+    enum event_kind kind;
+    uint32_t proc, other;
+    struct conn *conn;
+};
+
+struct message {
+    struct list link;
+    uint16_t kind;
+    uint64_t payload;
+    size_t size;
+    char bytes[] __attribute__((aligned(16)));
+};
+
+struct conn {
+    struct map_link link;
+    uint32_t from, to, lane;
+    uint64_t last_arrival;
+    struct list queue;
+};
+
+struct proc {
+    const char *role;
+    bool alive;
+    uint64_t stopped_until;
+    struct event *timers[SIM_TIMERS];
+    uint64_t known_dead[SIM_PROCS_MAX / 64 + 1];
+};
+
+/* Allocations are linked, so that a history that was broken off leaves nothing. */
+struct block {
+    struct list link;
+    uint64_t size, pad;
+};
+_Static_assert(sizeof(struct block) == 32, "keeps the 16-byte alignment of malloc");
+
+struct sim {
+    const struct sim_world *world;
+    void *state;
+    struct sim_params params;
+    struct rand rand;
+    uint32_t mutations;
+    struct mem mem;
+    struct list blocks;
+    uint64_t bytes;
+    uint64_t now;
+    struct heap events;
+    struct map conns;
+    struct proc *procs[SIM_PROCS_MAX + 1];
+    uint32_t proc_count;
+    uint32_t actions_left;
+    bool healing;
+    FILE *trace;
+    jmp_buf fail;
+    struct sim_result *result;
+};
+
+/* --- memory ------------------------------------------------------------------------------------ */
+
+static void *
+tracked_resize(void *ctx, void *old, size_t old_size, size_t new_size)
+{
+    struct sim *sim = ctx;
+    struct block *b = old ? (struct block *)old - 1 : NULL;
+    if (b) {
+        SIM_CHECK(sim, b->size == old_size, "freed with size %zu, allocated with %llu", old_size,
+                  (unsigned long long)b->size);
+        list_remove(&b->link);
+    }
+    sim->bytes += new_size - old_size;
+    if (new_size == 0) {
+        free(b);
+        return NULL;
+    }
+    b = realloc(b, sizeof(*b) + new_size);
+    if (!b) {
+        abort();
+    }
+    b->size = new_size;
+    list_push_back(&sim->blocks, &b->link);
+    return b + 1;
+}
+
+static void *
+sim_alloc(struct sim *sim, size_t size)
+{
+    void *p = mem_alloc(&sim->mem, size);
+    memset(p, 0, size);
+    return p;
+}
+
+/* --- what worlds ask ----------------------------------------------------------------------------- */
+
+struct sim_params *
+sim_params(struct sim *sim)
+{
+    return &sim->params;
+}
+
+const struct mem *
+sim_mem(struct sim *sim)
+{
+    return &sim->mem;
+}
+
+uint64_t
+sim_now(const struct sim *sim)
+{
+    return sim->now;
+}
+
+uint64_t
+sim_below(struct sim *sim, uint64_t n)
+{
+    return rand_below(&sim->rand, n);
+}
+
+bool
+sim_chance(struct sim *sim, uint32_t per_mille)
+{
+    return rand_below(&sim->rand, 1000) < per_mille;
+}
+
+uint32_t
+sim_mutations(const struct sim *sim)
+{
+    return sim->mutations;
+}
+
+bool
+sim_is_healing(const struct sim *sim)
+{
+    return sim->healing;
+}
+
+bool
+sim_tracing(const struct sim *sim)
+{
+    return sim->trace != NULL;
+}
+
+void
+sim_trace(struct sim *sim, const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    fprintf(sim->trace, "%12.6f ms  ", (double)sim->now / 1e6);
+    vfprintf(sim->trace, format, ap);
+    fputc('\n', sim->trace);
+    va_end(ap);
+}
+
+void
+sim_fail(struct sim *sim, const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(sim->result->text, sizeof(sim->result->text), format, ap);
+    va_end(ap);
+    sim->result->failed = true;
+    SIM_TRACE(sim, "VIOLATION: %s", sim->result->text);
+    longjmp(sim->fail, 1);
+}
+
+static struct proc *
+proc_of(const struct sim *sim, uint32_t number)
+{
+    ASSERT(number >= 1 && number <= sim->proc_count);
+    return sim->procs[number];
+}
+
+bool
+sim_proc_alive(const struct sim *sim, uint32_t number)
+{
+    return proc_of(sim, number)->alive;
+}
+
+uint32_t
+sim_proc_count(const struct sim *sim)
+{
+    return sim->proc_count;
+}
+
+/* --- events ---------------------------------------------------------------------------------------- */
+
+static struct event *
+add_event(struct sim *sim, enum event_kind kind, uint64_t when, uint32_t proc, uint32_t other)
+{
+    struct event *e = sim_alloc(sim, sizeof(*e));
+    e->kind = kind;
+    e->proc = proc;
+    e->other = other;
+    if (heap_push(&sim->events, &e->node, when)) {
+        abort();
+    }
+    return e;
+}
+
+static void
+drop_event(struct sim *sim, struct event *e)
+{
+    heap_remove(&sim->events, &e->node);
+    mem_free(&sim->mem, e, sizeof(*e));
+}
+
+/* Mostly short, at times long, at times none: so that everything overtakes everything. */
+static uint64_t
+random_delay(struct sim *sim, uint64_t max)
+{
+    switch (sim_below(sim, 4)) {
+    case 0:
+        return 0;
+    case 1:
+        return sim_below(sim, max + 1);
+    default:
+        return sim_below(sim, max / 16 + 1);
+    }
+}
+
+static struct conn *
+find_conn(struct sim *sim, uint32_t from, uint32_t to, uint32_t lane)
+{
+    const uint64_t hash = id_mix64((uint64_t)from << 32 | (uint64_t)to << 8 | lane);
+    struct map_link *l;
+    MAP_FOR_HASH(l, &sim->conns, hash) {
+        struct conn *c = CONTAINER_OF(l, struct conn, link);
+        if (c->from == from && c->to == to && c->lane == lane) {
+            return c;
+        }
+    }
+    struct conn *c = sim_alloc(sim, sizeof(*c));
+    c->from = from;
+    c->to = to;
+    c->lane = lane;
+    list_init(&c->queue);
+    if (map_insert(&sim->conns, &c->link, hash)) {
+        abort();
+    }
+    return c;
+}
+
+static bool
+knows_dead(const struct proc *p, uint32_t other)
+{
+    return p->known_dead[other / 64] >> other % 64 & 1;
+}
+
+void
+sim_send(struct sim *sim, uint32_t from, uint32_t to, uint32_t lane, uint16_t kind,
+         uint64_t payload, const void *msg, size_t size)
+{
+    ASSERT(lane < SIM_LANES && from != to);
+    struct conn *c = find_conn(sim, from, to, lane);
+    struct proc *sender = proc_of(sim, from);
+    if (!sender->alive || knows_dead(sender, to)) {
+        if (sim->world->dropped) {
+            sim->world->dropped(sim, sim->state, to, from, kind, payload, msg);
+        }
+        return;
+    }
+    struct message *m = sim_alloc(sim, sizeof(*m) + size);
+    m->kind = kind;
+    m->payload = payload;
+    m->size = size;
+    if (size > 0) {
+        memcpy(m->bytes, msg, size);
+    }
+    list_push_back(&c->queue, &m->link);
+    uint64_t when = sim->now + random_delay(sim, sim->params.delay_max_ns);
+    if (when < c->last_arrival) {
+        when = c->last_arrival;
+    }
+    c->last_arrival = when;
+    add_event(sim, EV_MESSAGE, when, to, from)->conn = c;
+}
+
+void
+sim_timer(struct sim *sim, uint32_t proc, uint32_t tag, uint64_t when_ns)
+{
+    ASSERT(tag < SIM_TIMERS);
+    struct proc *p = proc_of(sim, proc);
+    if (p->timers[tag]) {
+        drop_event(sim, p->timers[tag]);
+        p->timers[tag] = NULL;
+    }
+    if (when_ns != 0 && p->alive) {
+        const uint64_t when = when_ns < sim->now ? sim->now : when_ns;
+        p->timers[tag] = add_event(sim, EV_TIMER, when, proc, tag);
+    }
+}
+
+/* --- processes ------------------------------------------------------------------------------------- */
+
+uint32_t
+sim_proc_add(struct sim *sim, const char *role)
+{
+    ASSERT(sim->proc_count < SIM_PROCS_MAX);
+    struct proc *p = sim_alloc(sim, sizeof(*p));
+    p->role = role;
+    p->alive = true;
+    sim->procs[++sim->proc_count] = p;
+    SIM_TRACE(sim, "P%u starts (%s)", sim->proc_count, role);
+    return sim->proc_count;
+}
+
+void
+sim_proc_stop(struct sim *sim, uint32_t proc, uint64_t duration_ns)
+{
+    struct proc *p = proc_of(sim, proc);
+    if (p->alive && p->stopped_until < sim->now + duration_ns) {
+        p->stopped_until = sim->now + duration_ns;
+        SIM_TRACE(sim, "P%u stopped for %.3f ms", proc, (double)duration_ns / 1e6);
+    }
+}
+
+static void
+drop_message(struct sim *sim, struct conn *c, struct message *m)
+{
+    list_remove(&m->link);
+    if (sim->world->dropped) {
+        sim->world->dropped(sim, sim->state, c->to, c->from, m->kind, m->payload, m->bytes);
+    }
+    mem_free(&sim->mem, m, sizeof(*m) + m->size);
+}
+
+/* Keeps a random prefix of what the dead process sent on this connection. */
+static void
+cut_tail(struct sim *sim, struct conn *c)
+{
+    uint32_t count = 0;
+    LIST_FOR(l, &c->queue) {
+        count++;
+    }
+    uint32_t lost = sim->params.local ? 0 : (uint32_t)sim_below(sim, count + 1);
+    while (lost-- > 0) {
+        drop_message(sim, c, LIST_ENTRY(c->queue.prev, struct message, link));
+    }
+}
+
+static uint64_t
+notice_time(struct sim *sim, uint32_t dead, uint32_t observer)
+{
+    uint64_t earliest = sim->now;
+    if (sim->params.local) {
+        for (uint32_t lane = 0; lane < SIM_LANES; lane++) {
+            const struct conn *c = find_conn(sim, dead, observer, lane);
+            earliest = c->last_arrival > earliest ? c->last_arrival : earliest;
+        }
+    }
+    const uint64_t when = sim->now + random_delay(sim, sim->params.notice_max_ns);
+    return when > earliest ? when : earliest;
+}
+
+void
+sim_proc_kill(struct sim *sim, uint32_t proc)
+{
+    struct proc *p = proc_of(sim, proc);
+    ASSERT(p->alive);
+    p->alive = false;
+    SIM_TRACE(sim, "P%u is killed", proc);
+    for (uint32_t tag = 0; tag < SIM_TIMERS; tag++) {
+        sim_timer(sim, proc, tag, 0);
+    }
+    struct map_walk walk;
+    map_walk_init(&walk);
+    for (struct map_link *l; (l = map_walk_next(&sim->conns, &walk));) {
+        struct conn *c = CONTAINER_OF(l, struct conn, link);
+        if (c->from == proc) {
+            cut_tail(sim, c);
+        }
+    }
+    if (sim->world->killed) {
+        sim->world->killed(sim, sim->state, proc);
+    }
+    for (uint32_t i = 1; i <= sim->proc_count; i++) {
+        if (sim->procs[i]->alive) {
+            add_event(sim, EV_NOTICE, notice_time(sim, proc, i), i, proc);
+        }
+    }
+}
+
+/* --- the loop ---------------------------------------------------------------------------------------- */
+
+static void
+on_message(struct sim *sim, struct conn *c)
+{
+    if (list_is_empty(&c->queue)) {
+        return; /* cut off by its sender's death */
+    }
+    struct message *m = LIST_ENTRY(list_first(&c->queue), struct message, link);
+    if (!proc_of(sim, c->to)->alive) {
+        drop_message(sim, c, m);
+        return;
+    }
+    list_remove(&m->link);
+    sim->world->deliver(sim, sim->state, c->to, c->from, m->kind, m->payload, m->bytes);
+    mem_free(&sim->mem, m, sizeof(*m) + m->size);
+}
+
+static void
+on_act(struct sim *sim)
+{
+    if (sim->actions_left == 0) {
+        SIM_TRACE(sim, "--- healing ---");
+        sim->healing = true;
+        if (sim->world->heal) {
+            sim->world->heal(sim, sim->state);
+        }
+        return;
+    }
+    sim->actions_left--;
+    sim->world->act(sim, sim->state);
+    add_event(sim, EV_ACT, sim->now + random_delay(sim, sim->params.act_max_ns), 0, 0);
+}
+
+static void
+dispatch(struct sim *sim, const struct event *e)
+{
+    struct proc *p = e->proc ? proc_of(sim, e->proc) : NULL;
+    switch (e->kind) {
+    case EV_ACT:
+        on_act(sim);
+        break;
+    case EV_MESSAGE:
+        on_message(sim, e->conn);
+        break;
+    case EV_NOTICE:
+        if (p->alive) {
+            SIM_TRACE(sim, "P%u learns that P%u is dead", e->proc, e->other);
+            p->known_dead[e->other / 64] |= UINT64_C(1) << e->other % 64;
+            if (sim->world->died) {
+                sim->world->died(sim, sim->state, e->proc, e->other);
+            }
+        }
+        break;
+    case EV_TIMER:
+        p->timers[e->other] = NULL;
+        SIM_TRACE(sim, "P%u timer %u", e->proc, e->other);
+        sim->world->timer(sim, sim->state, e->proc, e->other);
+        break;
+    default:
+        UNREACHABLE();
+    }
+}
+
+/* One event; false when there is none. */
+static bool
+advance(struct sim *sim)
+{
+    struct heap_node *first = heap_first(&sim->events);
+    if (!first) {
+        return false;
+    }
+    struct event *e = CONTAINER_OF(first, struct event, node);
+    sim->now = first->when > sim->now ? first->when : sim->now;
+    heap_remove(&sim->events, &e->node);
+    const struct proc *p = e->proc ? proc_of(sim, e->proc) : NULL;
+    if (p && p->alive && p->stopped_until > sim->now) {
+        if (heap_push(&sim->events, &e->node, p->stopped_until)) {
+            abort();
+        }
+        return true;
+    }
+    const struct event copy = *e;
+    mem_free(&sim->mem, e, sizeof(*e));
+    dispatch(sim, &copy);
+    if (sim->world->check) {
+        sim->world->check(sim, sim->state);
+    }
+    return true;
+}
+
+static void
+draw_params(struct sim *sim)
+{
+    static const uint64_t delays[] = { SIM_MS / 100, SIM_MS, 20 * SIM_MS, 100 * SIM_MS };
+    sim->params = (struct sim_params){
+        .actions = 20 + (uint32_t)sim_below(sim, 80),
+        .act_max_ns = delays[sim_below(sim, 4)] * 2,
+        .delay_max_ns = delays[sim_below(sim, 4)],
+        .notice_max_ns = delays[sim_below(sim, 4)],
+        .local = sim_chance(sim, 500),
+    };
+}
+
+static void
+play(struct sim *sim)
+{
+    draw_params(sim);
+    sim->state = sim->world->create(sim);
+    sim->actions_left = sim->params.actions;
+    add_event(sim, EV_ACT, 0, 0, 0);
+    do {
+        while (advance(sim)) {
+            SIM_CHECK(sim, ++sim->result->steps < SIM_STEPS_MAX, "never goes quiet");
+        }
+    } while (sim->world->wind_down && sim->world->wind_down(sim, sim->state));
+    sim->world->quiet(sim, sim->state);
+}
+
+/* Gives back what the framework itself holds. */
+static void
+forget(struct sim *sim)
+{
+    struct map_walk walk;
+    map_walk_init(&walk);
+    for (struct map_link *l; (l = map_walk_next(&sim->conns, &walk));) {
+        struct conn *c = CONTAINER_OF(l, struct conn, link);
+        mem_free(&sim->mem, c, sizeof(*c));
+    }
+    map_fini(&sim->conns);
+    heap_fini(&sim->events);
+    for (uint32_t i = 1; i <= sim->proc_count; i++) {
+        mem_free(&sim->mem, sim->procs[i], sizeof(struct proc));
+    }
+}
+
+void
+sim_run(const struct sim_world *world, uint64_t seed, uint32_t mutations, void *trace,
+        struct sim_result *result)
+{
+    struct sim *sim = calloc(1, sizeof(*sim));
+    if (!sim) {
+        abort();
+    }
+    *result = (struct sim_result){ 0 };
+    sim->world = world;
+    sim->result = result;
+    sim->mutations = mutations;
+    sim->trace = trace;
+    sim->mem = (struct mem){ .resize = tracked_resize, .ctx = sim };
+    list_init(&sim->blocks);
+    rand_init(&sim->rand, seed);
+    heap_init(&sim->events, &sim->mem);
+    map_init(&sim->conns, &sim->mem);
+    if (setjmp(sim->fail) == 0) {
+        play(sim);
+        sim->world->destroy(sim, sim->state);
+        forget(sim);
+        SIM_CHECK(sim, sim->bytes == 0, "%llu bytes were never given back",
+                  (unsigned long long)sim->bytes);
+    }
+    for (struct list *l; (l = list_pop_front(&sim->blocks));) {
+        free(LIST_ENTRY(l, struct block, link));
+    }
+    free(sim);
+}

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The worlds that ray-sim knows. */
+#include "sim.h"
+
+extern const struct sim_world sim_world_own;
+
+const struct sim_world *const sim_worlds[] = {
+    &sim_world_own,
+    NULL,
+};

@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Framed connections. See net_conn.h. */
+#include "net/net_conn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/status.h"
+#include "base/str.h"
+#include "os/os_basic.h"
+#include "os/os_sock.h"
+
+enum {
+    CONN_READ_SIZE = 64 * 1024,
+    CONN_IOV_MAX = 16,
+    CONN_DEFAULT_MAX_QUEUED = 1024 * 1024 * 1024,
+    CONN_KEEP = 128 * 1024, /* larger buffers are given back when they run empty */
+};
+
+/* Descriptors that wait for the byte at `offset` of the queue to be sent. */
+struct queued_fds {
+    struct queued_fds *next;
+    uint64_t offset;
+    int count;
+    int fds[OS_SOCK_FDS_MAX];
+};
+
+struct net_conn {
+    const struct mem *mem;
+    struct net_loop *loop;
+    struct net_watch watch;
+    const struct net_conn_ops *ops;
+    void *ctx;
+    struct str in;       /* unparsed bytes */
+    size_t in_start;     /* parsed so far */
+    struct str out;      /* bytes that wait */
+    size_t out_start;
+    uint64_t out_base;   /* stream offset of out.data[out_start] */
+    struct queued_fds *out_fds, **out_fds_tail;
+    size_t max_queued;
+    int in_fds[OS_SOCK_FDS_MAX];
+    int in_fd_count;
+    int depth;           /* callbacks on the stack */
+    bool writing;        /* EPOLLOUT is watched */
+    bool closed;         /* on_close was called, or is due */
+    bool destroyed;      /* to be freed when depth returns to 0 */
+};
+
+static void on_ready(void *ctx, uint32_t events);
+
+int
+net_conn_create(struct net_loop *loop, const struct mem *mem, int fd,
+                const struct net_conn_ops *ops, void *ctx, struct net_conn **out)
+{
+    *out = NULL;
+    struct net_conn *conn = mem_alloc(mem, sizeof(*conn));
+    if (!conn) {
+        os_close(&fd);
+        return st_fail(ST_OUT_OF_MEMORY, "no memory for a connection");
+    }
+    *conn = (struct net_conn){
+        .mem = mem,
+        .loop = loop,
+        .ops = ops,
+        .ctx = ctx,
+        .max_queued = CONN_DEFAULT_MAX_QUEUED,
+        .watch = { .fd = fd, .on_ready = on_ready },
+    };
+    conn->watch.ctx = conn;
+    conn->out_fds_tail = &conn->out_fds;
+    str_init(&conn->in, mem);
+    str_init(&conn->out, mem);
+    const int status = net_loop_add(loop, &conn->watch, EPOLLIN);
+    if (status != ST_OK) {
+        os_close(&fd);
+        mem_free(mem, conn, sizeof(*conn));
+        return status;
+    }
+    *out = conn;
+    return ST_OK;
+}
+
+static void
+drop_queued_fds(struct net_conn *conn)
+{
+    while (conn->out_fds) {
+        struct queued_fds *q = conn->out_fds;
+        conn->out_fds = q->next;
+        for (int i = 0; i < q->count; i++) {
+            os_close(&q->fds[i]);
+        }
+        mem_free(conn->mem, q, sizeof(*q));
+    }
+    conn->out_fds_tail = &conn->out_fds;
+}
+
+/* Closes the first `count` received descriptors, those taken by their reader (-1) excepted. */
+static void
+drop_in_fds(struct net_conn *conn, int count)
+{
+    for (int i = 0; i < count; i++) {
+        os_close(&conn->in_fds[i]);
+    }
+    conn->in_fd_count -= count;
+    memmove(conn->in_fds, conn->in_fds + count, (size_t)conn->in_fd_count * sizeof(int));
+}
+
+static void
+free_conn(struct net_conn *conn)
+{
+    drop_queued_fds(conn);
+    drop_in_fds(conn, conn->in_fd_count);
+    str_fini(&conn->in);
+    str_fini(&conn->out);
+    mem_free(conn->mem, conn, sizeof(*conn));
+}
+
+void
+net_conn_destroy(struct net_conn **conn)
+{
+    struct net_conn *c = *conn;
+    if (!c) {
+        return;
+    }
+    *conn = NULL;
+    net_loop_remove(c->loop, &c->watch);
+    os_close(&c->watch.fd);
+    c->closed = true;
+    c->destroyed = true;
+    if (c->depth == 0) {
+        free_conn(c);
+    }
+}
+
+void *
+net_conn_ctx(const struct net_conn *conn)
+{
+    return conn->ctx;
+}
+
+void
+net_conn_set_ctx(struct net_conn *conn, void *ctx)
+{
+    conn->ctx = ctx;
+}
+
+int
+net_conn_fd(const struct net_conn *conn)
+{
+    return conn->watch.fd;
+}
+
+size_t
+net_conn_queued(const struct net_conn *conn)
+{
+    return conn->out.size - conn->out_start;
+}
+
+void
+net_conn_set_max_queued(struct net_conn *conn, size_t bytes)
+{
+    conn->max_queued = bytes;
+}
+
+static int
+watch_writing(struct net_conn *conn, bool on)
+{
+    if (conn->writing == on || conn->watch.slot == 0) {
+        return ST_OK;
+    }
+    conn->writing = on;
+    return net_loop_change(conn->loop, &conn->watch, on ? EPOLLIN | EPOLLOUT : EPOLLIN);
+}
+
+/* Sends queued bytes until the socket is full; descriptors start a send of their own. */
+static int
+flush(struct net_conn *conn)
+{
+    while (conn->out_start < conn->out.size) {
+        size_t n = conn->out.size - conn->out_start;
+        struct queued_fds *q = conn->out_fds;
+        int count = 0;
+        if (q && q->offset == conn->out_base) {
+            count = q->count;
+            if (q->next && q->next->offset - conn->out_base < n) {
+                n = (size_t)(q->next->offset - conn->out_base);
+            }
+        } else if (q && q->offset - conn->out_base < n) {
+            n = (size_t)(q->offset - conn->out_base);
+        }
+        struct iovec iov = { .iov_base = conn->out.data + conn->out_start, .iov_len = n };
+        const int64_t sent = os_sock_send(conn->watch.fd, &iov, 1, q ? q->fds : NULL, count);
+        if (sent < 0) {
+            return (int)sent;
+        }
+        if (sent == 0) {
+            return watch_writing(conn, true);
+        }
+        if (count > 0) {
+            conn->out_fds = q->next;
+            if (!conn->out_fds) {
+                conn->out_fds_tail = &conn->out_fds;
+            }
+            for (int i = 0; i < q->count; i++) {
+                os_close(&q->fds[i]);
+            }
+            mem_free(conn->mem, q, sizeof(*q));
+        }
+        conn->out_start += (size_t)sent;
+        conn->out_base += (uint64_t)sent;
+    }
+    conn->out.size = conn->out_start = 0;
+    if (conn->out.capacity > CONN_KEEP) {
+        str_fini(&conn->out);
+    }
+    return watch_writing(conn, false);
+}
+
+static int
+queue_fds(struct net_conn *conn, const int *fds, int count)
+{
+    struct queued_fds *q = mem_alloc(conn->mem, sizeof(*q));
+    if (!q) {
+        return st_fail(ST_OUT_OF_MEMORY, "no memory for descriptors that wait to be sent");
+    }
+    *q = (struct queued_fds){ .offset = conn->out_base + net_conn_queued(conn) };
+    for (int i = 0; i < count; i++) {
+        q->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+        if (q->fds[i] < 0) {
+            const int status = st_fail_errno(ST_SYSTEM, errno, "duplicate a descriptor");
+            while (i-- > 0) {
+                os_close(&q->fds[i]);
+            }
+            mem_free(conn->mem, q, sizeof(*q));
+            return status;
+        }
+        q->count = i + 1;
+    }
+    *conn->out_fds_tail = q;
+    conn->out_fds_tail = &q->next;
+    return ST_OK;
+}
+
+static int
+enqueue(struct net_conn *conn, const struct iovec *iov, int count, size_t skip)
+{
+    if (conn->out_start > CONN_KEEP && conn->out_start > conn->out.size / 2) {
+        memmove(conn->out.data, conn->out.data + conn->out_start,
+                conn->out.size - conn->out_start);
+        conn->out.size -= conn->out_start;
+        conn->out_start = 0;
+    }
+    for (int i = 0; i < count; i++) {
+        if (skip >= iov[i].iov_len) {
+            skip -= iov[i].iov_len;
+            continue;
+        }
+        str_append(&conn->out, (const char *)iov[i].iov_base + skip, iov[i].iov_len - skip);
+        skip = 0;
+    }
+    if (conn->out.failed) {
+        return st_fail(ST_OUT_OF_MEMORY, "no memory for a message that waits to be sent");
+    }
+    return watch_writing(conn, true);
+}
+
+int
+net_conn_send(struct net_conn *conn, uint16_t kind, uint16_t flags, uint64_t request_id,
+              const struct iovec *body, int body_count, const int *fds, int fd_count)
+{
+    ASSERT(body_count < CONN_IOV_MAX && fd_count <= NET_FRAME_FDS_MAX);
+    if (conn->closed) {
+        return ST_CLOSED;
+    }
+    struct iovec iov[CONN_IOV_MAX];
+    size_t length = NET_FRAME_HEADER;
+    for (int i = 0; i < body_count; i++) {
+        iov[i + 1] = body[i];
+        length += body[i].iov_len;
+    }
+    if (length > NET_FRAME_MAX) {
+        return st_fail(ST_LIMIT, "a message of %zu bytes is over the limit of %d", length,
+                       NET_FRAME_MAX);
+    }
+    const uint16_t all_flags = (uint16_t)(flags | fd_count << NET_FRAME_FDS_SHIFT);
+    struct net_frame_header header = { (uint32_t)length, kind, all_flags, request_id };
+    iov[0] = (struct iovec){ .iov_base = &header, .iov_len = sizeof(header) };
+    if (net_conn_queued(conn) > 0) {
+        if (net_conn_queued(conn) + length > conn->max_queued) {
+            return st_fail(ST_LIMIT, "more than %zu bytes wait to be sent", conn->max_queued);
+        }
+        if (fd_count > 0) {
+            TRY(queue_fds(conn, fds, fd_count));
+        }
+        return enqueue(conn, iov, body_count + 1, 0);
+    }
+    const int64_t sent =
+        os_sock_send(conn->watch.fd, iov, body_count + 1, fds, fd_count);
+    if (sent < 0) {
+        return (int)sent; /* the loop will report the end of the connection */
+    }
+    conn->out_base += (uint64_t)sent;
+    if ((size_t)sent == length) {
+        return ST_OK;
+    }
+    if (sent == 0 && fd_count > 0) {
+        TRY(queue_fds(conn, fds, fd_count));
+    }
+    return enqueue(conn, iov, body_count + 1, (size_t)sent);
+}
+
+void
+net_conn_ring_bell(struct net_conn *conn, uint16_t kind)
+{
+    if (conn->closed || net_conn_queued(conn) > 0) {
+        return;
+    }
+    (void)!net_conn_send(conn, kind, 0, 0, NULL, 0, NULL, 0);
+}
+
+static void
+report_close(struct net_conn *conn, int status)
+{
+    if (conn->closed) {
+        return;
+    }
+    conn->closed = true;
+    net_loop_remove(conn->loop, &conn->watch);
+    conn->ops->on_close(conn->ctx, conn, status);
+}
+
+/* Hands out whole frames. False when the connection has ended meanwhile. */
+static bool
+parse(struct net_conn *conn)
+{
+    while (!conn->closed) {
+        const size_t have = conn->in.size - conn->in_start;
+        struct net_frame frame = { .fds = conn->in_fds };
+        if (have < NET_FRAME_HEADER) {
+            break;
+        }
+        memcpy(&frame.header, conn->in.data + conn->in_start, NET_FRAME_HEADER);
+        if (frame.header.length < NET_FRAME_HEADER || frame.header.length > NET_FRAME_MAX) {
+            report_close(conn, st_fail(ST_PROTOCOL, "a peer sent a frame of %u bytes",
+                                       frame.header.length));
+            return false;
+        }
+        if (have < frame.header.length) {
+            break;
+        }
+        frame.fd_count = frame.header.flags >> NET_FRAME_FDS_SHIFT;
+        if (frame.fd_count > conn->in_fd_count) {
+            report_close(conn, st_fail(ST_PROTOCOL, "a frame of kind %u lacks its descriptors",
+                                       frame.header.kind));
+            return false;
+        }
+        frame.body = (const uint8_t *)conn->in.data + conn->in_start + NET_FRAME_HEADER;
+        frame.size = frame.header.length - NET_FRAME_HEADER;
+        conn->in_start += frame.header.length;
+        conn->ops->on_frame(conn->ctx, conn, &frame);
+        if (conn->destroyed) {
+            return false;
+        }
+        drop_in_fds(conn, frame.fd_count);
+    }
+    if (conn->in_start == conn->in.size) {
+        conn->in.size = conn->in_start = 0;
+        if (conn->in.capacity > CONN_KEEP) {
+            str_fini(&conn->in);
+        }
+    }
+    return !conn->closed;
+}
+
+/* One read. False when there was nothing to read, or the connection has ended. */
+static bool
+read_once(struct net_conn *conn)
+{
+    if (conn->in_start > 0) {
+        memmove(conn->in.data, conn->in.data + conn->in_start, conn->in.size - conn->in_start);
+        conn->in.size -= conn->in_start;
+        conn->in_start = 0;
+    }
+    size_t want = CONN_READ_SIZE;
+    if (conn->in.size >= NET_FRAME_HEADER) {
+        struct net_frame_header header;
+        memcpy(&header, conn->in.data, sizeof(header));
+        if (header.length <= NET_FRAME_MAX && header.length > conn->in.size + want) {
+            want = header.length - conn->in.size;
+        }
+    }
+    char *room = str_reserve(&conn->in, want);
+    if (!room) {
+        report_close(conn, st_fail(ST_OUT_OF_MEMORY, "no memory to receive a message"));
+        return false;
+    }
+    const int64_t n =
+        os_sock_receive(conn->watch.fd, room, want, conn->in_fds, &conn->in_fd_count);
+    if (n < 0) {
+        report_close(conn, (int)n);
+        return false;
+    }
+    conn->in.size += (size_t)n;
+    return n > 0 && parse(conn);
+}
+
+static void
+leave(struct net_conn *conn)
+{
+    conn->depth--;
+    if (conn->destroyed && conn->depth == 0) {
+        free_conn(conn);
+    }
+}
+
+void
+net_conn_drain(struct net_conn *conn)
+{
+    conn->depth++;
+    while (!conn->closed && read_once(conn)) {
+    }
+    leave(conn);
+}
+
+static void
+on_ready(void *ctx, uint32_t events)
+{
+    struct net_conn *conn = ctx;
+    conn->depth++;
+    if (events & EPOLLOUT) {
+        /* A failure to send shows as the end of the stream when all has been read. */
+        (void)flush(conn);
+    }
+    if (!conn->closed && (events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
+        (void)read_once(conn);
+    }
+    leave(conn);
+}

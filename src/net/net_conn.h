@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Framed connections over unix stream sockets, without ever blocking.
+ *
+ * A frame that the socket does not take now waits in memory and goes out when there is room. Frames
+ * arrive whole, in order, through on_frame. on_close comes exactly once, when the other end has
+ * gone or has sent something malformed, and never from within net_conn_send; net_conn_destroy may
+ * be called at any time after creation, also within both callbacks, and calls nothing back.
+ *
+ * Used under the lock or by the thread that owns the loop.
+ */
+#ifndef RAY_NET_CONN_H
+#define RAY_NET_CONN_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/mem.h"
+#include "net/net_frame.h"
+#include "net/net_loop.h"
+
+struct net_conn;
+
+struct net_conn_ops {
+    void (*on_frame)(void *ctx, struct net_conn *conn, const struct net_frame *frame);
+    /* status: ST_CLOSED, ST_PROTOCOL or ST_SYSTEM; st_last() tells more. */
+    void (*on_close)(void *ctx, struct net_conn *conn, int status);
+};
+
+/* Takes over `fd` (closed also on failure). */
+int net_conn_create(struct net_loop *loop, const struct mem *mem, int fd,
+                    const struct net_conn_ops *ops, void *ctx, struct net_conn **out) MUST_USE;
+/* Sends nothing more, closes, nulls. What was queued is lost. */
+void net_conn_destroy(struct net_conn **conn);
+
+void *net_conn_ctx(const struct net_conn *conn);
+void net_conn_set_ctx(struct net_conn *conn, void *ctx);
+int net_conn_fd(const struct net_conn *conn);
+
+/* Sends, or queues, one frame. Descriptors are duplicated when they must wait: they stay the
+ * caller's. ST_CLOSED after the end, ST_LIMIT when more than `max_queued` bytes would wait. */
+int net_conn_send(struct net_conn *conn, uint16_t kind, uint16_t flags, uint64_t request_id,
+                  const struct iovec *body, int body_count, const int *fds, int fd_count) MUST_USE;
+
+/* Bytes that wait for room. */
+size_t net_conn_queued(const struct net_conn *conn);
+void net_conn_set_max_queued(struct net_conn *conn, size_t bytes);
+
+/* Reads what is there now, as if the loop had said so: drains a dead peer's socket to its end. */
+void net_conn_drain(struct net_conn *conn);
+
+/* One byte-sized frame that only wakes the receiver; dropped when the socket is full, since then
+ * the receiver has something to wake up for. */
+void net_conn_ring_bell(struct net_conn *conn, uint16_t kind);
+
+#endif
