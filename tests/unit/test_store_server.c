@@ -151,7 +151,7 @@ seal(struct world *w, uint32_t proc, const struct store_grant *grant, unsigned i
 {
     const struct store_grant_slot *slot = &grant->slots[i];
     const struct store_sealed sealed = {
-        .offset = grant->offset + at, .size = size, .id = object(id), .owner = worker(owner)
+        .offset = grant->offset + at, .size = size, .what = { .id = object(id), .owner = worker(owner) }
     };
     struct store_ctl_process *half = store_proc_process_half(w->store, proc);
     store_seal_write(&half->seals[slot->seal], slot->slot, slot->generation, &sealed);
