@@ -9,7 +9,7 @@
 
 #include "ilv.h"
 
-#define ILV_LOCS 48 /* shared words of one model */
+#define ILV_LOCS 64 /* shared words of one model */
 #define ILV_HIST 16 /* values of one word that somebody may still read */
 
 enum ilv_kind {
