@@ -75,6 +75,7 @@ static unsigned current;
 static jmp_buf scheduler;
 static const char *violation;
 static char violation_text[160];
+static const char *gave_up; /* why the search can't be complete */
 static unsigned kills;
 static struct seen seen;
 static struct frame **frames;
@@ -598,7 +599,7 @@ static void
 add_choice(struct frame *frame, unsigned actor, bool kill, unsigned variant)
 {
     if (frame->n_choices == MAX_CHOICES) {
-        violation = "more ways on from one state than the checker has room for";
+        gave_up = "more ways on from one state than the checker has room for";
         return;
     }
     frame->choices[frame->n_choices++] = (struct choice){
@@ -743,8 +744,12 @@ follow(const struct choice *choice, struct frame *frame)
         describe(choice, frame);
         resume(choice->actor);
     }
-    if (ilv_mem_failure() && !violation) {
-        violation = ilv_mem_failure();
+    if (ilv_mem_race() && !violation) {
+        violation = ilv_mem_race();
+    }
+    if (ilv_mem_failure()) {
+        gave_up = ilv_mem_failure();
+        return;
     }
     settle();
     if (!violation && model->invariant) {
@@ -804,8 +809,9 @@ report(struct ilv_result *result, unsigned depth)
     size_t len = 0;
 
     result->violated = violation != NULL;
-    if (violation) {
-        snprintf(result->text, sizeof result->text, "%s", violation);
+    result->incomplete = gave_up != NULL && !violation;
+    if (violation || gave_up) {
+        snprintf(result->text, sizeof result->text, "%s", violation ? violation : gave_up);
     }
     for (unsigned i = 0; violation && i <= depth; i++) {
         const int n = snprintf(result->trace + len, sizeof result->trace - len, "      %3u. %s\n",
@@ -827,6 +833,7 @@ prepare(const struct ilv_model *m, enum ilv_memory memory, const char *off)
     rule_off = off;
     current = NOBODY;
     violation = NULL;
+    gave_up = NULL;
     kills = 0;
     n_names = 0;
     state = checked(aligned_alloc(4096, rounded));
@@ -867,7 +874,7 @@ ilv_search(const struct ilv_model *m, enum ilv_memory memory, const char *off,
     prepare(m, memory, off);
     save(&frame_at(0)->saved);
     enter(frames[0], seen_number(&frames[0]->saved, &fresh));
-    while (!violation) {
+    while (!violation && !gave_up) {
         struct frame *frame = frames[depth];
 
         if (frame->next == frame->n_choices) { /* all ways tried: back to the state before */
@@ -886,7 +893,7 @@ ilv_search(const struct ilv_model *m, enum ilv_memory memory, const char *off,
         follow(&frame->choices[frame->next++], frame);
         result->steps++;
         loaded = false;
-        if (violation) {
+        if (violation || gave_up) {
             break;
         }
         struct frame *next = frame_at(depth + 1);
@@ -899,7 +906,7 @@ ilv_search(const struct ilv_model *m, enum ilv_memory memory, const char *off,
             continue;
         }
         if (seen.count > MAX_STATES) {
-            result->incomplete = true;
+            gave_up = "too many states: bound the model";
             break;
         }
         depth++;

@@ -41,7 +41,8 @@ static unsigned n_places;
 
 static enum ilv_memory model;
 static unsigned actor_count;
-static const char *failure;
+static const char *race;    /* a violation */
+static const char *failure; /* a bound of this machine: the search can't go on */
 
 static struct actor_view views[ILV_ACTORS];
 static struct view sc_view;
@@ -53,10 +54,17 @@ ilv_mem_reset(enum ilv_memory memory, unsigned n_actors)
     model = memory;
     actor_count = n_actors;
     n_places = 0;
+    race = NULL;
     failure = NULL;
     memset(views, 0, sizeof views);
     memset(&sc_view, 0, sizeof sc_view);
     memset(locations, 0, sizeof locations);
+}
+
+const char *
+ilv_mem_race(void)
+{
+    return race;
 }
 
 const char *
@@ -296,14 +304,14 @@ bytes_weak(struct actor_view *view, const struct ilv_pending *p)
     struct ilv_answer answer = {0};
 
     if (!saw_all(view, place)) {
-        failure = p->kind == ILV_READ ? "data race: bytes read that another may still be writing"
-                                      : "data race: bytes written by two";
+        race = p->kind == ILV_READ ? "data race: bytes read that another may still be writing"
+                                   : "data race: bytes written by two";
     } else if (p->kind == ILV_READ) {
         answer.value = locations[place].message[locations[place].n - 1].value;
         write_message(view, reads, 0, ATOM_RELAXED, NULL);
         memset(&locations[reads].message[locations[reads].n - 1].view, 0, sizeof(struct view));
     } else if (!saw_all(view, reads)) {
-        failure = "data race: bytes written that another may still be reading";
+        race = "data race: bytes written that another may still be reading";
     } else {
         write_message(view, place, truncated(p->operand, p->size), ATOM_RELAXED, NULL);
     }

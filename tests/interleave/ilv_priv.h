@@ -65,7 +65,9 @@ void ilv_mem_settle(const bool *live);
 void ilv_mem_join(unsigned actor, unsigned other);
 void ilv_mem_save(struct ilv_buf *buf);
 void ilv_mem_restore(const unsigned char *bytes);
-/* NULL, or why the machine's bounds were broken. */
+/* NULL, or the race that the last access was. */
+const char *ilv_mem_race(void);
+/* NULL, or which bound of the machine was broken: nothing is proven then. */
 const char *ilv_mem_failure(void);
 
 uint64_t ilv_mem_raw(const void *addr, unsigned size);
