@@ -235,7 +235,7 @@ net_window_run_begin(struct atom_u64 *running, const struct atom_u64 *epoch_word
 void
 net_window_run_end(struct atom_u64 *running)
 {
-    atom_u64_store(running, NET_WINDOW_IDLE, ATOM_RELEASE);
+    atom_u64_store(running, NET_WINDOW_IDLE, ATOM_ORDER(epoch_idle_release, ATOM_RELEASE));
 }
 
 uint64_t

@@ -32,7 +32,9 @@
  *  - set-up, invariants and final checks may use plain accesses (`raw`), or loads and stores of
  *    base/atom.h, which are plain there;
  *  - one location has one size: don't read four bytes of a word that is written as eight;
- *  - loops that wait must either reach a state seen before or wait in ilv_block.
+ *  - whoever waits does so in ilv_block, for a condition that only progress makes true. A loop that
+ *    spins instead ends the search of that path where it reaches a state seen before, but a hang in
+ *    it is not noticed.
  */
 #ifndef RAY_TESTS_ILV_H
 #define RAY_TESTS_ILV_H

@@ -134,7 +134,6 @@ background(void *state)
         }
         background_drive(s);
     }
-    atom_u32_store(&s->woken, 1, ATOM_RELEASE);
 }
 
 /* ---- the main thread ---- */
@@ -213,19 +212,20 @@ finish(const void *state)
 }
 
 static void
-setup_plain(void *state)
+setup_one(void *state)
 {
-    frames = 2;
+    frames = 1;
     urgent_last = false;
     setup(state);
 }
 
 static void
-setup_urgent(void *state)
+setup_three(void *state)
 {
-    frames = 2;
+    frames = 3;
     urgent_last = true;
     setup(state);
+    ((struct threads_state *)state)->ticks = 2;
 }
 
 #define ACTORS(main_thread)                                                                        \
@@ -235,11 +235,11 @@ setup_urgent(void *state)
 
 static const struct ilv_model lazy = {
     .name = "bell-lazy",
-    .about = "2 frames; main goes LAZY, the background thread parks, ticks and disarms",
+    .about = "1 frame; main goes LAZY, the background thread parks, ticks and disarms",
     .state_size = sizeof(struct threads_state),
     .actors = ACTORS(main_lazy),
     .n_actors = 3,
-    .setup = setup_plain,
+    .setup = setup_one,
     .finish = finish,
     .rules = {{"bell_leave_fence", "LAZY may be visible after `parked` was read"},
               {"bell_park_fence", "`parked` may be visible after the state was read"},
@@ -249,11 +249,11 @@ static const struct ilv_model lazy = {
 
 static const struct ilv_model leaves = {
     .name = "bell-leave",
-    .about = "2 frames, the last urgent; main leads once and leaves",
+    .about = "1 frame; main leads once and leaves",
     .state_size = sizeof(struct threads_state),
     .actors = ACTORS(main_leaves),
     .n_actors = 3,
-    .setup = setup_urgent,
+    .setup = setup_one,
     .finish = finish,
     .rules = {{"bell_leave_fence", "the bits may be read before ASLEEP is visible"},
               {"bell_leave_recheck", "marked while main polled: no bell is on its way"}},
@@ -261,20 +261,37 @@ static const struct ilv_model leaves = {
 
 static const struct ilv_model waits = {
     .name = "bell-wait",
-    .about = "2 frames; main waits for both, bells may be taken by either thread",
+    .about = "1 frame; main waits for it, bells may be taken by either thread",
     .state_size = sizeof(struct threads_state),
     .actors = ACTORS(main_waits),
     .n_actors = 3,
-    .setup = setup_plain,
+    .setup = setup_one,
     .finish = finish,
     .rules = {{"bell_consumer_drains", "the bell is gone and the leader sleeps on"},
               {"bell_wake_waiters", "what main waits for was read by the other thread"}},
 };
 
+#define LARGE(variable, label, main_thread)                                                        \
+    static const struct ilv_model variable = {                                                     \
+        .name = label,                                                                             \
+        .about = "the same with 3 frames, the last urgent, and 2 ticks; too large for weak memory", \
+        .state_size = sizeof(struct threads_state),                                                \
+        .actors = ACTORS(main_thread),                                                             \
+        .n_actors = 3,                                                                             \
+        .setup = setup_three,                                                                      \
+        .finish = finish,                                                                          \
+        .sc_only = true,                                                                           \
+    }
+
+LARGE(lazy_large, "bell-lazy-3", main_lazy);
+LARGE(leaves_large, "bell-leave-3", main_leaves);
+LARGE(waits_large, "bell-wait-3", main_waits);
+
 int
 main(int argc, char **argv)
 {
-    static const struct ilv_model *const models[] = {&lazy, &leaves, &waits};
+    static const struct ilv_model *const models[] = {&lazy, &leaves, &waits,
+                                                     &lazy_large, &leaves_large, &waits_large};
 
     return ilv_main(argc, argv, models, sizeof models / sizeof models[0]);
 }
