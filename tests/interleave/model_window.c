@@ -19,7 +19,7 @@ struct frame {
 };
 
 struct window_state {
-    _Alignas(64) unsigned char memory[64 + 8 * 2];
+    _Alignas(64) unsigned char memory[64 + 8 * 3];
     struct net_window_owner owner;
     struct net_window_worker worker;
     struct frame frames[2 * TASKS];
@@ -36,6 +36,7 @@ struct window_state {
 
 static uint32_t words;
 static unsigned tasks;
+static bool bounces;
 
 static void
 setup(void *state)
@@ -138,7 +139,7 @@ woken_or_death(const void *state)
 static void
 bury(struct window_state *s)
 {
-    struct net_window_entry entries[2];
+    struct net_window_entry entries[3];
     uint32_t n = 0;
 
     for (unsigned i = 0; i < tasks && ilv_rule("window_drain_first"); i++) {
@@ -146,7 +147,7 @@ bury(struct window_state *s)
             done(s, i);
         }
     }
-    ilv_expect(net_window_snapshot(s->memory, sizeof s->memory, entries, 2, &n) == ST_OK, "window");
+    ilv_expect(net_window_snapshot(s->memory, sizeof s->memory, entries, 3, &n) == ST_OK, "window");
     for (unsigned i = 0; i < tasks; i++) {
         if (s->in_flight[i]) {
             s->charged[i] += net_window_had_started(entries, n, &s->push[i]);
@@ -243,7 +244,6 @@ static void
 work(void *state)
 {
     struct window_state *s = state;
-    const bool bounces = tasks == 2;
 
     for (;;) {
         struct frame frame;
@@ -294,14 +294,16 @@ setup_recall(void *state)
 {
     words = 1;
     tasks = 3;
+    bounces = false;
     setup(state);
 }
 
 static void
 setup_pushing(void *state)
 {
-    words = 2;
-    tasks = 2;
+    words = 3;
+    tasks = 3;
+    bounces = true;
     setup(state);
 }
 
@@ -320,7 +322,7 @@ static const struct ilv_model recall = {
 
 static const struct ilv_model death = {
     .name = "window-death",
-    .about = "2 tasks run, bounced or taken back; the worker is killed before any of its steps",
+    .about = "3 tasks run, bounced or taken back; the worker is killed before any of its steps",
     .state_size = sizeof(struct window_state),
     .actors = {{.name = "owner", .run = own_pushing},
                {.name = "worker", .run = work, .may_die = true}},
