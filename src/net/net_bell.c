@@ -25,7 +25,7 @@ net_bell_tx_init(struct net_bell_tx *tx, void *memory, size_t len, uint32_t ring
         return st_fail(ST_PROTOCOL, "a doorbell page of version %u, this process knows %u",
                        page->version, NET_BELL_VERSION);
     }
-    *tx = (struct net_bell_tx){.page = memory, .ring = ring};
+    *tx = (struct net_bell_tx){ .page = memory, .ring = ring };
     return ST_OK;
 }
 
@@ -73,7 +73,7 @@ net_bell_mark(struct net_bell_tx *tx, uint64_t unread, bool urgent)
         tx->rung = false;
     }
     if (ATOM_RULE(bell_mark_fence)) {
-        atom_fence_after_update(); /* partner: the fence between the state's store and the summary */
+        atom_fence_after_update(); /* partners: the fences after set_state */
     }
     switch (atom_u32_load(&tx->page->state, ATOM_RELAXED)) {
     case NET_BELL_POLLING:
@@ -212,7 +212,7 @@ net_bell_park_end(struct net_bell *bell)
 void
 net_bell_take_begin(struct net_bell *bell, struct net_bell_take *take)
 {
-    *take = (struct net_bell_take){.bell = bell};
+    *take = (struct net_bell_take){ .bell = bell };
     if (!ATOM_RULE(bell_summary_first)) {
         take->summary = atom_u64_load(&bell->page->summary, ATOM_ACQUIRE);
     } else if (net_bell_any(bell)) {

@@ -3,9 +3,9 @@
  * The search of the interleaving checker: actors as coroutines, states saved as bytes, depth-first.
  *
  * An actor runs on its own stack until it stands before an operation, where it leaves with _longjmp
- * and is later resumed with the operation's result. Saving an actor is copying its jump buffer and the
- * used part of its stack; restoring is copying back to the same addresses. So a step costs well under a
- * microsecond, and no schedule is ever run again from its beginning.
+ * and is later resumed with the operation's result. Saving an actor is copying its jump buffer and
+ * the used part of its stack; restoring is copying back to the same addresses. So a step costs well
+ * under a microsecond, and no schedule is ever run again from its beginning.
  */
 #include "ilv_priv.h"
 
@@ -18,8 +18,9 @@
 #error "the checker moves stacks by hand: build it without sanitizers"
 #endif
 
-#define STACK_SIZE  (32u * 1024)
-#define STACK_CLEAN (4u * 1024) /* kept zero below the stack pointer, so that equal states look equal */
+#define STACK_SIZE (32u * 1024)
+#define STACK_CLEAN                                                                                \
+    (4u * 1024) /* kept zero below the stack pointer, so that equal states look equal */
 #define MAX_STATES  (UINT64_C(12) * 1000 * 1000)
 #define MAX_CHOICES 64
 #define NOBODY      ILV_ACTORS
@@ -481,8 +482,8 @@ add_choice(struct frame *frame, unsigned actor, bool kill, unsigned variant)
         gave_up = "more ways on from one state than the checker has room for";
         return;
     }
-    frame->choices[frame->n_choices++] = (struct choice){
-        (unsigned char)actor, kill ? 1 : 0, (unsigned short)variant};
+    frame->choices[frame->n_choices++] =
+        (struct choice){ (unsigned char)actor, kill ? 1 : 0, (unsigned short)variant };
 }
 
 /* Fills the frame's choices. Returns how many are steps, not kills. */
@@ -568,10 +569,11 @@ follow(const struct choice *choice, struct frame *frame)
         perform(actor, choice->actor, choice->variant);
         ilv_describe(model->actors[choice->actor].name, &actor->pending, &actor->answer,
                      choice->variant > 0, frame->taken, sizeof frame->taken);
+        if (ilv_mem_race()) {
+            violation = ilv_mem_race();
+            return;
+        }
         resume(choice->actor);
-    }
-    if (ilv_mem_race() && !violation) {
-        violation = ilv_mem_race();
     }
     if (ilv_mem_failure()) {
         gave_up = ilv_mem_failure();

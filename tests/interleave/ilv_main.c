@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The checker's runner: every model in both memory models with all its rules, then with each rule
- * switched off in turn. A rule whose absence breaks nothing is reported as a failure: either it isn't
- * needed, or the model doesn't exercise what it is for.
+ * switched off in turn. A rule whose absence breaks nothing is reported as a failure: either it
+ * isn't needed, or the model doesn't exercise what it is for.
  */
 #include "ilv.h"
 
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-static const char *const memory_names[] = {"sc", "weak"};
+static const char *const memory_names[] = { "sc", "weak" };
 static struct ilv_result result; /* large, and one at a time */
 static bool verbose;
 

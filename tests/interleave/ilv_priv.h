@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inside of the interleaving checker: the memory machine (ilv_mem.c), the search with its coroutines
- * (ilv.c) and its table of states (ilv_seen.c), traces (ilv_trace.c), the runner (ilv_main.c). One thread; everything here is the checker's own and none of it is
- * visible to models.
+ * Inside of the interleaving checker: the memory machine (ilv_mem.c), the search with its
+ * coroutines (ilv.c) and its table of states (ilv_seen.c), traces (ilv_trace.c), the runner
+ * (ilv_main.c). One thread; everything here is the checker's own and none of it is visible to
+ * models.
  */
 #ifndef RAY_TESTS_ILV_PRIV_H
 #define RAY_TESTS_ILV_PRIV_H

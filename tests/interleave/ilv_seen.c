@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The states that the checker has seen: open addressing over 128-bit hashes of their saved bytes. Two
- * different states with one hash would hide a part of the search; for ten million states the chance is
- * below one in 10^24. With each state goes the number of paths from it to an end.
+ * The states that the checker has seen: open addressing over 128-bit hashes of their saved bytes.
+ * Two different states with one hash would hide a part of the search; for ten million states the
+ * chance is below one in 10^24. With each state goes the number of paths from it to an end.
  */
 #include "ilv_priv.h"
 
@@ -12,7 +12,7 @@ static struct {
     struct slot {
         uint64_t hash[2];
         uint64_t number; /* plus one; 0 is an empty slot */
-    } *slots;
+    } * slots;
     uint64_t mask, count;
     double *paths;
     uint64_t paths_cap;

@@ -22,7 +22,7 @@ void
 ilv_name(const void *addr, size_t len, const char *name)
 {
     if (n_names < sizeof names / sizeof names[0]) {
-        names[n_names++] = (struct place_name){(uintptr_t)addr, (uintptr_t)addr + len, name};
+        names[n_names++] = (struct place_name){ (uintptr_t)addr, (uintptr_t)addr + len, name };
     }
 }
 
@@ -45,10 +45,10 @@ location_name(const void *addr, char *text, size_t cap)
 }
 
 void
-ilv_describe(const char *who, const struct ilv_pending *p, const struct ilv_answer *answer, bool stale,
-             char *to, size_t cap)
+ilv_describe(const char *who, const struct ilv_pending *p, const struct ilv_answer *answer,
+             bool stale, char *to, size_t cap)
 {
-    static const char *const rmw_names[] = {"exchange", "add", "or", "and"};
+    static const char *const rmw_names[] = { "exchange", "add", "or", "and" };
     char text[64];
     const char *where = p->addr ? location_name(p->addr, text, sizeof text) : "";
     const unsigned long long held = answer->value, operand = p->operand;
@@ -56,8 +56,7 @@ ilv_describe(const char *who, const struct ilv_pending *p, const struct ilv_answ
     switch (p->kind) {
     case ILV_LOAD:
     case ILV_READ:
-        snprintf(to, cap, "%s loads %s = %#llx%s", who, where, held,
-                 stale ? " (stale)" : "");
+        snprintf(to, cap, "%s loads %s = %#llx%s", who, where, held, stale ? " (stale)" : "");
         break;
     case ILV_STORE:
     case ILV_WRITE:
@@ -69,8 +68,8 @@ ilv_describe(const char *who, const struct ilv_pending *p, const struct ilv_answ
         break;
     case ILV_CAS:
         snprintf(to, cap, "%s cas %s %#llx -> %#llx: %s%#llx", who, where,
-                 (unsigned long long)p->expected, operand, answer->flag ? "done, was " : "fails on ",
-                 held);
+                 (unsigned long long)p->expected, operand,
+                 answer->flag ? "done, was " : "fails on ", held);
         break;
     case ILV_FENCE:
         snprintf(to, cap, "%s fences", who);

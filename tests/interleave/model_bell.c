@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Models of net_bell between processes: two senders and a receiver that drains, and sleeps when nothing
- * is marked. A receiver that sleeps while something is published and no bell is on its way hangs, which
- * the checker reports. The functions run are net_bell's own; a ring is reduced to its tail.
+ * Models of net_bell between processes: two senders and a receiver that drains, and sleeps when
+ * nothing is marked. A receiver that sleeps while something is published and no bell is on its way
+ * hangs, which the checker reports. The functions run are net_bell's own; a ring is reduced to its
+ * tail.
  */
 #include "ilv.h"
 
@@ -209,9 +210,12 @@ setup_death(void *state)
 }
 
 #define ACTORS                                                                                     \
-    {{.name = "sender A", .run = send_a},                                                          \
-     {.name = "sender B", .run = send_b},                                                          \
-     {.name = "receiver", .run = receive}}
+    {                                                                                              \
+        { .name = "sender A", .run = send_a }, { .name = "sender B", .run = send_b },              \
+        {                                                                                          \
+            .name = "receiver", .run = receive                                                     \
+        }                                                                                          \
+    }
 
 static const struct ilv_model same_leaf = {
     .name = "bell-sleep",
@@ -221,16 +225,17 @@ static const struct ilv_model same_leaf = {
     .n_actors = 3,
     .setup = setup_same_leaf,
     .finish = finish,
-    .rules = {{"bell_mark_fence", "the state may be read before the bits are visible"},
-              {"bell_sleep_fence", "the bits may be read before the state is visible"},
-              {"bell_sleep_recheck", "a mark made while still polling rings no bell"},
-              {"bell_bits_release", "the bit may be seen without the frame"},
-              {"bell_take_acquire", "the bit may be seen without the frame"},
-              {"bell_leaf_first", "the summary may be taken before the leaf is set"},
-              {"bell_bits_always", "a bit that looks set may be cleared already, before the frame"},
-              {"bell_summary_first", "clearing the summary last wipes out a mark just made"},
-              {"bell_clear_first", "a frame published after the look and before the clearing"},
-              {"bell_rung_reset", "the second sleep would get no bell"}},
+    .rules = { { "bell_mark_fence", "the state may be read before the bits are visible" },
+               { "bell_sleep_fence", "the bits may be read before the state is visible" },
+               { "bell_sleep_recheck", "a mark made while still polling rings no bell" },
+               { "bell_bits_release", "the bit may be seen without the frame" },
+               { "bell_take_acquire", "the bit may be seen without the frame" },
+               { "bell_leaf_first", "the summary may be taken before the leaf is set" },
+               { "bell_bits_always",
+                 "a bit that looks set may be cleared already, before the frame" },
+               { "bell_summary_first", "clearing the summary last wipes out a mark just made" },
+               { "bell_clear_first", "a frame published after the look and before the clearing" },
+               { "bell_rung_reset", "the second sleep would get no bell" } },
 };
 
 static const struct ilv_model two_leaves = {
@@ -251,29 +256,29 @@ static const struct ilv_model burst = {
     .n_actors = 3,
     .setup = setup_burst,
     .finish = finish,
-    .rules = {{"bell_self_mark", "what was left in the ring is forgotten"}},
+    .rules = { { "bell_self_mark", "what was left in the ring is forgotten" } },
 };
 
 static const struct ilv_model death = {
     .name = "bell-death",
     .about = "3 frames; one sender is killed before any of its steps",
     .state_size = sizeof(struct bell_state),
-    .actors = {{.name = "sender A", .run = send_a, .may_die = true},
-               {.name = "sender B", .run = send_b},
-               {.name = "receiver", .run = receive}},
+    .actors = { { .name = "sender A", .run = send_a, .may_die = true },
+                { .name = "sender B", .run = send_b },
+                { .name = "receiver", .run = receive } },
     .n_actors = 3,
     .max_kills = 1,
     .setup = setup_death,
     .finish = finish,
-    .rules = {{"bell_drain_at_death", "killed after the tail, before the mark"},
-              {"bell_summary_always",
-               "who found the leaf in use relies on a summary that the killed one never set"}},
+    .rules = { { "bell_drain_at_death", "killed after the tail, before the mark" },
+               { "bell_summary_always",
+                 "who found the leaf in use relies on a summary that the killed one never set" } },
 };
 
 int
 main(int argc, char **argv)
 {
-    static const struct ilv_model *const models[] = {&same_leaf, &two_leaves, &burst, &death};
+    static const struct ilv_model *const models[] = { &same_leaf, &two_leaves, &burst, &death };
 
     return ilv_main(argc, argv, models, sizeof models / sizeof models[0]);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Models of net_bell within the receiving process: a main thread that leads while it waits and leaves for
- * its own code, lazily or not; the background thread, which parks, ticks and answers bells; and a
- * sender. Rings are read under a lock, as the engine does; a ring is reduced to its tail.
+ * Models of net_bell within the receiving process: a main thread that leads while it waits and
+ * leaves for its own code, lazily or not; the background thread, which parks, ticks and answers
+ * bells; and a sender. Rings are read under a lock, as the engine does; a ring is reduced to its
+ * tail.
  */
 #include "ilv.h"
 
@@ -229,9 +230,13 @@ setup_three(void *state)
 }
 
 #define ACTORS(main_thread)                                                                        \
-    {{.name = "main", .run = main_thread},                                                         \
-     {.name = "background", .run = background, .may_block_forever = true},                         \
-     {.name = "sender", .run = send}}
+    {                                                                                              \
+        { .name = "main", .run = main_thread },                                                    \
+            { .name = "background", .run = background, .may_block_forever = true },                \
+        {                                                                                          \
+            .name = "sender", .run = send                                                          \
+        }                                                                                          \
+    }
 
 static const struct ilv_model lazy = {
     .name = "bell-lazy",
@@ -241,10 +246,10 @@ static const struct ilv_model lazy = {
     .n_actors = 3,
     .setup = setup_one,
     .finish = finish,
-    .rules = {{"bell_leave_fence", "LAZY may be visible after `parked` was read"},
-              {"bell_park_fence", "`parked` may be visible after the state was read"},
-              {"bell_park_recheck", "LAZY may be set before `parked`"},
-              {"bell_lazy_kick", "LAZY with a parked ticker: nobody ticks"}},
+    .rules = { { "bell_leave_fence", "LAZY may be visible after `parked` was read" },
+               { "bell_park_fence", "`parked` may be visible after the state was read" },
+               { "bell_park_recheck", "LAZY may be set before `parked`" },
+               { "bell_lazy_kick", "LAZY with a parked ticker: nobody ticks" } },
 };
 
 static const struct ilv_model leaves = {
@@ -255,8 +260,8 @@ static const struct ilv_model leaves = {
     .n_actors = 3,
     .setup = setup_one,
     .finish = finish,
-    .rules = {{"bell_leave_fence", "the bits may be read before ASLEEP is visible"},
-              {"bell_leave_recheck", "marked while main polled: no bell is on its way"}},
+    .rules = { { "bell_leave_fence", "the bits may be read before ASLEEP is visible" },
+               { "bell_leave_recheck", "marked while main polled: no bell is on its way" } },
 };
 
 static const struct ilv_model waits = {
@@ -267,14 +272,15 @@ static const struct ilv_model waits = {
     .n_actors = 3,
     .setup = setup_one,
     .finish = finish,
-    .rules = {{"bell_consumer_drains", "the bell is gone and the leader sleeps on"},
-              {"bell_wake_waiters", "what main waits for was read by the other thread"}},
+    .rules = { { "bell_consumer_drains", "the bell is gone and the leader sleeps on" },
+               { "bell_wake_waiters", "what main waits for was read by the other thread" } },
 };
 
 #define LARGE(variable, label, main_thread)                                                        \
     static const struct ilv_model variable = {                                                     \
         .name = label,                                                                             \
-        .about = "the same with 3 frames, the last urgent, and 2 ticks; too large for weak memory", \
+        .about =                                                                                   \
+            "the same with 3 frames, the last urgent, and 2 ticks; too large for weak memory",     \
         .state_size = sizeof(struct threads_state),                                                \
         .actors = ACTORS(main_thread),                                                             \
         .n_actors = 3,                                                                             \
@@ -290,8 +296,8 @@ LARGE(waits_large, "bell-wait-3", main_waits);
 int
 main(int argc, char **argv)
 {
-    static const struct ilv_model *const models[] = {&lazy, &leaves, &waits,
-                                                     &lazy_large, &leaves_large, &waits_large};
+    static const struct ilv_model *const models[] = { &lazy,       &leaves,       &waits,
+                                                      &lazy_large, &leaves_large, &waits_large };
 
     return ilv_main(argc, argv, models, sizeof models / sizeof models[0]);
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Rings and doorbells together, as a connection uses them: a sender with more frames than the ring holds
- * keeps the rest on its heap, asks for room and sleeps; a receiver drains, gives space back and sleeps.
- * Bells go both ways: "there is something to read", and "there is room", which is a mark of the
- * sender's own page under the same connection. Nobody may sleep while the other waits for it.
+ * Rings and doorbells together, as a connection uses them: a sender with more frames than the ring
+ * holds keeps the rest on its heap, asks for room and sleeps; a receiver drains, gives space back
+ * and sleeps. Bells go both ways: "there is something to read", and "there is room", which is a
+ * mark of the sender's own page under the same connection. Nobody may sleep while the other waits
+ * for it.
  */
 #include "ilv.h"
 
@@ -216,19 +217,23 @@ setup_six(void *state)
 }
 
 #define RULES                                                                                      \
-    {{"ring_want_fence", "the request may become visible after the head was read again"},          \
-     {"ring_want_recheck", "the head may have moved before the request was made"},                 \
-     {"ring_answer_fence", "the request may be read before the head is visible"},                  \
-     {"bell_mark_fence", "the state may be read before the bits are visible"},                     \
-     {"bell_sleep_fence", "the bits may be read before the state is visible"},                     \
-     {"bell_sleep_recheck", "a mark made while still polling rings no bell"},                      \
-     {"bell_rung_reset", "the second sleep would get no bell"}}
+    {                                                                                              \
+        { "ring_want_fence", "the request may become visible after the head was read again" },     \
+            { "ring_want_recheck", "the head may have moved before the request was made" },        \
+            { "ring_answer_fence", "the request may be read before the head is visible" },         \
+            { "bell_mark_fence", "the state may be read before the bits are visible" },            \
+            { "bell_sleep_fence", "the bits may be read before the state is visible" },            \
+            { "bell_sleep_recheck", "a mark made while still polling rings no bell" },             \
+        {                                                                                          \
+            "bell_rung_reset", "the second sleep would get no bell"                                \
+        }                                                                                          \
+    }
 
 static const struct ilv_model five = {
     .name = "transport-5",
     .about = "5 frames through a ring of 4, both sides asleep whenever they may",
     .state_size = sizeof(struct transport_state),
-    .actors = {{.name = "sender", .run = send}, {.name = "receiver", .run = receive}},
+    .actors = { { .name = "sender", .run = send }, { .name = "receiver", .run = receive } },
     .n_actors = 2,
     .setup = setup_five,
     .invariant = invariant,
@@ -239,7 +244,7 @@ static const struct ilv_model six = {
     .name = "transport-6",
     .about = "6 frames: the ring may be full more than once",
     .state_size = sizeof(struct transport_state),
-    .actors = {{.name = "sender", .run = send}, {.name = "receiver", .run = receive}},
+    .actors = { { .name = "sender", .run = send }, { .name = "receiver", .run = receive } },
     .n_actors = 2,
     .setup = setup_six,
     .invariant = invariant,
@@ -248,7 +253,7 @@ static const struct ilv_model six = {
 int
 main(int argc, char **argv)
 {
-    static const struct ilv_model *const models[] = {&five, &six};
+    static const struct ilv_model *const models[] = { &five, &six };
 
     return ilv_main(argc, argv, models, sizeof models / sizeof models[0]);
 }

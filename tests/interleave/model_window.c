@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Models of net_window: every task runs once, wherever that is; a task that was taken back never runs
- * here; after a death the words tell which had begun; and a lease that changes hands leaves no
- * task of the old one running. The functions run are net_window's own; the ring is reduced to frames
- * and a tail, replies to a flag a task.
+ * Models of net_window: every task runs once, wherever that is; a task that was taken back never
+ * runs here; after a death the words tell which had begun; and a lease that changes hands leaves no
+ * task of the old one running. The functions run are net_window's own; the ring is reduced to
+ * frames and a tail, replies to a flag a task.
  */
 #include "ilv.h"
 
@@ -23,12 +23,12 @@ struct window_state {
     struct net_window_owner owner;
     struct net_window_worker worker;
     struct frame frames[2 * TASKS];
-    struct atom_u32 tail;          /* frames published */
-    struct atom_u32 reply[TASKS];  /* replies published */
-    struct atom_u32 woken;         /* something for the owner to look at */
+    struct atom_u32 tail;         /* frames published */
+    struct atom_u32 reply[TASKS]; /* replies published */
+    struct atom_u32 woken;        /* something for the owner to look at */
     struct net_window_push push[TASKS];
     bool in_flight[TASKS];
-    unsigned sent, head; /* frames, by the owner's and the worker's count */
+    unsigned sent, head;       /* frames, by the owner's and the worker's count */
     unsigned ran_here[TASKS];  /* by the worker */
     unsigned ran_there[TASKS]; /* pushed elsewhere, where it runs */
     unsigned charged[TASKS];   /* attempts lost */
@@ -58,7 +58,7 @@ setup(void *state)
 static void
 publish(struct window_state *s, unsigned task, const struct net_window_push *push)
 {
-    const struct frame frame = {*push, task};
+    const struct frame frame = { *push, task };
 
     atom_copy_in(&s->frames[s->sent], &frame, sizeof frame);
     s->sent++;
@@ -73,8 +73,8 @@ push_task(struct window_state *s, unsigned task)
         return false;
     }
     if (!ilv_rule("window_post_first")) { /* the frame before the word: which it will be is known */
-        const struct net_window_push early = {s->owner.free_words[s->owner.n_free - 1],
-                                              s->owner.last_number + 1};
+        const struct net_window_push early = { s->owner.free_words[s->owner.n_free - 1],
+                                               s->owner.last_number + 1 };
 
         publish(s, task, &early);
     }
@@ -311,28 +311,29 @@ static const struct ilv_model recall = {
     .name = "window-recall",
     .about = "3 tasks through one word, the first two taken back if they can be",
     .state_size = sizeof(struct window_state),
-    .actors = {{.name = "owner", .run = own_recalling}, {.name = "worker", .run = work}},
+    .actors = { { .name = "owner", .run = own_recalling }, { .name = "worker", .run = work } },
     .n_actors = 2,
     .setup = setup_recall,
     .invariant = invariant,
     .finish = finish,
-    .rules = {{"window_push_number", "an old frame finds its word posted anew and runs"},
-              {"window_post_first", "the worker finds the word not posted and drops the frame"}},
+    .rules = { { "window_push_number", "an old frame finds its word posted anew and runs" },
+               { "window_post_first",
+                 "the worker finds the word not posted and drops the frame" } },
 };
 
 static const struct ilv_model death = {
     .name = "window-death",
     .about = "3 tasks run, bounced or taken back; the worker is killed before any of its steps",
     .state_size = sizeof(struct window_state),
-    .actors = {{.name = "owner", .run = own_pushing},
-               {.name = "worker", .run = work, .may_die = true}},
+    .actors = { { .name = "owner", .run = own_pushing },
+                { .name = "worker", .run = work, .may_die = true } },
     .n_actors = 2,
     .max_kills = 1,
     .setup = setup_pushing,
     .invariant = invariant,
     .finish = finish,
-    .rules = {{"window_drain_first", "a task whose reply lies unread would be charged"},
-              {"window_reap_first", "a worker that only seems dead starts a posted task"}},
+    .rules = { { "window_drain_first", "a task whose reply lies unread would be charged" },
+               { "window_reap_first", "a worker that only seems dead starts a posted task" } },
 };
 
 /* ---- the lease's epoch ---- */
@@ -366,7 +367,8 @@ change_hands(void *state)
 
     if (net_window_change_epoch(&s->epoch, &s->running, 2) == NET_WINDOW_IDLE) {
         s->leased_anew = true;
-        ilv_expect(atom_u64_load(&s->replies, ATOM_RELAXED) >= s->ended, "a reply is still to come");
+        ilv_expect(atom_u64_load(&s->replies, ATOM_RELAXED) >= s->ended,
+                   "a reply is still to come");
     } else {
         s->killed = true;
     }
@@ -402,20 +404,20 @@ static const struct ilv_model epoch = {
     .name = "window-epoch",
     .about = "the raylet changes the epoch while the worker runs two tasks of the old lease",
     .state_size = sizeof(struct epoch_state),
-    .actors = {{.name = "raylet", .run = change_hands}, {.name = "worker", .run = run_old}},
+    .actors = { { .name = "raylet", .run = change_hands }, { .name = "worker", .run = run_old } },
     .n_actors = 2,
     .setup = setup_epoch,
     .invariant = invariant_epoch,
-    .rules = {{"epoch_raylet_fence", "RUNNING may be read before the epoch is visible"},
-              {"epoch_worker_fence", "the epoch may be read before RUNNING is visible"},
-              {"epoch_reread", "the epoch may have changed before RUNNING was written"},
-              {"epoch_idle_release", "idle may be visible before the last reply"}},
+    .rules = { { "epoch_raylet_fence", "RUNNING may be read before the epoch is visible" },
+               { "epoch_worker_fence", "the epoch may be read before RUNNING is visible" },
+               { "epoch_reread", "the epoch may have changed before RUNNING was written" },
+               { "epoch_idle_release", "idle may be visible before the last reply" } },
 };
 
 int
 main(int argc, char **argv)
 {
-    static const struct ilv_model *const models[] = {&recall, &death, &epoch};
+    static const struct ilv_model *const models[] = { &recall, &death, &epoch };
 
     return ilv_main(argc, argv, models, sizeof models / sizeof models[0]);
 }

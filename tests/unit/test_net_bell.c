@@ -35,7 +35,7 @@ setup(void **state)
 static struct net_bell_tx
 sender(uint32_t ring)
 {
-    struct net_bell_tx tx = {0};
+    struct net_bell_tx tx = { 0 };
 
     assert_int_equal(net_bell_tx_init(&tx, &page, sizeof page, ring), ST_OK);
     return tx;
@@ -84,7 +84,7 @@ test_states(void **state)
     unsigned n;
 
     (void)state;
-    assert_true(net_bell_mark(&tx, 0, false)); /* born asleep */
+    assert_true(net_bell_mark(&tx, 0, false));  /* born asleep */
     assert_false(net_bell_mark(&tx, 0, false)); /* one bell a sleep */
     assert_true(net_bell_lead(&bell, 1));
     assert_false(net_bell_lead(&bell, 2));
@@ -102,7 +102,7 @@ test_states(void **state)
     take_all(rings, 4, &n);
 
     net_bell_set_threshold(&bell, 500);
-    assert_false(net_bell_leave(&bell, true));  /* lazy; the ticker runs */
+    assert_false(net_bell_leave(&bell, true)); /* lazy; the ticker runs */
     assert_false(net_bell_mark(&tx, 499, false));
     assert_true(net_bell_mark(&tx, 500, false));
     assert_false(net_bell_mark(&tx, 600, false)); /* rung already */
@@ -134,7 +134,7 @@ test_parking(void **state)
     assert_true(net_bell_park_prepare(&bell)); /* somebody leads */
     net_bell_park_end(&bell);
     assert_false(net_bell_mark(&tx, 0, false));
-    assert_true(net_bell_leave(&bell, false)); /* marked while it polled */
+    assert_true(net_bell_leave(&bell, false));  /* marked while it polled */
     assert_false(net_bell_park_prepare(&bell)); /* and not drained yet */
     net_bell_park_end(&bell);
     take_all(rings, 4, &n);
@@ -260,12 +260,13 @@ shared_fini(void)
     assert_int_equal(munmap(shared, sizeof *shared), 0);
 }
 
-/* Drains what is marked, and sleeps if there was nothing. False: a bell was owed and did not come. */
+/* Drains what is marked, and sleeps if there was nothing. False: a bell was owed and did not come.
+ */
 static bool
 drain_or_sleep(uint64_t *read_up_to, int timeout_ms)
 {
     struct net_bell_take take;
-    struct pollfd fd = {.fd = event, .events = POLLIN};
+    struct pollfd fd = { .fd = event, .events = POLLIN };
     uint32_t ring;
     bool any = false;
     uint64_t count;
@@ -293,7 +294,7 @@ test_sleeping_receiver(void **state)
 {
     pthread_t threads[SENDERS];
     unsigned numbers[SENDERS];
-    uint64_t got[SENDERS] = {0};
+    uint64_t got[SENDERS] = { 0 };
 
     (void)state;
     shared_init();
@@ -310,13 +311,14 @@ test_sleeping_receiver(void **state)
     shared_fini();
 }
 
-/* A sender process is killed anywhere; draining its ring at its death finds what it had published. */
+/* A sender process is killed anywhere; draining its ring at its death finds what it had published.
+ */
 static void
 test_killed_sender(void **state)
 {
     (void)state;
     for (unsigned round = 0; round < 20; round++) {
-        uint64_t got[SENDERS] = {0};
+        uint64_t got[SENDERS] = { 0 };
         int status;
 
         shared_init();
@@ -343,12 +345,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_checks, setup),
-        cmocka_unit_test_setup(test_states, setup),
-        cmocka_unit_test_setup(test_parking, setup),
-        cmocka_unit_test_setup(test_bitmap, setup),
-        cmocka_unit_test_setup(test_hostile, setup),
-        cmocka_unit_test(test_sleeping_receiver),
+        cmocka_unit_test_setup(test_checks, setup),  cmocka_unit_test_setup(test_states, setup),
+        cmocka_unit_test_setup(test_parking, setup), cmocka_unit_test_setup(test_bitmap, setup),
+        cmocka_unit_test_setup(test_hostile, setup), cmocka_unit_test(test_sleeping_receiver),
         cmocka_unit_test(test_killed_sender),
     };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * net_ring by itself, against a hostile peer, between threads, and between processes of which one is
- * killed. That no interleaving breaks it is tests/interleave/model_ring.c's part.
+ * net_ring by itself, against a hostile peer, between threads, and between processes of which one
+ * is killed. That no interleaving breaks it is tests/interleave/model_ring.c's part.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -34,8 +34,8 @@ static void
 pair_init(struct pair *pair)
 {
     const size_t pages = (net_ring_bytes(SIZE) + PAGE - 1) / PAGE * PAGE;
-    unsigned char *base = mmap(NULL, pages + PAGE, PROT_READ | PROT_WRITE,
-                               MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    unsigned char *base =
+        mmap(NULL, pages + PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
     assert_true(base != MAP_FAILED);
     assert_int_equal(mprotect(base + pages, PAGE, PROT_NONE), 0);
@@ -258,12 +258,12 @@ test_hostile_producer(void **state)
 
         assert_int_equal(net_ring_format(pair.memory, pair.len, SIZE), ST_OK);
         assert_int_equal(net_ring_rx_init(&pair.rx, pair.memory, pair.len), ST_OK);
-        shm->tail.raw = rand_below(&rand, 2) ? 8 * rand_below(&rand, SIZE / 8 + 2)
-                                             : rand_next(&rand);
+        shm->tail.raw =
+            rand_below(&rand, 2) ? 8 * rand_below(&rand, SIZE / 8 + 2) : rand_next(&rand);
         for (unsigned i = 0; i < SIZE / 8; i += 1 + (unsigned)rand_below(&rand, 64)) {
             const uint64_t kind = rand_below(&rand, 4) ? 0x44 : 0x57;
-            const uint64_t header = kind << 32 | (rand_below(&rand, 8) ? rand_below(&rand, 600)
-                                                                       : rand_next(&rand));
+            const uint64_t header =
+                kind << 32 | (rand_below(&rand, 8) ? rand_below(&rand, 600) : rand_next(&rand));
 
             memcpy(shm->data + 8 * (size_t)i, &header, sizeof header);
         }

@@ -186,7 +186,7 @@ test_hostile(void **state)
 static void
 test_epoch(void **state)
 {
-    struct atom_u64 epoch = {0}, running = {0};
+    struct atom_u64 epoch = { 0 }, running = { 0 };
 
     (void)state;
     assert_int_equal(net_window_change_epoch(&epoch, &running, 1), NET_WINDOW_IDLE);
