@@ -7,7 +7,7 @@
  * processes. The raylet's I/O tells it what arrived and carries out the outs; it decodes, writes
  * control pages, spawns, kills and reaps. Rules and traces: docs/protocols/leases.md.
  *
- * Grants: fair over jobs; in a job actor creations and tasks take turns; among tasks the deepest
+ * Grants: fair over jobs; in a job actor creations and tasks take turns; among each the deepest
  * first, then first come first served. A lease holds its resources from the decision on, also while
  * its process is being made. Failures of memory leave requests pending and are counted.
  *
@@ -90,30 +90,49 @@ struct rl_out_take_back {
     uint64_t epoch;
 };
 
+/* Rules that the simulator switches off one by one, to show that each is needed. */
+enum rl_lease_rule {
+    RL_RULE_FITS = 1 << 0,        /* a grant needs what it asks for to be available */
+    RL_RULE_DEEPEST = 1 << 1,     /* deepest first */
+    RL_RULE_FAIR = 1 << 2,        /* jobs by share */
+    RL_RULE_TURNS = 1 << 3,       /* actor creations and tasks take turns */
+    RL_RULE_WITHDRAW = 1 << 4,    /* a revocation is withdrawn when nobody waits */
+    RL_RULE_HELD = 1 << 5,        /* a revoked lease is not available */
+    RL_RULE_RESERVE = 1 << 6,     /* resources are kept for a large request */
+    RL_RULE_TAKE_BACK = 1 << 7,   /* RUNNING is read before a worker changes hands */
+    RL_RULE_RECLAIM = 1 << 8,     /* resources of the dead are released last */
+    RL_RULE_EPOCH = 1 << 9,       /* a notice of another epoch is ignored */
+    RL_RULE_REVOKE = 1 << 10,     /* leases are revoked when others queue */
+    RL_RULE_CAP = 1 << 11,        /* at the cap with all blocked, the deepest request fails */
+    RL_RULE_ORPHANS = 1 << 12,    /* an owner's death ends its leases */
+};
+
 struct rl_lease_config {
     uint64_t quantum_ns;         /* 50 ms: a lease this old is revoked once others queue */
     uint64_t reserve_first_ns;   /* 100 ms: a request older than this has resources kept for it */
-    uint64_t reserve_max_ns;     /* 30 s: longest single period of that */
+    uint64_t reserve_max_ns;     /* 5 s: longest single period of that */
     uint64_t cap_grace_ns;       /* 1 s: at the process cap with every process blocked */
     uint64_t cap_actor_grace_ns; /* 30 s: the same when actors might still make progress */
-    uint64_t infeasible_ns;      /* 0: report what can never be granted at once */
     uint32_t requests_max;       /* an owner's request records; beyond: ST_LIMIT. 4096 */
+    uint32_t rules_off;          /* enum rl_lease_rule; 0 but in the simulator */
     struct rl_pool_config pool;
 };
 void rl_lease_config_default(struct rl_lease_config *config, uint32_t cpus);
 
 struct rl_lease_stats {
     uint64_t granted, returned, revoked, withdrawn, cancelled, failed, taken_back, killed;
-    uint32_t leases, blocked, pending_records;
-    uint64_t pending_units;
+    uint64_t pending_units; /* requested and not yet granted; FORMING leases included */
+    uint32_t pending_records, leases, forming, blocked, revoked_now;
 };
 
 enum rl_lease_state {
-    RL_LEASE_FORMING,  /* resources held, its process is being made */
+    RL_LEASE_FORMING, /* resources held, its process is being made */
     RL_LEASE_ACTIVE,
     RL_LEASE_REVOKED,
-    RL_LEASE_DEAD,     /* worker dead, owner told, resources not yet released */
+    RL_LEASE_ORPHAN, /* its owner is dead: its worker is being taken back */
+    RL_LEASE_DEAD,   /* over; resources held until its worker is dead and reclaimed */
 };
+const char *rl_lease_state_text(enum rl_lease_state state);
 
 /* One lease. Read by the I/O and state queries; written by rl_lease alone. */
 struct rl_lease_record {
@@ -121,18 +140,19 @@ struct rl_lease_record {
     enum rl_lease_state state;
     uint64_t id;
     struct map_link by_id;
-    struct list of_owner;      /* in its owner's list, or the list of leases to end */
-    struct list link;          /* all by grant time; forming ones in their own list */
-    struct rl_proc *owner;     /* NULL once the owner is dead */
+    struct list of_owner;      /* in its owner's list, while that lives */
+    struct list link;          /* in the machine's list of its state */
+    struct rl_proc *owner;     /* NULL once the owner is dead, or it is over */
+    struct rl_job *job;
     struct rl_worker *worker;  /* NULL while FORMING */
     struct rl_class *class_;
     const struct sched_key *key;
     struct sched_hold hold;
     uint64_t epoch;
-    uint64_t granted_ns;
-    uint32_t key_number, cookie, depth, job;
+    uint64_t granted_ns;       /* ACTIVE: since the grant, or the withdrawal of a revocation */
+    uint32_t key_number, cookie, depth, omp;
     enum sched_lease_kind kind;
-    bool blocked, detached;
+    bool detached, taking;
     struct id_task first_task;
     char name[SCHED_NAME_MAX];
 };
@@ -144,20 +164,21 @@ struct rl_lease {
     struct res_names *names;  /* the raylet's */
     struct sched_keys *keys;  /* the raylet's */
     struct rl_pool pool;
-    struct map procs, leases, jobs;
+    struct map procs, leases, jobs, requests;
     struct slab proc_slab, lease_slab, request_slab, job_slab;
     struct list job_list;     /* least recently granted first */
-    struct list active;       /* leases granted, oldest first */
-    struct list forming;      /* leases without a process, oldest first */
-    struct list ending;       /* leases whose owner is dead: to be taken back or killed */
-    struct list killing;      /* workers of ended jobs still to be killed: kept as leases' twins */
+    struct list lists[RL_LEASE_DEAD + 1]; /* leases by state, oldest first */
+    uint32_t in_state[RL_LEASE_DEAD + 1];
+    int64_t actor_held[RES_SET_MAX]; /* by position in node.total */
+    struct rl_request *capped;   /* deepest that lacks only a process, as of the last look */
     struct rl_request *reserved; /* resources are kept for it until reserve_until_ns */
     uint64_t reserve_until_ns, reserve_pause_ns, reserve_length_ns;
+    uint64_t revoke_ns;       /* not to look for leases to revoke before */
     uint64_t stuck_since_ns;  /* at the cap, nothing able to move; 0 when not */
-    uint64_t next_lease;
-    uint64_t timer_ns;        /* last RL_OUT_TIMER emitted */
-    uint64_t serial;          /* FIFO order of requests */
-    bool queue_changed;
+    bool progress;            /* something happened since the last look at that */
+    bool changed;             /* a request might be grantable now */
+    uint64_t next_lease, next_serial;
+    uint64_t timer_ns;        /* last RL_OUT_TIMER emitted; UINT64_MAX none */
     struct rl_lease_stats stats;
 };
 

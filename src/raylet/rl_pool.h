@@ -6,10 +6,9 @@
  * raylet's I/O calls rl_lease_* only and carries out the outs that both machines append. A worker's
  * number is its start token; drivers draw their numbers from the same counter.
  *
- *   STARTING --spawned--> STARTING --hello--> IDLE <--> LEASED --> SETTLING --> IDLE
- *                                              |  \        \-> DRAINING --> IDLE | EXITING
- *                                              v   EXITING (asked, then killed) --> dead
- *   any state --dead--> DEAD (resources still held) --reclaimed--> gone
+ *   STARTING --hello--> IDLE --take--> LEASED --settle--> SETTLING --idle--> IDLE
+ *   LEASED --idle--> IDLE, LEASED --drain--> DRAINING --idle--> IDLE
+ *   any live state --exit or kill--> EXITING; any live state --dead--> DEAD --reclaimed--> gone
  *
  * A process that never ran anything is unbound: its first lease fixes OMP value and device set,
  * and later leases must have the same. Failure to start is retried three times with a growing pause,
@@ -53,6 +52,7 @@ enum rl_pool_reason {
     RL_END_STUBBORN,    /* it was asked to exit and did not */
     RL_END_DRAINED_OUT, /* too many draining processes: the oldest goes */
     RL_END_ORPHAN,      /* spawned or hello for a token that nobody waits for */
+    RL_END_RAYLET,      /* the raylet's own wish: memory monitor, ray.kill */
 };
 struct rl_pool_end {
     enum rl_pool_reason reason;
@@ -87,10 +87,14 @@ struct rl_worker {
     bool owning;        /* says that it owns something still referenced */
     bool retire;        /* exit once drained */
     bool kill_sent;
+    bool blocked;       /* LEASED to a task that waits; kept by rl_lease */
+    bool detached;      /* outlives its job */
+    bool doomed;        /* its job is over: to be killed */
     uint32_t omp;
     uint64_t gpu_mask;
     uint64_t epoch;     /* last epoch given */
     uint64_t since_ns;  /* entered its state */
+    uint64_t look_ns;   /* SETTLING: when to read its RUNNING word again */
     struct rl_lease_record *lease; /* rl_lease's: the lease it serves or last served; may be NULL */
 };
 
@@ -101,11 +105,12 @@ struct rl_class {
     uint64_t env_hash;
     uint32_t waiting;   /* leases of rl_lease that wait for a process of this class */
     uint32_t starting;
-    uint32_t idle;
-    uint32_t alive;     /* all but DEAD */
+    uint32_t records;   /* workers, DEAD ones included */
+    uint32_t prestart;  /* starts ahead of need still to be made */
     uint32_t failures;  /* starts failed in a row */
     uint64_t retry_ns;  /* no start before */
     bool prestarted;
+    bool ended;         /* its job is over: forgotten with its last worker */
     bool broken;        /* given up: waiting leases are to be failed with the evidence */
     char evidence[RL_EVIDENCE_MAX];
 };
@@ -121,6 +126,7 @@ struct rl_pool_config {
     uint64_t start_timeout_ns; /* 60 s */
     uint64_t exit_grace_ns;    /* 5 s from EXIT to KILL */
     bool prestart;             /* at the first demand of a class start up to `cpus` */
+    bool no_settling;          /* for the simulator: a settling process is not waited for */
 };
 
 struct rl_pool {
@@ -130,11 +136,12 @@ struct rl_pool {
     struct slab worker_slab, class_slab;
     struct list by_state[RL_WORKER_DEAD + 1]; /* oldest first */
     uint32_t count[RL_WORKER_DEAD + 1];
-    uint32_t actors;          /* LEASED to actors */
-    uint32_t blocked;         /* LEASED, blocked; kept by rl_lease */
+    uint32_t actors;          /* live and LEASED to actors */
+    uint32_t blocked;         /* live and LEASED to tasks that wait */
+    uint32_t waiting;         /* sum over classes */
+    uint32_t doomed;          /* workers to be killed */
     uint64_t next_number;
-    bool dirty;               /* something for rl_pool_pump to do */
-    uint64_t started_total, failed_total, ended_total;
+    uint64_t started_total, failed_total;
 };
 
 void rl_pool_config_default(struct rl_pool_config *config, uint32_t cpus);
@@ -168,9 +175,17 @@ void rl_pool_on_owning(struct rl_pool *pool, uint64_t now_ns, uint64_t number, b
 /* An idle process for this class, value and devices, made LEASED and bound; NULL when none. */
 struct rl_worker *rl_pool_take(struct rl_pool *pool, uint64_t now_ns, struct rl_class *class_,
                                uint32_t omp, uint64_t gpu_mask);
-/* One more or one fewer lease waits for a process of the class; rl_pool_pump acts on it. */
+/* The worker just taken is an actor's for the rest of its life. */
+void rl_pool_dedicate(struct rl_pool *pool, struct rl_worker *worker, bool detached);
+/* LEASED to a task that has begun or ceased to wait. */
+void rl_pool_set_blocked(struct rl_pool *pool, struct rl_worker *worker, bool blocked);
+/* One more (1) or one fewer (-1) lease waits for a process of the class; rl_pool_pump acts. */
 void rl_pool_wait(struct rl_pool *pool, struct rl_class *class_, int by);
-/* LEASED or SETTLING moves on. `end` asks it to exit, after draining when it owns something. */
+/* After what waited for a broken class has been failed: later demand tries anew. */
+void rl_pool_mend(struct rl_pool *pool, uint64_t now_ns, struct rl_class *class_);
+/* Dooms all workers of a job but detached ones; rl_pool_pump kills them. */
+void rl_pool_end_job(struct rl_pool *pool, uint32_t job);
+/* LEASED or SETTLING moves on. */
 void rl_pool_settle(struct rl_pool *pool, uint64_t now_ns, struct rl_worker *worker);
 void rl_pool_idle(struct rl_pool *pool, uint64_t now_ns, struct rl_worker *worker);
 void rl_pool_drain(struct rl_pool *pool, uint64_t now_ns, struct rl_worker *worker);
@@ -180,8 +195,11 @@ void rl_pool_exit(struct rl_pool *pool, uint64_t now_ns, struct rl_worker *worke
 void rl_pool_kill(struct rl_pool *pool, uint64_t now_ns, struct rl_worker *worker,
                   enum rl_pool_reason reason, struct step_outs *outs);
 
-/* Whether a process of the class can be had: one more start, or room made for it. */
-bool rl_pool_can_start(const struct rl_pool *pool);
+/* Whether one more lease of the class can have a process: an idle or settling one of its own, or
+ * one more below the cap, if need be in the place of an idle one. */
+bool rl_pool_can_serve(const struct rl_pool *pool, const struct rl_class *class_);
+/* Whether task processes exist that may make progress: not blocked, or on their way. */
+bool rl_pool_can_move(const struct rl_pool *pool);
 
 /* Starts, reaps idle ones, times out, as far as outs has room (else outs->more). Returns the time
  * at which it wants to be called again, UINT64_MAX for never. */

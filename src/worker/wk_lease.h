@@ -41,6 +41,16 @@ struct wk_lease_fn {
     bool alone;       /* GPU, max_calls: depth 1 always. Set by the engine */
 };
 
+/* Rules that the simulator switches off one by one, to show that each is needed. */
+enum wk_lease_rule {
+    WK_RULE_OVERRUN = 1 << 0,  /* what is behind a task that overran is recalled */
+    WK_RULE_BLOCKED = 1 << 1,  /* nothing is pushed to a worker that waits */
+    WK_RULE_REVOKED = 1 << 2,  /* a revoked lease gets no push, is recalled and returned */
+    WK_RULE_UNKNOWN = 1 << 3,  /* nothing is pushed behind a task of unknown length */
+    WK_RULE_LINGER = 1 << 4,   /* an idle lease is returned in the end */
+    WK_RULE_CANCEL = 1 << 5,   /* units that nobody needs are cancelled */
+};
+
 struct wk_lease_config {
     uint64_t window_ns;      /* 1 ms of predicted work in flight a lease */
     uint32_t window_tasks;   /* at most so many in flight a lease; 256 */
@@ -49,46 +59,60 @@ struct wk_lease_config {
     uint64_t linger_max_ns;  /* 50 ms */
     uint64_t cancel_after_ns;/* 5 ms without ready tasks: unneeded requests are cancelled */
     uint32_t asking_max;     /* units asked for at once, a key; 256 */
+    uint32_t rules_off;      /* enum wk_lease_rule; 0 but in the simulator */
 };
 
 enum wk_lease_state { WK_LEASE_ACTIVE, WK_LEASE_REVOKED };
 
+/* Which of its key's lists a lease is in. */
+enum wk_lease_place {
+    WK_PLACE_IDLE, /* nothing in flight; used last first */
+    WK_PLACE_BUSY, /* room for more; next in turn first */
+    WK_PLACE_FULL, /* no room, or of no use now */
+};
+
 struct wk_lease {
     uint32_t magic;
-    enum wk_lease_state state;
-    struct list link;       /* in its key's idle, busy or full list */
-    struct map_link by_id;
+    uint8_t state;          /* enum wk_lease_state */
+    uint8_t place;          /* enum wk_lease_place */
+    bool blocked;           /* its worker waits: nothing is pushed */
+    bool alone;             /* what is in flight allows nothing behind it */
+    bool retiring;          /* returned with RETIRE as soon as nothing is in flight */
+    bool overrun;           /* the front task ran too long: closed until it ends */
+    bool recall_due;        /* a RECALL is to be emitted */
+    bool recall_asked;      /* it was emitted for the task now in front */
+    bool was_used;
+    uint32_t inflight;      /* pushed and neither done, recalled nor bounced */
+    uint32_t inflight_ns;   /* their predictions */
+    uint32_t front_predicted_ns;
+    uint64_t front_ns;      /* since when the front one may have been running */
+    uint64_t idle_since_ns;
     struct wk_lease_key *key;
+    struct list link;       /* in its key's list of its place */
+    struct map_link by_id;
     uint64_t id, worker, epoch, gpu_mask;
     uint32_t omp;
-    uint32_t inflight;      /* pushed and neither done, recalled nor bounced */
-    uint64_t inflight_ns;   /* their predictions */
-    uint64_t front_ns;      /* since when the front one may have been running */
-    uint64_t front_predicted_ns;
-    uint64_t idle_since_ns;
-    bool alone;             /* what is in flight allows nothing behind it */
-    bool blocked;           /* its worker waits: nothing is pushed */
-    bool retiring;          /* returned with RETIRE as soon as nothing is in flight */
-    bool recall_asked;      /* RL recall emitted for the task now in front */
-    bool listed_idle, was_used;
-    bool note_recall, note_return; /* outs due */
     uint64_t user;          /* the engine's: its connection, set after the grant */
 };
 
 struct wk_lease_key {
     uint32_t magic;
-    uint32_t number;    /* in the engine's sched_keys; the cookie of the conversation */
+    uint32_t number;     /* in the engine's sched_keys; the cookie of the conversation */
+    uint32_t ready;      /* in the engine's FIFO */
+    uint32_t ewma_ns;    /* over all functions of the key; 0 unknown */
+    struct list places[WK_PLACE_FULL + 1]; /* leases */
     struct list link;       /* all keys */
-    struct list dirty_link; /* those the pump must look at */
-    struct list idle, busy, full; /* leases: nothing in flight; room for more; no room or no use */
-    uint32_t ready;     /* in the engine's FIFO */
-    uint32_t asking;    /* requested, not yet answered */
+    struct list dirty_link; /* those that the pump must look at */
+    uint32_t asking;     /* requested, not yet answered */
     uint32_t cancelling; /* of those, asked to be cancelled */
-    uint32_t depth;     /* of the deepest ready task since the last request */
+    uint32_t depth;      /* of the deepest ready task since nothing was ready */
+    bool warned;         /* the engine's: the user was told that it can't be scheduled */
     uint32_t leases;
-    uint32_t usable;    /* neither blocked nor revoked nor retiring */
-    uint32_t ewma_ns;   /* over all functions of the key; 0 unknown */
-    uint64_t empty_ns;  /* since when nothing is ready; 0 when something is */
+    uint32_t inflight;
+    uint32_t failures;   /* answers that nothing can be had, in a row */
+    uint64_t asked_ns;   /* last request */
+    uint64_t retry_ns;   /* no request before */
+    uint64_t empty_ns;   /* since when nothing waits; 0 when something does */
     uint64_t linger_ns;
     struct id_task first_task; /* words for the next request; set by the engine */
     char name[SCHED_NAME_MAX];
@@ -103,7 +127,7 @@ enum wk_lease_out {
                            wk_lease_on_recalled; put it at the front of the FIFO in its order */
     WK_OUT_TIMER,       /* step face only: step with WK_IN_TICK at when_ns */
     WK_OUT_FAIL,        /* sched_lease_failed, peer = key number: the ready tasks that wait fail */
-    WK_OUT_WARN,        /* sched_lease_pending, peer = key number: tell the user once */
+    WK_OUT_WARN,        /* sched_lease_pending, peer = key number: tell the user (once a key) */
 };
 
 /* Ins of the step face; the typed functions are the same thing. step_in.peer names the lease
@@ -151,7 +175,9 @@ struct wk_leases {
     uint64_t deadline_ns;   /* call wk_lease_pump then, at the latest; UINT64_MAX never */
     uint64_t told_ns;       /* last WK_OUT_TIMER */
     uint32_t leases, inflight;
-    struct { uint64_t requested, granted, returned, recalls, lent_ns; } stats;
+    struct {
+        uint64_t requested, granted, returned, recalls, cancels;
+    } stats;
 };
 
 void wk_lease_config_default(struct wk_lease_config *config);
@@ -195,8 +221,9 @@ struct wk_lease *wk_lease_on_grant(struct wk_leases *c, const struct sched_lease
                                    uint64_t now_ns);
 void wk_lease_on_cancelled(struct wk_leases *c, const struct sched_lease_cancelled *msg,
                            uint64_t now_ns);
-/* The engine fails `min(count, ready)` tasks of the key itself, then tells by on_unready. */
-void wk_lease_on_failed(struct wk_leases *c, const struct sched_lease_failed *msg, uint64_t now_ns);
+/* True: nothing that could run the key's ready tasks is left or can be had. The engine fails them
+ * all with the message's status and text, and tells by on_unready. False: it is asked again later. */
+bool wk_lease_on_failed(struct wk_leases *c, const struct sched_lease_failed *msg, uint64_t now_ns);
 void wk_lease_on_revoke(struct wk_leases *c, uint64_t lease, uint64_t now_ns);
 void wk_lease_on_withdraw(struct wk_leases *c, uint64_t lease, uint64_t now_ns);
 /* Its worker is dead, the window has been drained and read; `unstarted` go back to the FIFO. The
