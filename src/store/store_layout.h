@@ -218,7 +218,7 @@ struct store_ctl_process {
     uint8_t reserved_a[48];
     struct store_status status;                          /* 64 */
     uint8_t reserved_b[128];                             /* 128 */
-    char names[STORE_NAMES][STORE_NAME_MAX];             /* 256: under status.seq */
+    struct atom_u64 names[STORE_NAMES][STORE_NAME_MAX / 8]; /* 256: texts, under status.seq */
     struct atom_u64 window[STORE_WINDOW_WORDS];          /* 4096: task words for remote owners */
     uint8_t reserved_c[2048];                            /* to a page's end */
     struct store_seal seals[STORE_SEALS];                /* 8192 */
@@ -252,7 +252,8 @@ struct store_grant_slot {
 struct store_grant {
     uint64_t offset; /* page-aligned */
     uint64_t size;   /* whole pages */
-    uint32_t kind;   /* enum store_grant_kind */
+    uint16_t kind;   /* enum store_grant_kind */
+    uint16_t cold;   /* not 0: some of it has no memory yet (storec_prepare) */
     uint32_t slot_count;
     struct store_grant_slot slots[STORE_REGION_SLOTS];
 };

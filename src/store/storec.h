@@ -25,6 +25,7 @@
 #include "store/store_layout.h"
 
 struct storec;
+struct storec_grant;
 
 /* A helper thread for large copies: start runs fn(arg) on another thread and returns a handle (NULL:
  * it can't, and fn won't run); join waits for it. Both NULL: no second thread is used. */
@@ -55,9 +56,10 @@ struct storec_object {
     uint64_t size;
     uint64_t offset;
     uint64_t generation;
-    uint64_t grant; /* offset of the grant it lies in */
+    struct storec_grant *grant; /* where it lies */
     uint32_t slot;
     uint32_t seal;
+    bool cold; /* see storec_prepare */
 };
 
 /*
@@ -96,6 +98,10 @@ bool storec_next_return(struct storec *store, uint64_t *offset);
  * this process goes idle. `keep_current` leaves the region in use. */
 void storec_give_back(struct storec *store, bool keep_current);
 
+/* Gives a large object in cold memory its pages at once, huge ones where the kernel agrees: half the
+ * time of first touch. For whoever writes it, before; without the lock. Nothing to do otherwise. */
+void storec_prepare(struct storec_object *object);
+
 /* Copies into a created object: memcpy or non-temporal stores by size, a second thread from 32 MiB. */
 void storec_copy(struct storec *store, void *to, const void *from, uint64_t size);
 
@@ -131,10 +137,10 @@ void storec_after_fork_child(struct storec *store);
 
 /* ---- status words, for observability ---- */
 
-/* Shows what runs. `name` is kept by pointer comparison at `name_slot` (any number the caller keeps for
- * the function): it is copied only when that slot held another. */
+/* Shows what runs. `name_key` is any number that belongs to this name alone (0: always copy), so that
+ * the text is copied only when its place held another. */
 void storec_status_begin(struct storec *store, const struct id_task *task, uint32_t attempt,
-                         uint32_t flags, uint64_t start_ns, uint32_t name_slot, const char *name);
+                         uint32_t flags, uint64_t start_ns, uint64_t name_key, const char *name);
 void storec_status_flags(struct storec *store, uint32_t set, uint32_t clear);
 void storec_status_end(struct storec *store);
 
