@@ -56,6 +56,10 @@ child_execute(const struct os_spawn *spec, pid_t parent, volatile int *error)
             return;
         }
     }
+    if (spec->subreaper && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0) {
+        *error = errno;
+        return;
+    }
     const int standard[3] = { spec->stdin_fd, spec->stdout_fd, spec->stderr_fd };
     for (int i = 0; i < 3; i++) {
         const int failed = place_fd(standard[i], i);

@@ -26,6 +26,7 @@ struct os_spawn {
     size_t keep_count;
     bool new_session;            /* setsid: the terminal's signals are not for it */
     bool die_with_parent;        /* SIGKILL when the calling thread ends */
+    bool subreaper;              /* the child's orphaned descendants become its children */
 };
 
 /* Starts a program without copying the caller's memory map. Fails with ST_SYSTEM, also when the

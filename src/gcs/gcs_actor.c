@@ -1,0 +1,558 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Actors: creation, placement, restart and death. States and legal moves are drawn in gcs.h.
+ *
+ * Who may end an actor, and how it shows:
+ *   its constructor fails       DEAD, ST_ACTOR_INIT_FAILED with the failed value
+ *   its process ends            RESTARTING while restarts are left and it didn't leave by itself
+ *   it can't be placed          DEAD, never started, with the raylet's reason
+ *   nothing refers to it        told to leave when its constructor is through; DEAD when it has left
+ *   kill(no_restart)            DEAD at once, its process is killed after that
+ *   its job or creator ends     likewise, unless it is detached
+ */
+#include <string.h>
+
+#include "gcs/gcs_priv.h"
+
+static uint64_t
+name_hash(const char *space, const char *name)
+{
+    return id_hash(space, strlen(space)) * 31 + id_hash(name, strlen(name));
+}
+
+struct gcs_actor *
+gcs_find_actor(const struct gcs *gcs, const struct id_actor *id)
+{
+    struct map_link *l;
+    MAP_FOR_HASH(l, &gcs->actors, id_hash(id->b, sizeof(id->b)))
+    {
+        struct gcs_actor *actor = CONTAINER_OF(l, struct gcs_actor, by_id);
+        if (ID_EQ(actor->id, *id)) {
+            ASSERT(actor->magic == GCS_ACTOR_MAGIC);
+            return actor;
+        }
+    }
+    return NULL;
+}
+
+static struct gcs_actor *
+find_named(const struct gcs *gcs, const char *space, const char *name)
+{
+    struct map_link *l;
+    MAP_FOR_HASH(l, &gcs->names, name_hash(space, name))
+    {
+        struct gcs_actor *actor = CONTAINER_OF(l, struct gcs_actor, by_name);
+        const Ray__Gcs__CreateActor *spec = actor->row.spec;
+        if (strcmp(spec->name, name) == 0 && strcmp(spec->actor_namespace, space) == 0) {
+            return actor;
+        }
+    }
+    return NULL;
+}
+
+struct gcs_actor *
+gcs_actor_new(struct gcs *gcs, const struct id_actor *id)
+{
+    struct gcs_actor *actor = mem_alloc(gcs->mem, sizeof(*actor));
+    if (!actor) {
+        return NULL;
+    }
+    memset(actor, 0, sizeof(*actor));
+    actor->magic = GCS_ACTOR_MAGIC;
+    actor->id = *id;
+    ray__gcs__actor_row__init(&actor->row);
+    struct list *const lists[] = { &actor->of_job, &actor->dirty, &actor->order, &actor->watches };
+    for (size_t i = 0; i < COUNT_OF(lists); i++) {
+        list_init(lists[i]);
+    }
+    if (map_insert(&gcs->actors, &actor->by_id, id_hash(id->b, sizeof(id->b)))) {
+        mem_free(gcs->mem, actor, sizeof(*actor));
+        return NULL;
+    }
+    return actor;
+}
+
+static void
+leave_names(struct gcs *gcs, struct gcs_actor *actor)
+{
+    if (actor->in_names) {
+        map_remove(&gcs->names, &actor->by_name);
+        actor->in_names = false;
+    }
+    if (actor->in_owners) {
+        map_remove(&gcs->owners, &actor->by_owner);
+        actor->in_owners = false;
+    }
+}
+
+/* The caller has taken it out of the table of ids. */
+void
+gcs_actor_free(struct gcs *gcs, struct gcs_actor *actor)
+{
+    LIST_FOR_SAFE(l, next, &actor->watches)
+    {
+        gcs_watch_free(gcs, LIST_ENTRY(l, struct gcs_watch, of_actor));
+    }
+    list_remove(&actor->of_job);
+    list_remove(&actor->dirty);
+    list_remove(&actor->order);
+    gcs_free_message(gcs, actor->row.spec);
+    gcs_set_string(gcs, &actor->row.peer_socket, NULL);
+    gcs_set_string(gcs, &actor->row.reason, NULL);
+    gcs_set_bytes(gcs, &actor->row.failure, NULL);
+    actor->magic = 0;
+    mem_free(gcs->mem, actor, sizeof(*actor));
+}
+
+void
+gcs_mark_dirty(struct gcs *gcs, struct gcs_actor *actor)
+{
+    list_remove(&actor->dirty);
+    list_push_back(&gcs->dirty_actors, &actor->dirty);
+}
+
+/* The record has changed: to be stored, and to be told to whoever watches. */
+void
+gcs_actor_changed(struct gcs *gcs, struct gcs_actor *actor)
+{
+    actor->want_put = true;
+    actor->want_notify = true;
+    LIST_FOR(l, &actor->watches)
+    {
+        LIST_ENTRY(l, struct gcs_watch, of_actor)->told = false;
+    }
+    gcs_mark_dirty(gcs, actor);
+}
+
+static void
+set_node(struct gcs_actor *actor, struct gcs_node *node)
+{
+    actor->node = node;
+    actor->row.node_id = (ProtobufCBinaryData){ 0 };
+    if (node) {
+        actor->node_id = node->id;
+        actor->row.node_id.data = actor->node_id.b;
+        actor->row.node_id.len = sizeof(actor->node_id.b);
+    }
+}
+
+static void
+set_worker(struct gcs_actor *actor, const ProtobufCBinaryData *id)
+{
+    actor->row.worker_id = (ProtobufCBinaryData){ 0 };
+    if (id && gcs_take_id(id, actor->worker.b, sizeof(actor->worker.b))) {
+        actor->row.worker_id.data = actor->worker.b;
+        actor->row.worker_id.len = sizeof(actor->worker.b);
+    }
+}
+
+/* Sends it to a node to be started, when there is one. */
+void
+gcs_actor_start(struct gcs *gcs, struct gcs_actor *actor)
+{
+    struct gcs_node *node = gcs_choose_node(gcs, actor->row.spec);
+    set_node(actor, node);
+    actor->want_start = node != NULL;
+    actor->want_stop = false;
+    gcs_mark_dirty(gcs, actor);
+}
+
+/* `reason` is static text. */
+void
+gcs_actor_stop(struct gcs *gcs, struct gcs_actor *actor, bool graceful, const char *reason)
+{
+    actor->want_start = false;
+    actor->want_stop = true;
+    actor->stop_graceful = graceful;
+    actor->stop_reason = reason;
+    gcs_mark_dirty(gcs, actor);
+}
+
+/* ---- death ----------------------------------------------------------------------------------- */
+
+/* What is kept of a dead actor: who it was, not what it was made of. */
+static void
+shrink_spec(struct gcs *gcs, struct gcs_actor *actor)
+{
+    Ray__Gcs__CreateActor slim = *actor->row.spec;
+    slim.spec = (ProtobufCBinaryData){ 0 };
+    slim.n_placement = 0;
+    slim.n_held = 0;
+    void *copy = gcs_copy_message(gcs, &slim.base);
+    if (copy) {
+        gcs_free_message(gcs, actor->row.spec);
+        actor->row.spec = copy;
+    }
+}
+
+/* Keeps the list of the dead within its limit; watchers of the forgotten have been told. */
+void
+gcs_forget_oldest(struct gcs *gcs)
+{
+    while (gcs->dead_count > gcs->config.dead_actors_max) {
+        struct list *first = list_first(&gcs->dead_actors);
+        ASSERT(first);
+        struct gcs_actor *oldest = LIST_ENTRY(first, struct gcs_actor, order);
+        gcs->dead_count--;
+        map_remove(&gcs->actors, &oldest->by_id);
+        list_remove(&oldest->order);
+        list_remove(&oldest->of_job);
+        list_remove(&oldest->dirty);
+        list_push_back(&gcs->erase_actors, &oldest->dirty);
+    }
+}
+
+static void
+enter_dead(struct gcs *gcs, struct gcs_actor *actor)
+{
+    leave_names(gcs, actor);
+    gcs->actor_count--;
+    gcs->dead_count++;
+    list_push_back(&gcs->dead_actors, &actor->order);
+    shrink_spec(gcs, actor);
+}
+
+void
+gcs_actor_die(struct gcs *gcs, struct gcs_actor *actor, int status, const char *reason)
+{
+    if (actor->row.state == RAY__GCS__ACTOR_STATE__DEAD) {
+        return;
+    }
+    actor->row.never_started = actor->row.started_ms == 0;
+    actor->row.state = RAY__GCS__ACTOR_STATE__DEAD;
+    actor->row.status = status;
+    gcs_set_string(gcs, &actor->row.reason, reason);
+    actor->row.ended_ms = gcs_wall_ms(gcs);
+    actor->want_start = false;
+    enter_dead(gcs, actor);
+    gcs_actor_changed(gcs, actor);
+}
+
+/* Its process is gone, or never came to be known: restart or end. */
+void
+gcs_actor_end_of_process(struct gcs *gcs, struct gcs_actor *actor, bool intended,
+                         const char *evidence)
+{
+    const int64_t most = actor->row.spec->max_restarts;
+    const bool left = most < 0 || actor->row.restarts < (uint64_t)most;
+    const bool restart = left && (!intended || actor->row.killed) && !actor->row.out_of_scope;
+    set_worker(actor, NULL);
+    gcs_set_string(gcs, &actor->row.peer_socket, NULL);
+    actor->row.pid = 0;
+    if (!restart) {
+        gcs_actor_die(gcs, actor, ST_ACTOR_DIED, evidence);
+        return;
+    }
+    actor->row.state = RAY__GCS__ACTOR_STATE__RESTARTING;
+    actor->row.incarnation++;
+    actor->row.restarts++;
+    actor->row.constructed = false;
+    actor->row.killed = false;
+    gcs_set_string(gcs, &actor->row.reason, evidence);
+    gcs_actor_changed(gcs, actor);
+    gcs_actor_start(gcs, actor);
+}
+
+/* ---- creation -------------------------------------------------------------------------------- */
+
+static int
+check_spec(const Ray__Gcs__CreateActor *msg)
+{
+    if (msg->actor_id.len != sizeof(struct id_actor) || msg->job_id.len != sizeof(struct id_job) ||
+        (msg->owner_worker_id.len != 0 && msg->owner_worker_id.len != sizeof(struct id_worker))) {
+        return st_fail(ST_PROTOCOL, "an id of the wrong size");
+    }
+    if (strlen(msg->class_name) > GCS_NAME_MAX || strlen(msg->name) > GCS_NAME_MAX ||
+        strlen(msg->actor_namespace) > GCS_NAME_MAX || strlen(msg->owner_socket) > GCS_NAME_MAX ||
+        msg->n_placement > GCS_RESOURCES_MAX || msg->n_held > GCS_RESOURCES_MAX) {
+        return st_fail(ST_PROTOCOL, "a name is too long, or there are too many resources");
+    }
+    return ST_OK;
+}
+
+/* Makes the record of a checked spec complete and puts it into the indexes. */
+static int
+adopt_spec(struct gcs *gcs, struct gcs_actor *actor, const Ray__Gcs__CreateActor *msg)
+{
+    Ray__Gcs__CreateActor *spec = gcs_copy_message(gcs, &msg->base);
+    if (!spec) {
+        return st_fail(ST_OUT_OF_MEMORY, "no memory for an actor");
+    }
+    actor->row.spec = spec;
+    struct id_job job;
+    (void)gcs_take_id(&spec->job_id, job.b, sizeof(job.b));
+    actor->job = gcs_find_job(gcs, &job);
+    if (actor->job) {
+        list_push_back(&actor->job->actors, &actor->of_job);
+    }
+    if (spec->name[0] != '\0' && actor->row.state != RAY__GCS__ACTOR_STATE__DEAD) {
+        TRY(map_insert(&gcs->names, &actor->by_name,
+                       name_hash(spec->actor_namespace, spec->name)));
+        actor->in_names = true;
+    }
+    if (gcs_take_id(&spec->owner_worker_id, actor->owner.b, sizeof(actor->owner.b)) &&
+        actor->row.state != RAY__GCS__ACTOR_STATE__DEAD) {
+        TRY(map_insert(&gcs->owners, &actor->by_owner,
+                       id_hash(actor->owner.b, sizeof(actor->owner.b))));
+        actor->in_owners = true;
+    }
+    if (!actor->known) {
+        list_remove(&actor->order); /* of those that were only watched */
+    }
+    actor->known = true;
+    return ST_OK;
+}
+
+/* Whether this request can be served; else why not. */
+static int
+may_create(struct gcs *gcs, const Ray__Gcs__CreateActor *msg)
+{
+    struct id_job job;
+    (void)gcs_take_id(&msg->job_id, job.b, sizeof(job.b));
+    const struct gcs_job *of = gcs_find_job(gcs, &job);
+    if (!of || of->row.ended_ms != 0) {
+        return st_fail(ST_NOT_FOUND, "the actor's job has ended");
+    }
+    if (msg->name[0] != '\0' && find_named(gcs, msg->actor_namespace, msg->name)) {
+        return st_fail(ST_EXISTS,
+                       "the name %s (namespace=%s) is already taken by a living actor: use another "
+                       "name, or get that actor by its name",
+                       msg->name, msg->actor_namespace);
+    }
+    if (gcs->actor_count >= gcs->config.actors_max) {
+        return st_fail(ST_LIMIT, "there are %u actors already", gcs->actor_count);
+    }
+    return ST_OK;
+}
+
+static void
+unlink_new(struct gcs *gcs, struct gcs_actor *actor)
+{
+    leave_names(gcs, actor);
+    map_remove(&gcs->actors, &actor->by_id);
+    gcs_actor_free(gcs, actor);
+}
+
+int
+gcs_on_create_actor(struct gcs *gcs, const struct step_in *in, struct step_outs *outs)
+{
+    const Ray__Gcs__CreateActor *msg = in->msg;
+    TRY(check_spec(msg));
+    struct id_actor id;
+    (void)gcs_take_id(&msg->actor_id, id.b, sizeof(id.b));
+    struct gcs_actor *actor = gcs_find_actor(gcs, &id);
+    if (actor && actor->known) {
+        gcs_emit_done(outs, in, ST_OK, NULL); /* asked again after a lost connection */
+        return ST_OK;
+    }
+    int status = may_create(gcs, msg);
+    if (status == ST_OK && !actor) {
+        actor = gcs_actor_new(gcs, &id);
+        status = actor ? ST_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for an actor");
+    }
+    if (status == ST_OK && actor) {
+        actor->row.state = RAY__GCS__ACTOR_STATE__PENDING_CREATION;
+        actor->row.created_ms = gcs_wall_ms(gcs);
+        status = adopt_spec(gcs, actor, msg);
+        if (status != ST_OK) {
+            unlink_new(gcs, actor);
+        }
+    }
+    gcs_emit_done(outs, in, status, status == ST_OK ? NULL : st_last()->text);
+    if (status == ST_OK && actor) {
+        gcs->actor_count++;
+        gcs_actor_changed(gcs, actor);
+        gcs_actor_start(gcs, actor);
+    }
+    return ST_OK;
+}
+
+int
+gcs_on_load_actor(struct gcs *gcs, const Ray__Gcs__ActorRow *row)
+{
+    struct id_actor id;
+    if (!row->spec || check_spec(row->spec) ||
+        !gcs_take_id(&row->spec->actor_id, id.b, sizeof(id.b)) || gcs_find_actor(gcs, &id)) {
+        return st_fail(ST_PROTOCOL, "a stored actor makes no sense");
+    }
+    struct gcs_actor *actor = gcs_actor_new(gcs, &id);
+    if (!actor) {
+        return st_fail(ST_OUT_OF_MEMORY, "no memory for an actor");
+    }
+    Ray__Gcs__ActorRow *to = &actor->row;
+    to->state = row->state;
+    to->incarnation = row->incarnation;
+    to->pid = row->pid;
+    to->constructed = row->constructed;
+    to->out_of_scope = row->out_of_scope;
+    to->status = row->status;
+    to->never_started = row->never_started;
+    to->created_ms = row->created_ms;
+    to->started_ms = row->started_ms;
+    to->ended_ms = row->ended_ms;
+    to->restarts = row->restarts;
+    to->killed = row->killed;
+    gcs_set_string(gcs, &to->peer_socket, row->peer_socket);
+    gcs_set_string(gcs, &to->reason, row->reason);
+    gcs_set_bytes(gcs, &to->failure, &row->failure);
+    set_worker(actor, &row->worker_id);
+    if (gcs_take_id(&row->node_id, actor->node_id.b, sizeof(actor->node_id.b))) {
+        to->node_id.data = actor->node_id.b;
+        to->node_id.len = sizeof(actor->node_id.b);
+    }
+    const int status = adopt_spec(gcs, actor, row->spec);
+    if (status != ST_OK) {
+        unlink_new(gcs, actor);
+        return status;
+    }
+    gcs->actor_count++;
+    if (to->state == RAY__GCS__ACTOR_STATE__DEAD) {
+        enter_dead(gcs, actor);
+    }
+    return ST_OK;
+}
+
+/* ---- what raylets tell ----------------------------------------------------------------------- */
+
+/* The actor of a message, if the message is about its present incarnation. */
+static struct gcs_actor *
+find_current(const struct gcs *gcs, const ProtobufCBinaryData *id, uint64_t incarnation)
+{
+    struct id_actor actor_id;
+    if (!gcs_take_id(id, actor_id.b, sizeof(actor_id.b))) {
+        return NULL;
+    }
+    struct gcs_actor *actor = gcs_find_actor(gcs, &actor_id);
+    return actor && actor->known && actor->row.incarnation == incarnation &&
+                   actor->row.state != RAY__GCS__ACTOR_STATE__DEAD
+               ? actor
+               : NULL;
+}
+
+int
+gcs_on_actor_placed(struct gcs *gcs, const Ray__Gcs__ActorPlaced *msg)
+{
+    struct gcs_actor *actor = find_current(gcs, &msg->actor_id, msg->incarnation);
+    if (!actor) {
+        return ST_OK; /* killed meanwhile: the order to stop is on its way */
+    }
+    actor->row.state = RAY__GCS__ACTOR_STATE__ALIVE;
+    actor->row.pid = msg->pid;
+    actor->row.started_ms = gcs_wall_ms(gcs);
+    set_worker(actor, &msg->worker_id);
+    gcs_set_string(gcs, &actor->row.peer_socket, msg->peer_socket);
+    actor->want_start = false;
+    gcs_actor_changed(gcs, actor);
+    return ST_OK;
+}
+
+int
+gcs_on_actor_not_placed(struct gcs *gcs, const Ray__Gcs__ActorNotPlaced *msg)
+{
+    struct gcs_actor *actor = find_current(gcs, &msg->actor_id, msg->incarnation);
+    if (actor) {
+        gcs_actor_die(gcs, actor, msg->status ? msg->status : ST_ACTOR_DIED, msg->text);
+    }
+    return ST_OK;
+}
+
+int
+gcs_on_actor_built(struct gcs *gcs, const Ray__Node__ActorConstructed *msg)
+{
+    struct gcs_actor *actor = find_current(gcs, &msg->actor_id, msg->incarnation);
+    if (!actor) {
+        return ST_OK;
+    }
+    if (msg->status != ST_OK) {
+        gcs_set_bytes(gcs, &actor->row.failure, &msg->failure);
+        gcs_actor_die(gcs, actor, ST_ACTOR_INIT_FAILED, "its constructor raised an error");
+        gcs_actor_stop(gcs, actor, true, "its constructor failed");
+        return ST_OK;
+    }
+    actor->row.constructed = true;
+    gcs_actor_changed(gcs, actor);
+    if (actor->row.out_of_scope) {
+        gcs_actor_stop(gcs, actor, true, "nothing refers to it");
+    }
+    return ST_OK;
+}
+
+int
+gcs_on_actor_exited(struct gcs *gcs, const Ray__Gcs__ActorExited *msg)
+{
+    struct gcs_actor *actor = find_current(gcs, &msg->actor_id, msg->incarnation);
+    if (actor) {
+        gcs_actor_end_of_process(gcs, actor, msg->intended, msg->evidence);
+    }
+    return ST_OK;
+}
+
+int
+gcs_on_process_gone(struct gcs *gcs, const Ray__Gcs__ProcessGone *msg)
+{
+    struct id_worker owner;
+    if (!gcs_take_id(&msg->worker_id, owner.b, sizeof(owner.b))) {
+        return st_fail(ST_PROTOCOL, "a worker id of %zu bytes", msg->worker_id.len);
+    }
+    const uint64_t hash = id_hash(owner.b, sizeof(owner.b));
+    struct map_link *next = NULL;
+    for (struct map_link *l = map_first(&gcs->owners, hash); l; l = next) {
+        next = map_next_same(l);
+        struct gcs_actor *actor = CONTAINER_OF(l, struct gcs_actor, by_owner);
+        if (ID_EQ(actor->owner, owner) && !actor->row.spec->detached) {
+            gcs_actor_die(gcs, actor, ST_ACTOR_DIED,
+                          "the process that created it has died, and it is not detached");
+            gcs_actor_stop(gcs, actor, false, "its creator has died");
+        }
+    }
+    return ST_OK;
+}
+
+/* ---- what its users tell --------------------------------------------------------------------- */
+
+int
+gcs_on_out_of_scope(struct gcs *gcs, const Ray__Gcs__ActorOutOfScope *msg)
+{
+    struct id_actor id;
+    if (!gcs_take_id(&msg->actor_id, id.b, sizeof(id.b))) {
+        return st_fail(ST_PROTOCOL, "an actor id of %zu bytes", msg->actor_id.len);
+    }
+    struct gcs_actor *actor = gcs_find_actor(gcs, &id);
+    if (!actor || !actor->known || actor->row.out_of_scope || actor->row.spec->detached ||
+        actor->row.state == RAY__GCS__ACTOR_STATE__DEAD) {
+        return ST_OK;
+    }
+    actor->row.out_of_scope = true;
+    gcs_actor_changed(gcs, actor);
+    if (actor->row.constructed) {
+        gcs_actor_stop(gcs, actor, true, "nothing refers to it");
+    }
+    return ST_OK;
+}
+
+int
+gcs_on_kill_actor(struct gcs *gcs, const struct step_in *in, struct step_outs *outs)
+{
+    const Ray__Gcs__KillActor *msg = in->msg;
+    struct id_actor id;
+    if (!gcs_take_id(&msg->actor_id, id.b, sizeof(id.b))) {
+        return st_fail(ST_PROTOCOL, "an actor id of %zu bytes", msg->actor_id.len);
+    }
+    struct gcs_actor *actor = gcs_find_actor(gcs, &id);
+    if (!actor || !actor->known) {
+        gcs_emit_done(outs, in, ST_NOT_FOUND, "no such actor");
+        return ST_OK;
+    }
+    if (actor->row.state != RAY__GCS__ACTOR_STATE__DEAD) {
+        if (msg->no_restart) {
+            gcs_actor_die(gcs, actor, ST_ACTOR_DIED,
+                          msg->reason[0] ? msg->reason : "it was killed by ray.kill");
+        } else {
+            actor->row.killed = true;
+            gcs_actor_changed(gcs, actor);
+        }
+        gcs_actor_stop(gcs, actor, false, "ray.kill");
+    }
+    gcs_emit_done(outs, in, ST_OK, NULL);
+    return ST_OK;
+}
