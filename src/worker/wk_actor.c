@@ -380,7 +380,7 @@ static void
 push_calls(struct wk_actor *actor)
 {
     while (!list_is_empty(&actor->queue)) {
-        struct wk_task *task = LIST_ENTRY(list_first(&actor->queue), struct wk_task, link);
+        struct wk_task *task = LIST_ENTRY((&actor->queue)->next, struct wk_task, link);
         if (actor->state == ACTOR_DEAD) {
             if (task->deps_pending > 0) {
                 return; /* it fails when its arguments have let go of it */
@@ -417,7 +417,7 @@ wk_actors_pump(void)
     busy = true;
     while (!list_is_empty(&wk.dirty_actors)) {
         struct wk_actor *actor =
-            LIST_ENTRY(list_pop_front(&wk.dirty_actors), struct wk_actor, dirty_link);
+            LIST_ENTRY(list_take_front(&wk.dirty_actors), struct wk_actor, dirty_link);
         if (actor->creation && actor->creation->state == WK_TASK_READY &&
             actor->creation->deps_pending == 0 && !actor->watching) {
             request_creation(actor);
@@ -497,7 +497,7 @@ static void
 fail_all(struct wk_actor *actor, struct list *calls)
 {
     while (!list_is_empty(calls)) {
-        struct wk_task *task = LIST_ENTRY(list_pop_front(calls), struct wk_task, link);
+        struct wk_task *task = LIST_ENTRY(list_take_front(calls), struct wk_task, link);
         wk_task_fail(task, death_of(actor), OWN_SELF);
     }
 }
@@ -583,7 +583,7 @@ leave_limbo(struct wk_actor *actor)
     struct list again;
     list_init(&again);
     while (!list_is_empty(&actor->limbo)) {
-        struct wk_task *task = LIST_ENTRY(list_pop_front(&actor->limbo), struct wk_task, link);
+        struct wk_task *task = LIST_ENTRY(list_take_front(&actor->limbo), struct wk_task, link);
         if (task->push.number == 0) { /* settled as unstarted */
             list_push_back(&again, &task->link);
             continue;

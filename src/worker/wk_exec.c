@@ -572,7 +572,7 @@ ray_task_state(ray_task *task)
 static void
 complete_returns(struct wk_exec *e, int status)
 {
-    char text[256];
+    char text[ST_TEXT_MAX + 512];
     if (e->failure) {
         return;
     }
@@ -580,7 +580,7 @@ complete_returns(struct wk_exec *e, int status)
         for (int32_t i = 0; i < e->tmpl->num_returns; i++) {
             if (!e->returns || !e->returns[i]) {
                 (void)snprintf(text, sizeof(text),
-                               "%s has num_returns=%d, but gave no return value %d",
+                               "%.300s has num_returns=%d, but gave no return value %d",
                                e->tmpl->function_name, e->tmpl->num_returns, i);
                 (void)ray_task_fail((ray_task *)e, ST_TASK_FAILED, false, text, NULL);
                 return;
@@ -588,7 +588,7 @@ complete_returns(struct wk_exec *e, int status)
         }
         return;
     }
-    (void)snprintf(text, sizeof(text), "%s returned status %s: %s", e->tmpl->function_name,
+    (void)snprintf(text, sizeof(text), "%.300s returned status %s: %s", e->tmpl->function_name,
                    st_info(status)->name, st_last()->text);
     (void)ray_task_fail((ray_task *)e, status, false, text, NULL);
 }
@@ -824,7 +824,7 @@ ray_worker_run(const struct ray_worker_options *options)
             continue;
         }
         struct wk_exec *e =
-            LIST_ENTRY(list_pop_front(&wk.exec_queue), struct wk_exec, link);
+            LIST_ENTRY(list_take_front(&wk.exec_queue), struct wk_exec, link);
         wk.exec_count--;
         if (!e->from) {
             run_creation(e, options);

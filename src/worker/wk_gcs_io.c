@@ -65,7 +65,7 @@ say_hello(void)
 static void
 connect_gcs(void)
 {
-    char path[OS_SOCK_PATH_MAX + 1];
+    char path[sizeof(wk.socket_dir) + sizeof(wk.gcs_socket) + 1];
     int fd;
     (void)snprintf(path, sizeof(path), "%s/%s", wk.socket_dir, wk.gcs_socket);
     if (os_sock_connect(path, &fd) != ST_OK ||
@@ -208,7 +208,7 @@ void
 wk_gcs_close(void)
 {
     while (!list_is_empty(&requests)) {
-        free_request(LIST_ENTRY(list_first(&requests), struct gcs_request, link));
+        free_request(LIST_ENTRY((&requests)->next, struct gcs_request, link));
     }
     if (wk.loop) {
         net_loop_disarm(wk.loop, &wk.gcs_timer);

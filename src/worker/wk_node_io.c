@@ -237,11 +237,11 @@ on_leave(const uint8_t *body, size_t size)
     wk_changed();
 }
 
-#define WITH_MESSAGE(type, name, call)                                                             \
+#define WITH_MESSAGE(type, name, ...)                                                             \
     do {                                                                                           \
         type *name##_ = name##__unpack(NULL, frame->size, frame->body);                            \
         if (name##_) {                                                                             \
-            call;                                                                                  \
+            __VA_ARGS__;                                                                           \
             name##__free_unpacked(name##_, NULL);                                                  \
         }                                                                                          \
     } while (0)
@@ -412,7 +412,7 @@ take_reply(const Ray__Node__HelloReply *reply)
 static int
 link_alias(void)
 {
-    char hex[17], from[OS_SOCK_PATH_MAX + 1], to[OS_SOCK_PATH_MAX + 1];
+    char hex[17], from[sizeof(wk.socket_dir) + 40], to[sizeof(wk.socket_dir) + 40];
     (void)snprintf(wk.socket_alias, sizeof(wk.socket_alias), "w%s",
                    id_hex(wk.self.worker.b, 8, hex));
     (void)snprintf(from, sizeof(from), "%s/%s", wk.socket_dir, wk.socket_name);

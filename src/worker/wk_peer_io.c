@@ -167,7 +167,7 @@ create_link(int fd, bool outgoing)
 static int
 connect_peer(const struct wk_peer *peer, int *fd)
 {
-    char path[OS_SOCK_PATH_MAX + 1], hex[17];
+    char path[sizeof(wk.socket_dir) + 40], hex[17];
     const char *name = peer->socket;
     char derived[20];
     if (!*name) {
@@ -286,8 +286,7 @@ wk_link_window(struct wk_link *link)
 static void
 mark(struct wk_link *link, bool urgent)
 {
-    if (net_bell_mark(link->peer_bell, link->peer_ring_index, net_ring_unread_bytes(&link->tx),
-                      urgent)) {
+    if (net_bell_mark(&link->bell, net_ring_unread_bytes(&link->tx), urgent)) {
         net_conn_ring_bell(link->conn, PEER_BELL);
     }
 }
@@ -471,7 +470,7 @@ wk_frame_end(struct wk_frame *frame, bool urgent)
 /* ---- receiving ---- */
 
 static int
-map_bell(struct wk_link *link, int fd, uint64_t bytes)
+map_bell(struct wk_link *link, int fd, uint64_t bytes, uint32_t ring)
 {
     uint64_t size;
     TRY(os_shm_size(fd, &size));
@@ -483,7 +482,7 @@ map_bell(struct wk_link *link, int fd, uint64_t bytes)
     (void)!os_shm_no_fork(memory, bytes);
     link->peer_bell = memory;
     link->peer_bell_bytes = bytes;
-    return net_bell_check(memory, bytes);
+    return net_bell_tx_init(&link->bell, memory, bytes, ring);
 }
 
 /* The accepting side maps the rings and sends through its own from now on. */
@@ -514,8 +513,7 @@ accept_rings(struct wk_link *link, const struct net_frame *frame)
     TRY(net_ring_rx_init(&link->rx, link->ring_memory, offer.ring_bytes));
     TRY(net_ring_tx_init(&link->tx, (uint8_t *)link->ring_memory + offer.ring_bytes,
                          offer.ring_bytes));
-    TRY(map_bell(link, frame->fds[1], offer.bell_bytes));
-    link->peer_ring_index = offer.ring_index;
+    TRY(map_bell(link, frame->fds[1], offer.bell_bytes, offer.ring_index));
     link->ring_index = index;
     link->offered = true;
     wk.rings[index] = link;
@@ -540,8 +538,7 @@ rings_accepted(struct wk_link *link, const struct net_frame *frame)
     if (answer.ring_index >= NET_BELL_RINGS) {
         return st_fail(ST_PROTOCOL, "ring number %u", answer.ring_index);
     }
-    TRY(map_bell(link, frame->fds[0], answer.bell_bytes));
-    link->peer_ring_index = answer.ring_index;
+    TRY(map_bell(link, frame->fds[0], answer.bell_bytes, answer.ring_index));
     TRY(net_conn_send(link->conn, PEER_RING_SWITCH, 0, 0, NULL, 0, NULL, 0));
     link->rings = true;
     link->receiving = true;
@@ -929,7 +926,7 @@ on_listen(void *ctx, uint32_t events)
 int
 wk_peer_listen(void)
 {
-    char path[OS_SOCK_PATH_MAX + 1];
+    char path[sizeof(wk.socket_dir) + 40];
     (void)snprintf(path, sizeof(path), "%s/%s", wk.socket_dir, wk.socket_name);
     int fd;
     TRY(os_sock_listen(path, &fd));

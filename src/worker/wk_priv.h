@@ -201,12 +201,12 @@ struct wk_link {
     bool via_socket;               /* rx waits for a frame of the socket */
     bool broken;
     uint32_t ring_index;           /* my number at which the peer marks, when offered */
-    uint32_t peer_ring_index;
     struct net_ring_tx tx;
     struct net_ring_rx rx;
     void *ring_memory;
     size_t ring_bytes;             /* of the mapping */
-    struct net_bell_page *peer_bell;
+    void *peer_bell;               /* its page */
+    struct net_bell_tx bell;
     size_t peer_bell_bytes;
     struct str overflow;           /* frames that wait for room in tx */
     size_t overflow_start;

@@ -204,7 +204,7 @@ static void
 push_ready(struct wk_key *key, uint64_t now)
 {
     while (!list_is_empty(&key->ready)) {
-        struct wk_task *task = LIST_ENTRY(list_first(&key->ready), struct wk_task, link);
+        struct wk_task *task = LIST_ENTRY((&key->ready)->next, struct wk_task, link);
         struct wk_lease *lease =
             wk_lease_pick(&wk.leases, key->lease_key, &task->function->lease_fn, now);
         if (!lease) {
@@ -232,7 +232,7 @@ wk_pump(void)
 {
     uint64_t now = 0;
     while (!list_is_empty(&wk.dirty_keys)) {
-        struct wk_key *key = LIST_ENTRY(list_pop_front(&wk.dirty_keys), struct wk_key, dirty_link);
+        struct wk_key *key = LIST_ENTRY(list_take_front(&wk.dirty_keys), struct wk_key, dirty_link);
         now = now ? now : os_now_ns();
         push_ready(key, now);
     }
@@ -691,7 +691,7 @@ lease_speak(uint64_t now)
         (void)!net_loop_arm(wk.loop, &wk.lease_timer, wk.leases.deadline_ns);
     }
     while (!list_is_empty(&wk.dirty_keys)) {
-        struct wk_key *key = LIST_ENTRY(list_pop_front(&wk.dirty_keys), struct wk_key, dirty_link);
+        struct wk_key *key = LIST_ENTRY(list_take_front(&wk.dirty_keys), struct wk_key, dirty_link);
         push_ready(key, now);
     }
 }
@@ -748,7 +748,7 @@ fail_ready(struct wk_key *key, const Ray__Node__LeaseTrouble *trouble)
 {
     uint32_t count = 0;
     while (count < trouble->count && !list_is_empty(&key->ready)) {
-        struct wk_task *task = LIST_ENTRY(list_pop_front(&key->ready), struct wk_task, link);
+        struct wk_task *task = LIST_ENTRY(list_take_front(&key->ready), struct wk_task, link);
         key->ready_count--;
         count++;
         const struct wk_failure failure = {
@@ -789,6 +789,6 @@ void
 wk_tasks_fini(void)
 {
     while (!list_is_empty(&wk.lease_refs)) {
-        free(LIST_ENTRY(list_pop_front(&wk.lease_refs), struct wk_lease_ref, link));
+        free(LIST_ENTRY(list_take_front(&wk.lease_refs), struct wk_lease_ref, link));
     }
 }
