@@ -168,8 +168,8 @@ class ActorMethod(_native.ActorMethodBase):
     It does not keep the actor alive: only handles do.
     """
 
-    def __init__(self, handle: ActorHandle, spec: MethodSpec, options: Any = None) -> None:
-        self._init(weakref.ref(handle), spec, options)
+    def __init__(self, handle: ActorHandle, spec: MethodSpec) -> None:
+        self._init(weakref.ref(handle), spec)
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(

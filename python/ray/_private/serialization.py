@@ -71,11 +71,12 @@ def raise_unserializable_value(exc: BaseException, value: Any) -> NoReturn:
 
 
 def raise_unserializable_call(
-    exc: BaseException, function_name: str, args: Any, kwargs: dict[str, Any]
+    exc: BaseException, callee: Any, args: Any, kwargs: dict[str, Any]
 ) -> NoReturn:
     """As above, for a call: names the argument at fault."""
     if not is_serialization_error(exc):
         raise exc
+    function_name = callee_name(callee)
     pairs = [(f"argument {i}", a) for i, a in enumerate(args)]
     pairs += [(f"argument {k!r}", v) for k, v in kwargs.items()]
     for name, value in pairs:
@@ -92,6 +93,29 @@ def raise_unserializable_return(exc: BaseException, function_name: str, value: A
     raise_unserializable(
         exc, f"the return value {_short(value)} of {function_name}", value, None
     )
+
+
+def callee_name(callee: Any) -> str:
+    """The name of what is called: a RemoteFunction, a Creator or a MethodSpec."""
+    if hasattr(callee, "_function_name"):
+        return str(callee._function_name)
+    if hasattr(callee, "_source"):
+        return str(callee._source._class_name)
+    return f"{callee.class_name}.{callee.name}"
+
+
+def check_out_of_band(ref: Any) -> None:
+    """Raises when references must not be pickled outside of Ray's values."""
+    import os
+
+    from ray.exceptions import OufOfBandObjectRefSerializationException
+
+    if os.environ.get("RAY_allow_out_of_band_object_ref_serialization", "1") == "0":
+        raise OufOfBandObjectRefSerializationException(
+            f"{ref} is pickled outside of Ray, and "
+            "RAY_allow_out_of_band_object_ref_serialization=0 forbids that. Pass it as an argument, "
+            "return it, or put it into an object instead."
+        )
 
 
 def can_pickle(value: Any) -> bool:
