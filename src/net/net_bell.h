@@ -138,7 +138,9 @@ bool net_bell_any(const struct net_bell *bell);
 
 /*
  * The marked rings, each bit cleared before its ring is handed out. By whoever consumed a bell,
- * ticks or leads, under the lock that guards the rings' consumer sides.
+ * ticks or leads, under the lock that guards the rings' consumer sides. Whoever consumes a bell
+ * must do this, and not only read the ring that the bell came for: a bit that stays set keeps its
+ * sender from ringing again.
  *
  *     net_bell_take_begin(bell, &take);
  *     while (net_bell_take_next(&take, &ring)) {

@@ -70,19 +70,37 @@ unlocked(const void *state)
 }
 
 static void
+lock(struct threads_state *s)
+{
+    do {
+        ilv_block(unlocked, "the engine lock");
+    } while (atom_u32_exchange(&s->lock, 1, ATOM_ACQUIRE) != 0);
+}
+
+static void
+unlock(struct threads_state *s)
+{
+    atom_u32_store(&s->lock, 0, ATOM_RELEASE);
+}
+
+static void
+read_ring(struct threads_state *s)
+{
+    s->read = (unsigned)atom_u64_load(&s->tail, ATOM_ACQUIRE);
+}
+
+static void
 drain(struct threads_state *s)
 {
     struct net_bell_take take;
     uint32_t ring;
 
-    do {
-        ilv_block(unlocked, "the engine lock");
-    } while (atom_u32_exchange(&s->lock, 1, ATOM_ACQUIRE) != 0);
+    lock(s);
     net_bell_take_begin(&s->bell, &take);
     while (net_bell_take_next(&take, &ring)) {
-        s->read = (unsigned)atom_u64_load(&s->tail, ATOM_ACQUIRE);
+        read_ring(s);
     }
-    atom_u32_store(&s->lock, 0, ATOM_RELEASE);
+    unlock(s);
 }
 
 /* ---- the background thread ---- */
@@ -113,6 +131,26 @@ background_drive(struct threads_state *s)
     }
 }
 
+/* This thread has taken a bell: it drains, whoever leads, and wakes who has waited for what came.
+ */
+static void
+answer_bell(struct threads_state *s)
+{
+    if (!ilv_rule("bell_consumer_drains")) {
+        return;
+    }
+    if (ilv_rule("bell_consumer_takes")) {
+        drain(s);
+    } else { /* reads the ring that the bell came for and leaves its bit set */
+        lock(s);
+        read_ring(s);
+        unlock(s);
+    }
+    if (s->read == frames && ilv_rule("bell_wake_waiters")) { /* what main waits for */
+        atom_u32_store(&s->woken, 1, ATOM_RELEASE);
+    }
+}
+
 static void
 background(void *state)
 {
@@ -126,12 +164,8 @@ background(void *state)
         }
         net_bell_park_end(&s->bell);
         atom_u32_exchange(&s->kick, 0, ATOM_ACQ_REL);
-        if (atom_u32_exchange(&s->socket, 0, ATOM_ACQ_REL) != 0 &&
-            ilv_rule("bell_consumer_drains")) {
-            drain(s); /* whoever leads: this thread has taken the bell */
-            if (ilv_rule("bell_wake_waiters")) {
-                atom_u32_store(&s->woken, 1, ATOM_RELEASE);
-            }
+        if (atom_u32_exchange(&s->socket, 0, ATOM_ACQ_REL) != 0) {
+            answer_bell(s);
         }
         background_drive(s);
     }
@@ -276,7 +310,7 @@ static const struct ilv_model waits = {
                { "bell_wake_waiters", "what main waits for was read by the other thread" } },
 };
 
-#define LARGE(variable, label, main_thread)                                                        \
+#define LARGE(variable, label, main_thread, ...)                                                   \
     static const struct ilv_model variable = {                                                     \
         .name = label,                                                                             \
         .about =                                                                                   \
@@ -286,12 +320,14 @@ static const struct ilv_model waits = {
         .n_actors = 3,                                                                             \
         .setup = setup_three,                                                                      \
         .finish = finish,                                                                          \
+        .rules = { __VA_ARGS__ },                                                                  \
         .sc_only = true,                                                                           \
     }
 
-LARGE(lazy_large, "bell-lazy-3", main_lazy);
-LARGE(leaves_large, "bell-leave-3", main_leaves);
-LARGE(waits_large, "bell-wait-3", main_waits);
+LARGE(lazy_large, "bell-lazy-3", main_lazy, { NULL, NULL });
+LARGE(leaves_large, "bell-leave-3", main_leaves, { NULL, NULL });
+LARGE(waits_large, "bell-wait-3", main_waits,
+      { "bell_consumer_takes", "a bit left set keeps its sender from ringing again" });
 
 int
 main(int argc, char **argv)
