@@ -282,11 +282,13 @@ drain(void)
     wk_pump();
 }
 
+/* Whoever consumes a bell takes the bitmap too, whoever leads: the sender that rang does not ring
+ * again before it finds its bit clear. */
 static void
 dispatch(const struct net_events *events)
 {
     (void)net_loop_dispatch(wk.loop, events);
-    wk_pump();
+    drain();
 }
 
 /* Lock held by the caller, who doesn't lead (or leads no more) and has seen net_bell_leave ask. */

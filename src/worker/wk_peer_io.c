@@ -700,13 +700,10 @@ on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
     if (link->broken) {
         return;
     }
+    /* A bell that asks for room is dropped when the socket is full: then this frame stands for it. */
+    wk_link_flush_room(link);
     if (frame->header.kind == PEER_BELL) {
-        wk_link_flush_room(link);
-        if (link->receiving) {
-            net_bell_self_mark(&wk.bell, link->ring_index);
-            read_ring(link);
-        }
-        return;
+        return; /* the ring is marked, and read by whoever dispatches */
     }
     if (on_message(link, frame) != ST_OK) {
         break_link(link, "malformed message");
