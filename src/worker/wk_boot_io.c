@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "os/os_basic.h"
@@ -173,7 +174,11 @@ spawn_raylet(int boot_fd, int pidfd)
         .new_session = true,
     };
     pid_t pid;
-    return os_proc_spawn(&spec, &pid);
+    TRY(os_proc_spawn(&spec, &pid));
+    /* It leaves at once, having made the guard, which is nobody's child. */
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
+    }
+    return ST_OK;
 }
 
 static bool

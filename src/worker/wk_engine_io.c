@@ -7,8 +7,8 @@
  * work is in flight (the bell page is LAZY then, and peers need no system call to reach us).
  *
  * The background thread and a leader may sleep in the same epoll descriptor. Watches are edge
- * triggered, and the kernel wakes one sleeper, the one that came last: the leader. Should the
- * background thread get an event all the same, it handles it and kicks the leader (wk_changed).
+ * triggered, and the kernel wakes one sleeper, the one that came last: mostly the leader. Should the
+ * background thread get an event all the same, it handles it and wakes the leader (wake_leader).
  */
 #include <errno.h>
 #include <signal.h>
@@ -26,7 +26,9 @@ enum { BACKGROUND = 1, IDLE_TICKS = 20, SPIN_SCORE_MAX = 16 };
 struct wk_engine wk = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static _Thread_local uint32_t thread_number;
-static struct atom_u32 leader_sleeps; /* the leader is in the loop's wait */
+static bool leader_sleeps;           /* the leader is in the loop's wait */
+static bool background_yields;       /* the background thread waits for that to end */
+static pthread_cond_t leader_woke = PTHREAD_COND_INITIALIZER;
 static uint32_t spin_score, spin_pause;
 
 /* ---- releases: handles dropped while another thread held the lock ---- */
@@ -386,11 +388,14 @@ lead(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
         }
         const uint64_t timer = net_loop_next_timer(wk.loop);
         const uint64_t until = timer < deadline_ns ? timer : deadline_ns;
-        atom_u32_store(&leader_sleeps, 1, ATOM_RELAXED);
+        leader_sleeps = true;
         wk_unlock();
         net_loop_wait(wk.loop, until, &events);
         wk_lock();
-        atom_u32_store(&leader_sleeps, 0, ATOM_RELAXED);
+        leader_sleeps = false;
+        if (background_yields) {
+            (void)pthread_cond_signal(&leader_woke);
+        }
         net_bell_poll_begin(&wk.bell);
         if (!wk.running) {
             return ST_CLOSED;
@@ -523,6 +528,19 @@ background_turn(uint32_t *idle_ticks, uint64_t *seen_changes)
     return again && net_bell_any(&wk.bell);
 }
 
+/* An event was taken that the sleeping leader should have had. The background thread stays out of the
+ * loop until the leader is awake, or it would take the kick too. */
+static void
+wake_leader(void)
+{
+    background_yields = true;
+    wk_kick();
+    while (leader_sleeps && !wk.background_stop) {
+        (void)pthread_cond_wait(&leader_woke, &wk.lock);
+    }
+    background_yields = false;
+}
+
 static void *
 background_main(void *arg)
 {
@@ -558,9 +576,8 @@ background_main(void *arg)
         if (events.count > 0 || net_loop_next_timer(wk.loop) <= os_now_ns()) {
             const uint64_t changes = wk.change_count;
             dispatch(&events);
-            if (wk.change_count != changes &&
-                atom_u32_load(&leader_sleeps, ATOM_RELAXED) != 0) {
-                wk_kick(); /* this event was the sleeping leader's */
+            if (wk.change_count != changes && leader_sleeps) {
+                wake_leader();
             }
         }
     }
