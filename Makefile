@@ -13,6 +13,8 @@ CTEST_ARGS ?=
 VENV_PYTHON = $(BUILD)/venv/bin/python
 CMAKE_ARGS = -G Ninja --no-warn-unused-cli -DPython_EXECUTABLE=$(PYTHON) -DPython3_EXECUTABLE=$(PYTHON)
 CTEST = ctest --no-tests=error --output-on-failure --no-label-summary -j $(JOBS) $(CTEST_ARGS)
+# Sanitizers name functions and lines through this program.
+export ASAN_SYMBOLIZER_PATH = /usr/bin/llvm-symbolizer-14
 # Thread sanitizer can't map its shadow when the kernel places things too randomly.
 UNRANDOM = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
@@ -55,7 +57,7 @@ sanitize: asan tsan ## builds and runs the C tests under ASan+UBSan and under TS
 asan: deps-build deps-test deps-lint
 	cmake -S . -B $(BUILD)/asan $(CMAKE_ARGS) --log-level=WARNING -DCMAKE_BUILD_TYPE=Debug \
 		-DCMAKE_C_COMPILER=clang-14 "-DCMAKE_C_FLAGS=-O1 -DRAY_DEBUG_ASSERTS" \
-		-DRAY_BUILD_PYTHON=OFF -DRAY_SANITIZE=address,undefined
+		-DRAY_BUILD_PYTHON=OFF -DRAY_SANITIZE=address,undefined >/dev/null
 	cmake --build $(BUILD)/asan -j $(JOBS)
 	RAY_TEST_TIMEOUT_MULTIPLIER=5 UBSAN_OPTIONS=print_stacktrace=1 \
 	ASAN_OPTIONS=detect_leaks=1:handle_segv=2:handle_sigbus=2:handle_sigill=2:handle_sigfpe=2 \
@@ -64,16 +66,17 @@ asan: deps-build deps-test deps-lint
 tsan: deps-build deps-test deps-lint
 	cmake -S . -B $(BUILD)/tsan $(CMAKE_ARGS) --log-level=WARNING -DCMAKE_BUILD_TYPE=Debug \
 		-DCMAKE_C_COMPILER=clang-14 "-DCMAKE_C_FLAGS=-O1 -DRAY_DEBUG_ASSERTS" \
-		-DRAY_BUILD_PYTHON=OFF -DRAY_SANITIZE=thread
+		-DRAY_BUILD_PYTHON=OFF -DRAY_SANITIZE=thread >/dev/null
 	$(UNRANDOM) cmake --build $(BUILD)/tsan -j $(JOBS)
-	RAY_TEST_TIMEOUT_MULTIPLIER=10 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 \
+	RAY_TEST_TIMEOUT_MULTIPLIER=10 \
+	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:external_symbolizer_path=$$ASAN_SYMBOLIZER_PATH \
 		$(UNRANDOM) $(CTEST) -LE nosan --test-dir $(BUILD)/tsan
 
 fuzz: deps-build deps-lint ## fuzzes every decoder, FUZZ_SECONDS in all
 	@if ls tests/fuzz/fuzz_*.c >/dev/null 2>&1; then \
 		cmake -S . -B $(BUILD)/fuzzing $(CMAKE_ARGS) --log-level=WARNING -DCMAKE_BUILD_TYPE=Debug \
 			-DCMAKE_C_COMPILER=clang-14 "-DCMAKE_C_FLAGS=-O1 -DRAY_DEBUG_ASSERTS" \
-			-DRAY_BUILD_PYTHON=OFF -DRAY_FUZZ=ON -DRAY_SANITIZE=address,undefined && \
+			-DRAY_BUILD_PYTHON=OFF -DRAY_FUZZ=ON -DRAY_SANITIZE=address,undefined >/dev/null && \
 		cmake --build $(BUILD)/fuzzing -j $(JOBS) --target fuzz_targets && \
 		tools/fuzz.sh $(BUILD)/fuzzing $(FUZZ_SECONDS) $(JOBS); \
 	else echo "fuzz: no tests/fuzz/fuzz_*.c yet, nothing to run"; fi
@@ -85,7 +88,7 @@ help: ## prints this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
 
 configure:
-	@cmake -S . -B $(BUILD) $(CMAKE_ARGS) --log-level=WARNING
+	@cmake -S . -B $(BUILD) $(CMAKE_ARGS) --log-level=WARNING >/dev/null
 
 deps-build deps-test deps-lint:
 	@tools/install_deps.sh $(@:deps-%=%)

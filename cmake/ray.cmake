@@ -41,23 +41,71 @@ function(ray_library name)
   endif()
 endfunction()
 
+# In the build and in the wheel (there in ray/_runtime) programs lie in bin/ and libray.so in lib/,
+# so that each finds the other by the same relative path.
+function(ray_install_runtime target)
+  set_target_properties(${target} PROPERTIES
+    BUILD_RPATH_USE_ORIGIN ON INSTALL_RPATH "$ORIGIN/../lib")
+  install(TARGETS ${target} COMPONENT python
+    RUNTIME DESTINATION ray/_runtime/bin LIBRARY DESTINATION ray/_runtime/lib)
+endfunction()
+
 # ray_executable(<name> SOURCES <file>... [DEPS <target>...])
+# A program; those of src/ become part of the wheel.
 function(ray_executable name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   ray_target_options(${name})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS})
+  file(RELATIVE_PATH directory ${CMAKE_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR})
+  if(directory MATCHES "^src/")
+    ray_install_runtime(${name})
+  endif()
+endfunction()
+
+# ray_shared_library(<name> SOURCES <file>... [DEPS <target>...])
+# A shared library (lib<name>.so) that becomes part of the wheel. Only what is marked is exported.
+function(ray_shared_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(${name} SHARED ${ARG_SOURCES})
+  ray_target_options(${name})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS})
+  target_link_options(${name} PRIVATE -Wl,--exclude-libs,ALL)
+  if(NOT RAY_SANITIZE)  # A sanitizer's own symbols come from the program.
+    target_link_options(${name} PRIVATE -Wl,-z,defs)
+  endif()
+  ray_install_runtime(${name})
+endfunction()
+
+# ray_python_extension(<name> SOURCES <file>... [DEPS <target>...])
+# An extension of the package `ray` for the Python that CMake was told (Python_EXECUTABLE). It is
+# built into build/python/ray, beside links to the Python files (tools/venv.sh).
+function(ray_python_extension name)
+  if(NOT RAY_BUILD_PYTHON)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  find_package(Python 3.9 REQUIRED COMPONENTS Interpreter Development.Module)
+  Python_add_library(${name} MODULE WITH_SOABI ${ARG_SOURCES})
+  ray_target_options(${name})
+  # Python's own headers and its tables of methods don't live up to these.
+  target_compile_options(${name} PRIVATE -Wno-cast-qual -Wno-undef)
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS})
+  set_target_properties(${name} PROPERTIES INSTALL_RPATH "$ORIGIN/_runtime/lib"
+    LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/python/ray)
+  install(TARGETS ${name} COMPONENT python LIBRARY DESTINATION ray)
 endfunction()
 
 # ray_unit_test(<name> SOURCES <file>... [DEPS <target>...] [LIBS <target>...] [TIMEOUT <seconds>]
-#               [LABELS <label>...])
+#               [LABELS <label>...] [SERIAL])
 # A cmocka program under the harness of tests/lib: one CTest entry, <name>.<test>, and one process
-# for each test in it. TIMEOUT is the limit for one test. Sanitizer runs leave the label "nosan" out.
+# for each test in it. TIMEOUT is the limit for one test. SERIAL tests run beside no other.
+# Sanitizer runs leave the label "nosan" out.
 function(ray_unit_test name)
   if(NOT RAY_BUILD_TESTS)
     return()
   endif()
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LIBS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "SERIAL" "TIMEOUT" "SOURCES;DEPS;LIBS;LABELS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 30)
   endif()
@@ -74,19 +122,19 @@ function(ray_unit_test name)
   set(list ${CMAKE_CURRENT_BINARY_DIR}/${name}_tests.cmake)
   add_custom_command(TARGET ${name} POST_BUILD
     COMMAND ${CMAKE_COMMAND} -D NAME=${name} -D PROGRAM=$<TARGET_FILE:${name}> -D OUTPUT=${list}
-      -D TIMEOUT=${ARG_TIMEOUT} -D "LABELS=${ARG_LABELS}"
+      -D TIMEOUT=${ARG_TIMEOUT} -D "LABELS=${ARG_LABELS}" -D SERIAL=${ARG_SERIAL}
       -P ${CMAKE_SOURCE_DIR}/cmake/ray_list_tests.cmake
     BYPRODUCTS ${list}
     VERBATIM)
   set(include ${CMAKE_CURRENT_BINARY_DIR}/${name}_include.cmake)
-  file(WRITE ${include}
-    "if(EXISTS \"${list}\")\n  include(\"${list}\")\nelse()\n  add_test(${name}_was_not_built false)\nendif()\n")
+  file(WRITE ${include} "if(EXISTS \"${list}\")\n  include(\"${list}\")\n"
+    "else()\n  add_test(${name}_was_not_built false)\nendif()\n")
   set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${include})
 endfunction()
 
 # ray_fuzz_target(<name> SOURCES <file>... [DEPS <target>...])
-# A decoder's fuzz target (LLVMFuzzerTestOneInput). With RAY_FUZZ a libFuzzer program; else a program
-# that replays tests/fuzz/corpus/<name> once, as a test, so that what fuzzing found stays found.
+# A decoder's fuzz target (LLVMFuzzerTestOneInput). With RAY_FUZZ a libFuzzer program; else one that
+# replays tests/fuzz/corpus/<name> once, as a test, so that what fuzzing found stays found.
 function(ray_fuzz_target name)
   if(NOT RAY_BUILD_TESTS)
     return()
@@ -124,8 +172,9 @@ function(ray_collect_targets directory skip out)
 endfunction()
 
 # Called when every module has been read.
-# - Target `runtime`: all that a user's program needs, so everything but tests, simulator, benchmarks.
-# - pure_libraries.txt: the archives that tools/purity.py holds to tools/pure_symbols.txt.
+# - Target `runtime`: all that a user's program needs; not tests, simulator and benchmarks.
+# - libraries.txt: kind (pure or other), name, source directory and archive of each module library,
+#   for tools/purity.py.
 function(ray_finish)
   ray_collect_targets(${CMAKE_SOURCE_DIR} "^(tests|sim|bench)" targets)
   add_custom_target(runtime)
@@ -133,11 +182,18 @@ function(ray_finish)
     add_dependencies(runtime ${targets})
   endif()
 
+  get_property(libraries GLOBAL PROPERTY RAY_LIBRARIES)
   get_property(pure GLOBAL PROPERTY RAY_PURE_LIBRARIES)
   set(text "")
-  foreach(library ${pure})
-    string(APPEND text "${library} $<TARGET_FILE:${library}>\n")
+  foreach(library ${libraries})
+    get_target_property(directory ${library} SOURCE_DIR)
+    file(RELATIVE_PATH directory ${CMAKE_SOURCE_DIR} ${directory})
+    set(kind other)
+    if(library IN_LIST pure)
+      set(kind pure)
+    endif()
+    string(APPEND text "${kind} ${library} ${directory} $<TARGET_FILE:${library}>\n")
   endforeach()
-  file(GENERATE OUTPUT ${CMAKE_BINARY_DIR}/pure_libraries.txt CONTENT "${text}")
+  file(GENERATE OUTPUT ${CMAKE_BINARY_DIR}/libraries.txt CONTENT "${text}")
 endfunction()
 cmake_language(DEFER DIRECTORY ${CMAKE_SOURCE_DIR} CALL ray_finish)

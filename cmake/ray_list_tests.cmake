@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# Run after a test program is linked: asks it for its tests (--list) and writes one CTest entry each.
+# Run after a test program is linked: asks it for its tests (--list), writes a CTest entry for each.
 # A program that isn't one of the harness's gets a single entry.
-# Input: NAME, PROGRAM, OUTPUT, TIMEOUT (seconds for one test), LABELS.
+# Input: NAME, PROGRAM, OUTPUT, TIMEOUT (seconds for one test), LABELS, SERIAL.
 execute_process(COMMAND ${PROGRAM} --list
   OUTPUT_VARIABLE listing ERROR_VARIABLE errors RESULT_VARIABLE result TIMEOUT 60)
 string(REGEX MATCHALL "test: [A-Za-z0-9_]+" tests "${listing}")
@@ -11,14 +11,16 @@ string(REGEX MATCHALL "test: [A-Za-z0-9_]+" tests "${listing}")
 math(EXPR outer "${TIMEOUT} * 20 + 60")
 string(REPLACE ";" "\\;" labels "${LABELS}")
 set(text "# SPDX-License-Identifier: Apache-2.0\n# Written after ${NAME} was linked.\n")
-set(properties "TIMEOUT ${outer} LABELS \"${labels}\" SKIP_REGULAR_EXPRESSION \"  SKIPPED \"")
+set(properties "TIMEOUT ${outer} RUN_SERIAL ${SERIAL} LABELS \"${labels}\"")
+string(APPEND properties " SKIP_REGULAR_EXPRESSION \"  SKIPPED \"")
 if(NOT result EQUAL 0 OR NOT tests)
   string(APPEND text "add_test(${NAME} \"${PROGRAM}\")\n")
   string(APPEND text "set_tests_properties(${NAME} PROPERTIES ${properties})\n")
 else()
   foreach(line ${tests})
     string(REPLACE "test: " "" test ${line})
-    string(APPEND text "add_test(${NAME}.${test} \"${PROGRAM}\" --test ${test} --timeout ${TIMEOUT})\n")
+    set(command "\"${PROGRAM}\" --test ${test} --timeout ${TIMEOUT}")
+    string(APPEND text "add_test(${NAME}.${test} ${command})\n")
     string(APPEND text "set_tests_properties(${NAME}.${test} PROPERTIES ${properties})\n")
   endforeach()
 endif()

@@ -52,7 +52,8 @@ struct proc {
     bool alive;
     uint64_t stopped_until;
     struct event *timers[SIM_TIMERS];
-    uint64_t known_dead[SIM_PROCS_MAX / 64 + 1];
+    uint64_t told_dead[SIM_PROCS_MAX / 64 + 1];  /* a notice is on its way or came */
+    uint64_t known_dead[SIM_PROCS_MAX / 64 + 1]; /* it came */
 };
 
 /* Allocations are linked, so that a history that was broken off leaves nothing. */
@@ -268,9 +269,40 @@ find_conn(struct sim *sim, uint32_t from, uint32_t to, uint32_t lane)
 }
 
 static bool
-knows_dead(const struct proc *p, uint32_t other)
+has_bit(const uint64_t *set, uint32_t i)
 {
-    return p->known_dead[other / 64] >> other % 64 & 1;
+    return set[i / 64] >> i % 64 & 1;
+}
+
+static void
+set_bit(uint64_t *set, uint32_t i)
+{
+    set[i / 64] |= UINT64_C(1) << i % 64;
+}
+
+static uint64_t
+notice_time(struct sim *sim, uint32_t dead, uint32_t observer)
+{
+    uint64_t earliest = sim->now;
+    if (sim->params.local) {
+        for (uint32_t lane = 0; lane < SIM_LANES; lane++) {
+            const struct conn *c = find_conn(sim, dead, observer, lane);
+            earliest = c->last_arrival > earliest ? c->last_arrival : earliest;
+        }
+    }
+    const uint64_t when = sim->now + random_delay(sim, sim->params.notice_max_ns);
+    return when > earliest ? when : earliest;
+}
+
+/* Sees to it that `observer` learns of the death, once. */
+static void
+tell_death(struct sim *sim, uint32_t dead, uint32_t observer)
+{
+    struct proc *p = proc_of(sim, observer);
+    if (p->alive && !has_bit(p->told_dead, dead)) {
+        set_bit(p->told_dead, dead);
+        add_event(sim, EV_NOTICE, notice_time(sim, dead, observer), observer, dead);
+    }
 }
 
 void
@@ -280,7 +312,10 @@ sim_send(struct sim *sim, uint32_t from, uint32_t to, uint32_t lane, uint16_t ki
     ASSERT(lane < SIM_LANES && from != to);
     struct conn *c = find_conn(sim, from, to, lane);
     struct proc *sender = proc_of(sim, from);
-    if (!sender->alive || knows_dead(sender, to)) {
+    if (!proc_of(sim, to)->alive) {
+        tell_death(sim, to, from); /* one that started later learns it when it can't connect */
+    }
+    if (!sender->alive || has_bit(sender->known_dead, to)) {
         if (sim->world->dropped) {
             sim->world->dropped(sim, sim->state, to, from, kind, payload, msg);
         }
@@ -365,20 +400,6 @@ cut_tail(struct sim *sim, struct conn *c)
     }
 }
 
-static uint64_t
-notice_time(struct sim *sim, uint32_t dead, uint32_t observer)
-{
-    uint64_t earliest = sim->now;
-    if (sim->params.local) {
-        for (uint32_t lane = 0; lane < SIM_LANES; lane++) {
-            const struct conn *c = find_conn(sim, dead, observer, lane);
-            earliest = c->last_arrival > earliest ? c->last_arrival : earliest;
-        }
-    }
-    const uint64_t when = sim->now + random_delay(sim, sim->params.notice_max_ns);
-    return when > earliest ? when : earliest;
-}
-
 void
 sim_proc_kill(struct sim *sim, uint32_t proc)
 {
@@ -401,9 +422,7 @@ sim_proc_kill(struct sim *sim, uint32_t proc)
         sim->world->killed(sim, sim->state, proc);
     }
     for (uint32_t i = 1; i <= sim->proc_count; i++) {
-        if (sim->procs[i]->alive) {
-            add_event(sim, EV_NOTICE, notice_time(sim, proc, i), i, proc);
-        }
+        tell_death(sim, proc, i);
     }
 }
 
@@ -455,7 +474,7 @@ dispatch(struct sim *sim, const struct event *e)
     case EV_NOTICE:
         if (p->alive) {
             SIM_TRACE(sim, "P%u learns that P%u is dead", e->proc, e->other);
-            p->known_dead[e->other / 64] |= UINT64_C(1) << e->other % 64;
+            set_bit(p->known_dead, e->other);
             if (sim->world->died) {
                 sim->world->died(sim, sim->state, e->proc, e->other);
             }
@@ -543,6 +562,15 @@ forget(struct sim *sim)
     }
 }
 
+/* The history being played, for a failed assertion of the machine under test. */
+static struct sim *playing;
+
+static _Noreturn void
+on_panic(const char *expression, const char *where, const char *function)
+{
+    sim_fail(playing, "assertion %s failed in %s (%s)", expression, function, where);
+}
+
 void
 sim_run(const struct sim_world *world, uint64_t seed, uint32_t mutations, void *trace,
         struct sim_result *result)
@@ -561,6 +589,8 @@ sim_run(const struct sim_world *world, uint64_t seed, uint32_t mutations, void *
     rand_init(&sim->rand, seed);
     heap_init(&sim->events, &sim->mem);
     map_init(&sim->conns, &sim->mem);
+    playing = sim;
+    assert_set_panic(on_panic);
     if (setjmp(sim->fail) == 0) {
         play(sim);
         sim->world->destroy(sim, sim->state);
@@ -571,5 +601,7 @@ sim_run(const struct sim_world *world, uint64_t seed, uint32_t mutations, void *
     for (struct list *l; (l = list_pop_front(&sim->blocks));) {
         free(LIST_ENTRY(l, struct block, link));
     }
+    assert_set_panic(NULL);
+    playing = NULL;
     free(sim);
 }

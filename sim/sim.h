@@ -10,7 +10,7 @@
  * happen, since every message is delayed at random. At a death any prefix of what each connection
  * carried is delivered (in a `local` history all of it, before the notice, as through a ring), and
  * the notice reaches each survivor on its own, before or after those messages. What is sent to the
- * dead is dropped. A stopped process (SIGSTOP) gets nothing until it goes on.
+ * dead is dropped; a process that started after that death gets its notice when it first sends. A stopped process (SIGSTOP) gets nothing until it goes on.
  *
  * Phases. Chaos: the world's `act` is called `actions` times, at random moments. Then `heal` once:
  * the world winds its work down, nobody is killed any more, and the history must go quiet: no

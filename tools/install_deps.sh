@@ -13,7 +13,8 @@ build="gcc libc6-dev make cmake ninja-build pkg-config
     libprotobuf-c-dev protobuf-c-compiler libsqlite3-dev libssl-dev
     python3 python3-dev python3-cloudpickle"
 test="libcmocka-dev procps python3-numpy python3-pytest python3-pytest-timeout python3-setproctitle"
-lint="clang clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev cppcheck g++ binutils"
+lint="clang clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev llvm-14 cppcheck g++
+    binutils"
 
 list_only=no
 wanted=
@@ -70,7 +71,8 @@ echo "installing:$missing"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 apt() {
-    $as_root DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" </dev/null >"$log" 2>&1
+    $as_root DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" \
+        </dev/null >"$log" 2>&1
 }
 [ -n "$as_root" ] || as_root=env
 

@@ -11,7 +11,8 @@ source=$(cd "$(dirname "$0")/.." && pwd)
 venv=$build/venv
 
 # An environment made by another interpreter, or in a tree that was moved, is made anew.
-if ! "$venv/bin/python" -c 'import sys; sys.exit(sys.argv[1] != sys.prefix)' "$venv" 2>/dev/null; then
+is_there='import sys; sys.exit(sys.argv[1] != sys.prefix)'
+if ! "$venv/bin/python" -c "$is_there" "$venv" 2>/dev/null; then
     rm -rf "$venv"
     "$python" -m venv --system-site-packages --without-pip "$venv"
 fi

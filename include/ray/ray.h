@@ -288,8 +288,10 @@ RAY_API int ray_value_failure(const ray_value *value, struct ray_failure *out);
 
 /* ---- functions and options ------------------------------------------------------------------- */
 
+/* What is registered: a function, a class (its constructor), or a method of one. */
 enum ray_function_kind { RAY_FUNCTION = 0, RAY_CLASS = 1, RAY_METHOD = 2 };
 
+/* A definition to register. Nothing named here is referenced after ray_function_create. */
 struct ray_function_desc {
     size_t struct_size;
     enum ray_function_kind kind;
@@ -360,8 +362,10 @@ RAY_API int ray_cancel(ray_ref *ref, bool force, bool recursive);
 
 /* ---- executing ------------------------------------------------------------------------------- */
 
+/* Runs one task: reads its arguments, gives its returns. RAY_OK or a status. */
 typedef int (*ray_execute_fn)(void *ctx, ray_task *task);
 
+/* How a face executes; the functions are called on the thread of ray_worker_run. */
 struct ray_worker_options {
     size_t struct_size;
     ray_execute_fn execute; /* runs the task and gives its returns; RAY_OK or a status */
@@ -410,6 +414,7 @@ RAY_API int ray_zygote_run(void);
 
 /* ---- C functions as tasks -------------------------------------------------------------------- */
 
+/* What RAY_REMOTE makes of a C function. The registration is static and kept by the library. */
 typedef int (*ray_c_function)(ray_task *task);
 struct ray_c_registration {
     const char *name;

@@ -2,21 +2,22 @@
 /*
  * Atomic operations. The one header of the tree that names them: every word that two processes or
  * two threads share without a lock is one of the structs below and is touched only through these
- * functions, so that a reader can find every such word, and a checker can stand behind every access.
+ * functions, so that a reader can find every such word, and a checker can stand behind every
+ * access.
  *
  * Two builds:
  *  - normally each function is one compiler builtin and costs one instruction or two;
- *  - with RAY_CHECK_INTERLEAVE each function hands the access to the exhaustive interleaving checker
- *    of tests/interleave, which decides who runs next and, in its weak mode, which of the values that
- *    the memory model allows a load returns. The code under test is the very code that ships.
+ *  - with RAY_CHECK_INTERLEAVE each function hands the access to the exhaustive interleaving
+ *    checker of tests/interleave, which decides who runs next and, in its weak mode, which of the
+ *    values that the memory model allows a load returns. What is checked is the code that ships.
  *
- * Orders are chosen per call and follow docs/protocols: there is no seq_cst load or store, because a
- * store that must be seen before a later load needs the fence spelled out where a reader sees it.
+ * Orders are chosen per call and follow docs/protocols: there is no seq_cst load or store, because
+ * a store that must be seen before a later load needs the fence spelled out where a reader sees it.
  * Compare-and-swap is always acq_rel, and acquire when it fails.
  *
- * ATOM_RULE(name) marks a step that a protocol needs. It is the constant true in a normal build; the
- * checker switches one rule off at a time and must then find a violation, which is how the project
- * knows that the step is needed.
+ * ATOM_RULE(name) marks a step that a protocol needs. It is the constant true in a normal build;
+ * the checker switches one rule off at a time and must then find a violation, which is how the
+ * project knows that the step is needed.
  */
 #ifndef RAY_BASE_ATOM_H
 #define RAY_BASE_ATOM_H
@@ -54,7 +55,7 @@ enum atom_order {
 /* The order of a hand-over that the checker can weaken: `order`, or relaxed with the rule off. */
 #define ATOM_ORDER(rule, order) (ATOM_RULE(rule) ? (order) : ATOM_RELAXED)
 
-#define ATOM_INLINE static inline __attribute__((always_inline))
+#define ATOM_INLINE             static inline __attribute__((always_inline))
 
 #ifdef RAY_CHECK_INTERLEAVE
 
@@ -70,9 +71,9 @@ void ilv_copy_in(void *shared, const void *from, size_t len);
 void ilv_copy_out(void *to, const void *shared, size_t len);
 bool ilv_rule(const char *name);
 
-#define ATOM_RULE(name) ilv_rule(#name)
+#define ATOM_RULE(name)            ilv_rule(#name)
 
-#define ATOM_LOAD(T, a, order) ((T)ilv_load(&(a)->raw, sizeof(T), (int)(order)))
+#define ATOM_LOAD(T, a, order)     ((T)ilv_load(&(a)->raw, sizeof(T), (int)(order)))
 #define ATOM_STORE(T, a, v, order) ilv_store(&(a)->raw, sizeof(T), (uint64_t)(v), (int)(order))
 #define ATOM_EXCHANGE(T, a, v, order)                                                              \
     ((T)ilv_update(&(a)->raw, sizeof(T), ILV_RMW_EXCHANGE, (uint64_t)(v), (int)(order)))
@@ -85,14 +86,14 @@ bool ilv_rule(const char *name);
 
 #else
 
-#define ATOM_RULE(name) true
+#define ATOM_RULE(name)               true
 
-#define ATOM_LOAD(T, a, order) __atomic_load_n(&(a)->raw, (int)(order))
-#define ATOM_STORE(T, a, v, order) __atomic_store_n(&(a)->raw, (v), (int)(order))
+#define ATOM_LOAD(T, a, order)        __atomic_load_n(&(a)->raw, (int)(order))
+#define ATOM_STORE(T, a, v, order)    __atomic_store_n(&(a)->raw, (v), (int)(order))
 #define ATOM_EXCHANGE(T, a, v, order) __atomic_exchange_n(&(a)->raw, (v), (int)(order))
-#define ATOM_ADD(T, a, v, order) __atomic_fetch_add(&(a)->raw, (v), (int)(order))
-#define ATOM_OR(T, a, v, order) __atomic_fetch_or(&(a)->raw, (v), (int)(order))
-#define ATOM_AND(T, a, v, order) __atomic_fetch_and(&(a)->raw, (v), (int)(order))
+#define ATOM_ADD(T, a, v, order)      __atomic_fetch_add(&(a)->raw, (v), (int)(order))
+#define ATOM_OR(T, a, v, order)       __atomic_fetch_or(&(a)->raw, (v), (int)(order))
+#define ATOM_AND(T, a, v, order)      __atomic_fetch_and(&(a)->raw, (v), (int)(order))
 
 #endif
 
@@ -228,7 +229,7 @@ atom_ptr_exchange(struct atom_ptr *a, void *value, enum atom_order order)
 {
 #ifdef RAY_CHECK_INTERLEAVE
     return (void *)(uintptr_t)ilv_update(&a->raw, sizeof a->raw, ILV_RMW_EXCHANGE,
-                                      (uint64_t)(uintptr_t)value, (int)order);
+                                         (uint64_t)(uintptr_t)value, (int)order);
 #else
     return __atomic_exchange_n(&a->raw, value, (int)order);
 #endif

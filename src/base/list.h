@@ -68,6 +68,16 @@ list_pop_front(struct list *head)
     return element;
 }
 
+/* The first element, unlinked; the list isn't empty. */
+__attribute__((returns_nonnull)) static inline struct list *
+list_take_front(struct list *head)
+{
+    struct list *element = head->next;
+    ASSERT(element != head);
+    list_remove(element);
+    return element;
+}
+
 /* Moves all of `from` to the end of `to`; `from` is empty after. */
 static inline void
 list_splice_back(struct list *to, struct list *from)

@@ -36,7 +36,7 @@ st_last(void)
     return &last;
 }
 
-static void
+__attribute__((format(printf, 3, 0))) static void
 fill(int status, int os_errno, const char *format, va_list args)
 {
     char text[ST_TEXT_MAX];

@@ -25,7 +25,7 @@ net_bell_tx_init(struct net_bell_tx *tx, void *memory, size_t len, uint32_t ring
         return st_fail(ST_PROTOCOL, "a doorbell page of version %u, this process knows %u",
                        page->version, NET_BELL_VERSION);
     }
-    *tx = (struct net_bell_tx){.page = memory, .ring = ring};
+    *tx = (struct net_bell_tx){ .page = memory, .ring = ring };
     return ST_OK;
 }
 
@@ -48,9 +48,13 @@ set_bits(struct net_bell_page *page, uint32_t ring)
     const enum atom_order order = ATOM_ORDER(bell_bits_release, ATOM_ACQ_REL);
     uint64_t held;
 
+    if (!ATOM_RULE(bell_bits_always) &&
+        (atom_u64_load(&page->leaf[ring / 64], ATOM_ACQUIRE) & leaf_bit(ring))) {
+        return true;
+    }
     if (ATOM_RULE(bell_leaf_first)) {
         held = atom_u64_fetch_or(&page->leaf[ring / 64], leaf_bit(ring), order);
-        if (ATOM_RULE(bell_summary_always) || !(held & leaf_bit(ring))) {
+        if (ATOM_RULE(bell_summary_always) || held == 0) {
             atom_u64_fetch_or(&page->summary, summary_bit(ring), order);
         }
     } else {
@@ -65,11 +69,11 @@ net_bell_mark(struct net_bell_tx *tx, uint64_t unread, bool urgent)
 {
     bool wanted;
 
-    if (!set_bits(tx->page, tx->ring)) {
+    if (!set_bits(tx->page, tx->ring) && ATOM_RULE(bell_rung_reset)) {
         tx->rung = false;
     }
     if (ATOM_RULE(bell_mark_fence)) {
-        atom_fence_after_update(); /* partner: the fence between the state's store and the summary */
+        atom_fence_after_update(); /* partners: the fences after set_state */
     }
     switch (atom_u32_load(&tx->page->state, ATOM_RELAXED)) {
     case NET_BELL_POLLING:
@@ -208,8 +212,10 @@ net_bell_park_end(struct net_bell *bell)
 void
 net_bell_take_begin(struct net_bell *bell, struct net_bell_take *take)
 {
-    *take = (struct net_bell_take){.bell = bell};
-    if (net_bell_any(bell)) {
+    *take = (struct net_bell_take){ .bell = bell };
+    if (!ATOM_RULE(bell_summary_first)) {
+        take->summary = atom_u64_load(&bell->page->summary, ATOM_ACQUIRE);
+    } else if (net_bell_any(bell)) {
         take->summary = atom_u64_exchange(&bell->page->summary, 0, ATOM_SEQ_CST);
     }
 }
@@ -233,6 +239,10 @@ net_bell_take_next(struct net_bell_take *take, uint32_t *ring)
         take->summary &= take->summary - 1;
         take->leaf = atom_u64_exchange(&take->bell->page->leaf[take->index], 0,
                                        ATOM_ORDER(bell_take_acquire, ATOM_SEQ_CST));
+        if (!ATOM_RULE(bell_summary_first)) { /* the order that loses a mark between the two */
+            atom_u64_fetch_and(&take->bell->page->summary, ~(UINT64_C(1) << take->index),
+                               ATOM_SEQ_CST);
+        }
     }
 }
 

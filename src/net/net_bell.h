@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Doorbells: how a process that publishes into a ring knows whether it must wake the reader, and how
- * the reader finds out which of up to 4096 rings have something. Every process has one page, which
- * it alone receives on and into which all local peers mark. A bell itself is a byte on the unix
- * socket of the connection, or an eventfd within a process: that is the caller's part.
+ * Doorbells: how a process that publishes into a ring knows whether it must wake the reader, and
+ * how the reader finds out which of up to 4096 rings have something. Every process has one page,
+ * which it alone receives on and into which all local peers mark. A bell itself is a byte on the
+ * unix socket of the connection, or an eventfd within a process: that is the caller's part.
  *
  *   offset   written by        struct net_bell_page
  *        0   receiver          magic u32 | version u32
@@ -11,22 +11,23 @@
  *      128   all, by RMW       summary u64: bit i = leaf[i] may have bits set
  *      192   all, by RMW       leaf[64] u64: bit j of leaf i = ring 64 i + j may have frames
  *
- * Senders set bits and never write the state. The receiver clears summary, then leaf, then reads the
- * ring. Each mark therefore finds either a reader that will still look, or a state that says ring.
+ * Senders set bits and never write the state. The receiver clears summary, then leaf, then reads
+ * the ring. Each mark therefore finds either a reader that will still look, or a state that says
+ * ring.
  *
  *   state     a mark needs a bell            who drains
  *   POLLING   never                          the leader, at once
  *   LAZY      urgent, or at the threshold    the background thread's tick (1 ms)
  *   ASLEEP    always                         whoever consumes the bell
  *
- * A sender that has rung does not ring again until it has found its bit clear: the bell on its way makes
- * the receiver drain everything marked so far. So a burst into a sleeper costs one bell.
+ * A sender that has rung does not ring again until it has found its bit clear: the bell on its way
+ * makes the receiver drain everything marked so far. So a burst into a sleeper costs one bell.
  *
  * The peers can scribble over the page: then marks get lost and this process sleeps until the next
  * bell, but nothing is read outside the page, and no decision about this process's own
- * threads depends on it: leader, parked and the true state are in struct net_bell, in private memory.
- * A sender killed between its steps leaves at most a bit without a bell or a leaf without its
- * summary; its death notice makes the receiver drain its ring, whatever the bits say.
+ * threads depends on it: leader, parked and the true state are in struct net_bell, in private
+ * memory. A sender killed between its steps leaves at most a bit without a bell or a leaf without
+ * its summary; its death notice makes the receiver drain its ring, whatever the bits say.
  */
 #ifndef RAY_NET_BELL_H
 #define RAY_NET_BELL_H
@@ -49,7 +50,7 @@ struct net_bell_page {
     /* Unread bytes in one ring at which a LAZY receiver wants a bell. */
     struct atom_u32 threshold;
 
-    /* Set by senders (release: it hands over the ring's tail), cleared by the receiver (acquire). */
+    /* Set by senders (release: hands over the ring's tail), cleared by the receiver (acquire). */
     _Alignas(64) struct atom_u64 summary;
     _Alignas(64) struct atom_u64 leaf[NET_BELL_LEAVES];
 };
@@ -68,7 +69,8 @@ struct net_bell_tx {
     bool rung;                  /* a bell was sent since the bit was last found clear */
 };
 
-/* Attach to a peer's page. ST_PROTOCOL if what stands there is none; ST_INVALID_ARGUMENT for the ring. */
+/* Attach to a peer's page. ST_PROTOCOL if what stands there is none; ST_INVALID_ARGUMENT for the
+ * ring. */
 MUST_USE int net_bell_tx_init(struct net_bell_tx *tx, void *memory, size_t len, uint32_t ring);
 
 /*
@@ -90,13 +92,13 @@ struct net_bell {
     _Alignas(64) struct atom_u32 leader;
     /* The page's state as it really is. Written by the leader, before it leaves. */
     struct atom_u32 state;
-    /* The background thread blocks without a timer. It: store, fence, load leader and state. Who goes
-     * LAZY: store state, fence, load this. */
+    /* The background thread blocks without a timer. It: store, fence, load leader and state. Who
+     * goes LAZY: store state, fence, load this. */
     struct atom_u32 parked;
 };
 
-/* Lays out a page (memory of sizeof(struct net_bell_page), 64-byte aligned) in state ASLEEP without a
- * leader, and attaches to it. Before it is shared. */
+/* Lays out a page (memory of sizeof(struct net_bell_page), 64-byte aligned) in state ASLEEP without
+ * a leader, and attaches to it. Before it is shared. */
 MUST_USE int net_bell_init(struct net_bell *bell, void *memory, size_t len, uint32_t n_rings);
 
 /* Rings may be added while running, up to NET_BELL_RINGS. By the leader. */
@@ -109,10 +111,10 @@ void net_bell_set_threshold(struct net_bell *bell, uint32_t bytes);
 MUST_USE bool net_bell_lead(struct net_bell *bell, uint32_t thread);
 
 /*
- * The leader leaves: nobody drives any more until the next bell (lazy false) or tick (lazy true: only
- * if the background thread ticks, or is kicked as this says). True: kick the background thread, it must
- * tick, or there is something to drain. The background thread itself leaves so after a tick or a bell
- * and takes true as "lead again".
+ * The leader leaves: nobody drives any more until the next bell (lazy false) or tick (lazy true:
+ * only if the background thread ticks, or is kicked as this says). True: kick the background
+ * thread, it must tick, or there is something to drain. The background thread itself leaves so
+ * after a tick or a bell and takes true as "lead again".
  */
 MUST_USE bool net_bell_leave(struct net_bell *bell, bool lazy);
 
@@ -135,15 +137,18 @@ void net_bell_park_end(struct net_bell *bell);
 bool net_bell_any(const struct net_bell *bell);
 
 /*
- * The marked rings, each bit cleared before its ring is handed out. By whoever consumed a bell, ticks or
- * leads, under the lock that guards the rings' consumer sides.
+ * The marked rings, each bit cleared before its ring is handed out. By whoever consumed a bell,
+ * ticks or leads, under the lock that guards the rings' consumer sides. Whoever consumes a bell
+ * must do this, and not only read the ring that the bell came for: a bit that stays set keeps its
+ * sender from ringing again.
  *
  *     net_bell_take_begin(bell, &take);
  *     while (net_bell_take_next(&take, &ring)) {
  *         drain ring;  (stopped early? net_bell_self_mark(bell, ring))
  *     }
  *
- * Whoever breaks out of the loop calls net_bell_take_end, which marks again what was not handed out.
+ * Whoever breaks out of the loop calls net_bell_take_end, which marks again what was not handed
+ * out.
  */
 struct net_bell_take {
     struct net_bell *bell;

@@ -72,7 +72,7 @@ net_conn_create(struct net_loop *loop, const struct mem *mem, int fd,
     conn->out_fds_tail = &conn->out_fds;
     str_init(&conn->in, mem);
     str_init(&conn->out, mem);
-    const int status = net_loop_add(loop, &conn->watch, EPOLLIN);
+    const int status = net_loop_add(loop, &conn->watch, EPOLLIN | EPOLLET);
     if (status != ST_OK) {
         os_close(&fd);
         mem_free(mem, conn, sizeof(*conn));
@@ -171,7 +171,8 @@ watch_writing(struct net_conn *conn, bool on)
         return ST_OK;
     }
     conn->writing = on;
-    return net_loop_change(conn->loop, &conn->watch, on ? EPOLLIN | EPOLLOUT : EPOLLIN);
+    return net_loop_change(conn->loop, &conn->watch,
+                           (on ? EPOLLIN | EPOLLOUT : EPOLLIN) | EPOLLET);
 }
 
 /* Sends queued bytes until the socket is full; descriptors start a send of their own. */
@@ -433,8 +434,9 @@ on_ready(void *ctx, uint32_t events)
         /* A failure to send shows as the end of the stream when all has been read. */
         (void)flush(conn);
     }
-    if (!conn->closed && (events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
-        (void)read_once(conn);
+    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
+        while (!conn->closed && read_once(conn)) {
+        }
     }
     leave(conn);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Rings of frames in shared memory; the header tells layout, states and repair. What each fence and order
- * is for is told in docs/protocols/rings-and-doorbells.md, and tests/interleave/model_ring.c shows it.
+ * Rings of frames in shared memory; the header tells layout, states and repair. What each fence and
+ * order is for is told in docs/protocols/rings-and-doorbells.md, and tests/interleave/model_ring.c
+ * shows it.
  */
 #include "net/net_ring.h"
 
@@ -9,8 +10,8 @@
 
 #define NET_RING_MAGIC 0x52596772u /* "RYgr" */
 
-#define NET_RING_DATA UINT64_C(0x44)
-#define NET_RING_WRAP UINT64_C(0x57)
+#define NET_RING_DATA  UINT64_C(0x44)
+#define NET_RING_WRAP  UINT64_C(0x57)
 
 enum { HEADER_BYTES = 8 };
 
@@ -94,7 +95,7 @@ net_ring_tx_init(struct net_ring_tx *tx, void *memory, size_t len)
     uint64_t size = 0;
 
     TRY(attach(memory, len, &size));
-    *tx = (struct net_ring_tx){.shm = memory, .size = size};
+    *tx = (struct net_ring_tx){ .shm = memory, .size = size };
     tx->tail = atom_u64_load(&tx->shm->tail, ATOM_RELAXED); /* this side's own words */
     tx->wanted = atom_u64_load(&tx->shm->want_room, ATOM_RELAXED);
     tx->published = tx->tail;
@@ -200,7 +201,7 @@ net_ring_rx_init(struct net_ring_rx *rx, void *memory, size_t len)
     uint64_t size = 0;
 
     TRY(attach(memory, len, &size));
-    *rx = (struct net_ring_rx){.shm = memory, .size = size};
+    *rx = (struct net_ring_rx){ .shm = memory, .size = size };
     rx->head = atom_u64_load(&rx->shm->head, ATOM_RELAXED); /* this side's own word */
     if (rx->head % 8 != 0) {
         return st_fail(ST_PROTOCOL, "a ring with impossible positions");

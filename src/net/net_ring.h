@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A single-producer, single-consumer ring of frames in memory that two processes share. A hot local
- * connection has two, one for each direction. The producer's process calls the tx half, under its own
- * lock if it has several threads; the consumer's the rx half. Neither ever waits for the other: a full
- * ring is ST_WOULD_BLOCK, the caller queues on its heap and asks for room.
+ * connection has two, one for each direction. The producer's process calls the tx half, under its
+ * own lock if it has several threads; the consumer's the rx half. Neither ever waits for the other:
+ * a full ring is ST_WOULD_BLOCK, the caller queues on its heap and asks for room.
  *
  * The peer is hostile as far as memory safety goes: whatever it writes into the shared part, this
  * side reads only inside the ring, and says ST_PROTOCOL. What a frame holds can still change
@@ -26,8 +26,8 @@
  *   kind NET_RING_DATA: a frame of len bytes, contiguous.
  *   kind NET_RING_WRAP: nothing more up to the end of the ring; the next record is at offset 0.
  *
- * Killed anywhere, the producer leaves whole frames behind tail and whatever it wrote in front of it
- * invisible: the consumer drains to tail on the death notice, and nothing needs repair. A killed
+ * Killed anywhere, the producer leaves whole frames behind tail and whatever it wrote in front of
+ * it invisible: the consumer drains to tail on the death notice, and nothing needs repair. A killed
  * consumer leaves unread frames, which the producer treats as never read (docs/protocols).
  */
 #ifndef RAY_NET_RING_H
@@ -51,12 +51,12 @@ struct net_ring_shm {
 
     /* Release store by the producer after the frames; acquired by the consumer before it reads. */
     _Alignas(64) struct atom_u64 tail;
-    /* Counts the producer's requests for room. Producer: add, fence, load head. Consumer: store head,
-     * fence, load this; a value not answered yet is owed a bell. */
+    /* Counts the producer's requests for room. Producer: add, fence, load head. Consumer: store
+     * head, fence, load this; a value not answered yet is owed a bell. */
     struct atom_u64 want_room;
 
-    /* Release store by the consumer after the frame was copied out; acquired by the producer before it
-     * writes there again. */
+    /* Release store by the consumer after the frame was copied out; acquired by the producer before
+     * it writes there again. */
     _Alignas(64) struct atom_u64 head;
 
     _Alignas(64) unsigned char data[];
@@ -91,13 +91,14 @@ struct net_ring_rx {
 /* Bytes of shared memory that a ring of `size` data bytes takes. */
 size_t net_ring_bytes(uint64_t size);
 
-/* The largest frame a ring of `size` takes: a quarter of it with its header. Larger ones go another way. */
+/* The largest frame a ring of `size` takes: a quarter of it with its header. Larger ones go another
+ * way. */
 size_t net_ring_frame_max(uint64_t size);
 
 /*
- * Lays out an empty ring in `len` bytes at `memory` (64-byte aligned). By whoever creates the memory,
- * before it is shared. ST_INVALID_ARGUMENT if size is no power of two within the bounds or too large
- * for the memory.
+ * Lays out an empty ring in `len` bytes at `memory` (64-byte aligned). By whoever creates the
+ * memory, before it is shared. ST_INVALID_ARGUMENT if size is no power of two within the bounds or
+ * too large for the memory.
  */
 MUST_USE int net_ring_format(void *memory, size_t len, uint64_t size);
 
@@ -108,9 +109,10 @@ MUST_USE int net_ring_rx_init(struct net_ring_rx *rx, void *memory, size_t len);
 /* ---- producer ---- */
 
 /*
- * Makes room for a frame of `len` bytes and points at it: contiguous, 8-byte aligned, to be filled before
- * net_ring_publish. Several may be reserved and published together. ST_WOULD_BLOCK if the ring is
- * full, ST_LIMIT if no ring of this size ever takes it, ST_PROTOCOL if the consumer's head is impossible.
+ * Makes room for a frame of `len` bytes and points at it: contiguous, 8-byte aligned, to be filled
+ * before net_ring_publish. Several may be reserved and published together. ST_WOULD_BLOCK if the
+ * ring is full, ST_LIMIT if no ring of this size ever takes it, ST_PROTOCOL if the consumer's head
+ * is impossible.
  */
 MUST_USE int net_ring_reserve(struct net_ring_tx *tx, size_t len, void **frame);
 
@@ -125,8 +127,8 @@ uint64_t net_ring_unread_bytes(const struct net_ring_tx *tx);
 uint64_t net_ring_free_bytes(struct net_ring_tx *tx);
 
 /*
- * After ST_WOULD_BLOCK for `len`: asks the consumer for a bell once it has made room. True: there is
- * room by now, reserve again. False: the bell will come.
+ * After ST_WOULD_BLOCK for `len`: asks the consumer for a bell once it has made room. True: there
+ * is room by now, reserve again. False: the bell will come.
  */
 MUST_USE bool net_ring_want_room(struct net_ring_tx *tx, size_t len);
 
@@ -140,12 +142,12 @@ MUST_USE bool net_ring_want_room(struct net_ring_tx *tx, size_t len);
 MUST_USE int net_ring_peek(struct net_ring_rx *rx, const void **frame, size_t *len);
 
 /*
- * Done with the frame that was peeked. Its space goes back to the producer at the next release, which
- * happens here once a quarter of the ring is due. True: bell the producer, it waits for room.
+ * Done with the frame that was peeked. Its space goes back to the producer at the next release,
+ * which happens here once a quarter of the ring is due. True: bell the producer, it waits for room.
  */
 MUST_USE bool net_ring_advance(struct net_ring_rx *rx);
 
-/* Gives all read space back. At the end of a drain, and before sleeping. True: bell the producer. */
+/* Gives all read space back: after a drain, before sleeping. True: bell the producer. */
 MUST_USE bool net_ring_release(struct net_ring_rx *rx);
 
 #endif

@@ -113,8 +113,7 @@ move(struct atom_u64 *word, uint64_t number, enum net_window_state to)
 bool
 net_window_recall(struct net_window_owner *owner, const struct net_window_push *push)
 {
-    return holds(owner, push) &&
-           move(&owner->words[push->word], push->number, NET_WINDOW_RECALLED);
+    return holds(owner, push) && move(&owner->words[push->word], push->number, NET_WINDOW_RECALLED);
 }
 
 int
@@ -149,8 +148,7 @@ net_window_free(struct net_window_owner *owner, const struct net_window_push *pu
     if (!holds(owner, push)) {
         return st_fail(ST_PROTOCOL, "push %" PRIu64 " is not in flight", push->number);
     }
-    atom_u64_store(&owner->words[push->word], word_of(push->number, NET_WINDOW_FREE),
-                   ATOM_RELEASE);
+    atom_u64_store(&owner->words[push->word], word_of(push->number, NET_WINDOW_FREE), ATOM_RELEASE);
     owner->numbers[push->word] = 0;
     owner->free_words[owner->n_free++] = (uint16_t)push->word;
     return ST_OK;
@@ -199,8 +197,9 @@ net_window_snapshot(const void *memory, size_t len, struct net_window_entry *ent
         const uint64_t word = atom_u64_load(&shm->words[i], ATOM_ACQUIRE);
 
         /* A state that is none was scribbled by the dead worker: it counts as started. */
-        entries[i].state = (word & 0xff) <= NET_WINDOW_BOUNCED ? (enum net_window_state)(word & 0xff)
-                                                               : NET_WINDOW_STARTED;
+        entries[i].state = (word & 0xff) <= NET_WINDOW_BOUNCED
+                               ? (enum net_window_state)(word & 0xff)
+                               : NET_WINDOW_STARTED;
         entries[i].number = word >> 8;
     }
     return ST_OK;
@@ -235,7 +234,7 @@ net_window_run_begin(struct atom_u64 *running, const struct atom_u64 *epoch_word
 void
 net_window_run_end(struct atom_u64 *running)
 {
-    atom_u64_store(running, NET_WINDOW_IDLE, ATOM_RELEASE);
+    atom_u64_store(running, NET_WINDOW_IDLE, ATOM_ORDER(epoch_idle_release, ATOM_RELEASE));
 }
 
 uint64_t

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Task windows: one shared word per task in flight on a connection, so that an owner can take a task
- * back without the worker's help, and so that after a death everybody knows which tasks had begun. The
- * owner's process calls the owner half, the worker's the worker half; raylet and owner read the
- * words after a death. For local connections the words lie beside the rings; for remote owners the
- * worker keeps them in its control page and calls both halves itself.
+ * Task windows: one shared word per task in flight on a connection, so that an owner can take a
+ * task back without the worker's help, and so that after a death everybody knows which tasks had
+ * begun. The owner's process calls the owner half, the worker's the worker half; raylet and owner
+ * read the words after a death. For local connections the words lie beside the rings; for remote
+ * owners the worker keeps them in its control page and calls both halves itself.
  *
  *   offset   written by        struct net_window_shm
  *        0   creator           magic u32 | version u32 | n_words u32 | zero u32
@@ -16,16 +16,16 @@
  *   FREE or an end state -> POSTED   owner   store, before the frame is published
  *   POSTED    -> STARTED             worker  CAS, just before the task runs
  *   POSTED    -> RECALLED            owner   CAS; the frame still in the ring is then void
- *   POSTED    -> BOUNCED             worker  CAS; the frame it sends afterwards only wakes the owner
- *   STARTED, RECALLED, BOUNCED -> FREE  owner  store, after it has acted on the end
+ *   POSTED    -> BOUNCED             worker  CAS; the frame it sends afterwards only wakes the
+ * owner STARTED, RECALLED, BOUNCED -> FREE  owner  store, after it has acted on the end
  *
  * Every CAS compares state and push number, and the frame carries the push number: a frame of an
  * earlier push of the same word finds another number and is dropped.
  *
- * Killed at any step, the worker leaves: POSTED or BOUNCED, the task never ran and is pushed elsewhere
- * uncharged; STARTED without a reply in the drained connection, the attempt is charged; STARTED with a
- * reply, done. RECALLED was the owner's already. A killed owner takes its tasks with it:
- * the worker is killed or taken back by the raylet.
+ * Killed at any step, the worker leaves: POSTED or BOUNCED, the task never ran and is pushed
+ * elsewhere uncharged; STARTED without a reply in the drained connection, the attempt is charged;
+ * STARTED with a reply, done. RECALLED was the owner's already. A killed owner takes its tasks with
+ * it: the worker is killed or taken back by the raylet.
  */
 #ifndef RAY_NET_WINDOW_H
 #define RAY_NET_WINDOW_H
@@ -74,7 +74,7 @@ struct net_window_owner {
     uint32_t n_words;
     uint32_t n_free;
     uint64_t last_number;
-    uint64_t numbers[NET_WINDOW_WORDS_MAX];   /* per word: the push that holds it; 0 none */
+    uint64_t numbers[NET_WINDOW_WORDS_MAX];    /* per word: the push that holds it; 0 none */
     uint16_t free_words[NET_WINDOW_WORDS_MAX]; /* stack; the word freed last is posted next */
 };
 
@@ -86,7 +86,8 @@ struct net_window_worker {
 
 size_t net_window_bytes(uint32_t n_words);
 
-/* Lays out a window of FREE words in `len` bytes at `memory` (64-byte aligned), before it is shared. */
+/* Lays out a window of FREE words in `len` bytes at `memory` (64-byte aligned), before it is
+ * shared. */
 MUST_USE int net_window_format(void *memory, size_t len, uint32_t n_words);
 
 /* Attach. ST_PROTOCOL if what stands there is no window. */
@@ -98,25 +99,27 @@ MUST_USE int net_window_worker_init(struct net_window_worker *worker, void *memo
 /* Takes a free word and posts it. Before the frame is published. ST_WOULD_BLOCK: none is free. */
 MUST_USE int net_window_post(struct net_window_owner *owner, struct net_window_push *push);
 
-/* Takes the task back. True: it will never run; free the word and push the task elsewhere. False: it
- * has begun or was bounced (net_window_look tells), or the push is none of this owner's. */
+/* Takes the task back. True: it will never run; free the word and push the task elsewhere. False:
+ * it has begun or was bounced (net_window_look tells), or the push is none of this owner's. */
 MUST_USE bool net_window_recall(struct net_window_owner *owner, const struct net_window_push *push);
 
 /*
- * Where a push of this owner stands. ST_PROTOCOL if the word holds what the rules don't allow: another
- * number, RECALLED while it was never recalled, a state that is none. (The peer can scribble.)
+ * Where a push of this owner stands. ST_PROTOCOL if the word holds what the rules don't allow:
+ * another number, RECALLED while it was never recalled, a state that is none. (The peer can
+ * scribble.)
  */
 MUST_USE int net_window_look(const struct net_window_owner *owner,
                              const struct net_window_push *push, enum net_window_state *state);
 
-/* Done with the push: replied to, recalled, bounced and acted on, or its worker is dead. ST_PROTOCOL
- * if it isn't in flight: a reply that names it is false. */
+/* Done with the push: replied to, recalled, bounced and acted on, or its worker is dead.
+ * ST_PROTOCOL if it isn't in flight: a reply that names it is false. */
 MUST_USE int net_window_free(struct net_window_owner *owner, const struct net_window_push *push);
 
 /* ---- worker ---- */
 
-/* Just before the task runs. False: it was recalled, drop the frame. Out-of-range words are false. */
-MUST_USE bool net_window_start(struct net_window_worker *worker, const struct net_window_push *push);
+/* Just before the task runs. False: it was recalled, or names no word: drop the frame. */
+MUST_USE bool net_window_start(struct net_window_worker *worker,
+                               const struct net_window_push *push);
 
 /* Sends the task back unrun. True: tell the owner by a frame. False: it was recalled, drop it. */
 MUST_USE bool net_window_bounce(struct net_window_worker *worker,
@@ -125,8 +128,8 @@ MUST_USE bool net_window_bounce(struct net_window_worker *worker,
 /* ---- after a death ---- */
 
 /*
- * Copies the words, each by an acquire load: after the worker was reaped and its ring and socket are
- * drained. Returns how many, at most `cap`. For the death notice, and for the owner itself.
+ * Copies the words, each by an acquire load: after the worker was reaped and its ring and socket
+ * are drained. Returns how many, at most `cap`. For the death notice, and for the owner itself.
  */
 MUST_USE int net_window_snapshot(const void *memory, size_t len, struct net_window_entry *entries,
                                  uint32_t cap, uint32_t *n);
@@ -140,8 +143,8 @@ bool net_window_had_started(const struct net_window_entry *entries, uint32_t n,
 
 /*
  * Two words of the worker's control page: `epoch` in the raylet's half, `running` in the worker's.
- * Whoever changes one of them stores, fences, and reads the other, so that a task of the old lease and
- * a grant of the new one can't both believe that they came first.
+ * Whoever changes one of them stores, fences, and reads the other, so that a task of the old lease
+ * and a grant of the new one can't both believe that they came first.
  */
 #define NET_WINDOW_IDLE UINT64_C(0) /* running: nothing; epochs are above 0 */
 

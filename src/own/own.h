@@ -12,7 +12,7 @@
  *   - Every function that takes `outs` needs room for OWN_OUTS_MIN of them. When `outs->more` is set
  *     after a call, carry out what is there and call own_step with STEP_CONTINUE, until it isn't.
  *     All outs of own_frame_close must be on their way to the peers before the frame's reply is
- *     published; a connection delivers in order.
+ *     published, and the reply before anything else is passed in; a connection delivers in order.
  *   - A function that allocates returns NULL or ST_OUT_OF_MEMORY and has then changed nothing but
  *     possibly counts that the same call, repeated, settles; it may be repeated.
  *   - A `struct own_ref *` stays valid for as long as the caller holds one of its counts.
@@ -57,7 +57,7 @@ enum own_out_kind {
     OWN_OUT_DROP = 65,
     /* Call own_step with OWN_IN_TIMER at `when_ns`. Replaces the timer asked for before. */
     OWN_OUT_TIMER = 66,
-    /* The number `peer` of a dead process is about to be used again: forget it. */
+    /* Nothing here refers to dead process `peer` any more: its number means nothing from now on. */
     OWN_OUT_PROC_GONE = 67,
 };
 
@@ -110,7 +110,7 @@ struct own_ref {
     uint8_t flags;         /* private */
     uint64_t value;        /* the engine's handle, 0 none; given back by OWN_OUT_DROP */
     uint64_t lineage;      /* the engine's handle, 0 none; given back by OWN_OUT_DROP */
-    uint64_t waiters;      /* the engine's: head of its waiter list; 0 = nobody to be told */
+    uint64_t waiters;      /* the engine's: head of its waiter list, who each hold a handle; 0 none */
     uint32_t local;        /* handles held by the program; atomic, see own_local_* */
     uint32_t submitted;    /* arguments of tasks not answered yet */
     uint32_t contained_in; /* objects owned here whose value holds this reference */
@@ -142,7 +142,8 @@ struct own_stats {
     uint64_t owned, borrowed;   /* entries */
     uint64_t lent;              /* owned entries with listed borrowers */
     uint64_t transits, frames;  /* bundles pinned for others, received from others */
-    uint64_t registers, releases, late_registers; /* messages sent; answered GONE */
+    uint64_t registers, releases;          /* messages sent */
+    uint64_t late_registers, late_gets;   /* answered GONE */
 };
 
 struct own {
@@ -154,12 +155,13 @@ struct own {
     struct map refs;
     struct slab ref_slab;
     struct own_ref *work_first, *work_last;
-    struct slab cover_slab, borrower_slab, getter_slab;
+    struct slab cover_slab, borrower_slab, getter_slab, frame_slab;
+    struct map listings;
     struct map procs_by_id;
-    struct own_proc **procs; /* by number */
+    struct own_proc **procs; /* by number; numbers are not used again */
     uint32_t proc_count, proc_capacity;
-    struct list dying;    /* dead processes whose consequences are being carried out */
     struct list grace;    /* dead processes whose entries stay, by time of death */
+    struct list leaving;  /* dead processes that nothing refers to */
     struct list finished; /* frames whose TRANSIT_DONE is to be sent */
     uint64_t timer_ns;    /* armed for, 0 none */
     uint64_t seq;         /* last used by this process */
@@ -177,7 +179,7 @@ void own_fini(struct own *own);
 
 /* Any message (`in->msg` is its struct of own_msg.h), death, timer or STEP_CONTINUE. Returns ST_OK,
  * ST_OUT_OF_MEMORY (nothing changed, the same step may be repeated) or ST_PROTOCOL (the peer sent
- * nonsense; nothing changed). */
+ * nonsense; nothing changed). The payload of a message that failed stays the caller's. */
 int own_step(struct own *own, const struct step_in *in, struct step_outs *outs) MUST_USE;
 
 /* --- processes ---------------------------------------------------------------------------- */
@@ -292,10 +294,11 @@ struct own_frame *own_frame_open(struct own *own, uint32_t from, uint64_t token)
 struct own_ref *own_frame_add(struct own *own, struct own_frame *frame,
                               const struct own_item *item);
 
-/* The program deserialised a reference: found or made, with one more local handle. It was covered by
- * `frame` (from a task's arguments; registered only if it outlives the frame), or by `outer` (inside
- * the value of that object, which is kept until the registration is answered), or by neither
- * (captured by its exporter). NULL: out of memory. */
+/* The program deserialised a reference: found or made, with one more local handle. What covers it
+ * until it is registered: `frame`, when it stood in a task's arguments themselves (and so was added
+ * to the frame; registered only if it outlives that); `outer`, when it stood inside the value of that
+ * object, an argument's resolved value included (registered at once; `outer` is kept until that is
+ * answered); or neither, when its exporter captured it (registered at once). NULL: out of memory. */
 struct own_ref *own_borrow(struct own *own, struct own_frame *frame, struct own_ref *outer,
                            const struct own_item *item, struct step_outs *outs);
 
@@ -305,6 +308,10 @@ void own_frame_close(struct own *own, struct own_frame *frame, uint64_t *kept,
                      struct step_outs *outs);
 /* The reply's returns are all taken over. Consumes the frame. */
 void own_frame_close_reply(struct own *own, struct own_frame *frame, struct step_outs *outs);
+
+/* The message can't be handled after all (out of memory): as if it had not come. It may be handled
+ * again; a task's is answered with an error and `kept` 0. Consumes the frame. */
+void own_frame_abandon(struct own *own, struct own_frame *frame, struct step_outs *outs);
 
 /* The executor's side of returns: pins the references inside the values of a reply for `caller`,
  * until it says TRANSIT_DONE. `*token` goes into the reply. `count` > 0. */

@@ -235,9 +235,9 @@ adopt_slot(struct store *store, struct store_hold *hold, uint32_t i,
     ASSERT(slot->state == STORE_GRANTED && slot->hold == hold);
     slot->offset = sealed->offset;
     slot->size = store_round(sealed->size ? sealed->size : 1, STORE_ALIGN);
-    slot->id = sealed->id;
-    slot->attempt = sealed->attempt;
-    struct store_holder *holder = store_holder_get(store, &sealed->owner);
+    slot->id = sealed->what.id;
+    slot->attempt = sealed->what.attempt;
+    struct store_holder *holder = store_holder_get(store, &sealed->what.owner);
     ASSERT(holder); /* a few bytes: without them the raylet can't go on */
     const int inserted = map_insert(&store->ids, &slot->by_id, id_object_hash(&slot->id));
     ASSERT(inserted == ST_OK);
@@ -269,6 +269,7 @@ store_adopt_proc(struct store *store, struct store_proc *proc)
                                  slot->generation, &sealed)) {
                 continue;
             }
+            sealed.what.creator = proc->worker;
             if (check_bounds(store, hold, &sealed)) {
                 adopt_slot(store, hold, i, &sealed);
                 adopted = true;

@@ -74,6 +74,15 @@ _Static_assert(sizeof(struct store_ref) == 16, "a slot reference is 16 bytes");
 
 /* ---- rows of the slot table ---- */
 
+/* What lies in a slot, and to whom it belongs. */
+struct store_identity {
+    struct id_object id;
+    struct id_worker owner;
+    struct id_worker creator;
+    uint32_t attempt;
+};
+_Static_assert(sizeof(struct store_identity) == 88, "ids have no padding");
+
 /*
  * FREE -> GRANTED (generation + 1) -> SEALED -> DYING -> FREE; also GRANTED -> FREE when the
  * creator's grant ends unsealed (nobody was given a hint, so nobody can hold a pin that matters), and
@@ -92,10 +101,9 @@ enum store_state {
  *  16  bounds_size
  *  24  object_offset   from adoption on, written before SEALED
  *  32  object_size
- *  40  id (28)         from adoption on
- *  68  attempt
- *  72  owner (28)
- * 100  creator (28)
+ *  40  what.id (28)    from adoption on, zeroes before
+ *  68  what.owner (28) from adoption on, zeroes before
+ *  96  what.creator (28), 124 what.attempt
  */
 struct store_row {
     struct atom_u64 word;
@@ -103,14 +111,10 @@ struct store_row {
     struct atom_u64 bounds_size;
     struct atom_u64 object_offset;
     struct atom_u64 object_size;
-    struct id_object id;
-    uint32_t attempt;
-    struct id_worker owner;
-    struct id_worker creator;
+    struct store_identity what; /* handed over by word */
 };
 _Static_assert(sizeof(struct store_row) == 128, "a row is two cache lines");
-_Static_assert(offsetof(struct store_row, id) == 40 && offsetof(struct store_row, owner) == 72,
-               "rows have no padding");
+_Static_assert(offsetof(struct store_row, what) == 40, "the identity is aligned");
 
 static inline uint64_t
 store_row_word(uint64_t generation, enum store_state state)
@@ -203,10 +207,8 @@ struct store_seal {
     struct atom_u64 commit; /* store_name_word of the slot; anything else: not sealed */
     struct atom_u64 offset;
     struct atom_u64 size;
-    struct id_object id; /* handed over by commit, as all below */
-    uint32_t attempt;
-    struct id_worker owner;
-    uint8_t reserved[44];
+    struct store_identity what; /* handed over by commit; its creator is not used */
+    uint8_t reserved[16];
 };
 _Static_assert(sizeof(struct store_seal) == 128, "two lines");
 

@@ -123,7 +123,8 @@ void store_proc_seals(struct store *store, uint32_t proc,
                                       const struct id_object *id, void *ctx),
                       void *ctx);
 
-/* Drops pins, unsealed space and the control file of a dead process. */
+/* Drops pins, unsealed space and the control file of a dead process; also what it owned here, as
+ * store_on_owner_dead. Its children must be gone. */
 void store_proc_drop(struct store *store, uint32_t proc);
 
 /* ---- grants, adoption, frees ---- */

@@ -8,14 +8,12 @@ void
 store_row_grant(struct store_row *row, uint64_t generation, uint64_t offset, uint64_t size,
                 const struct id_worker *creator)
 {
-    if (!ATOM_RULE(grant_word_last)) {
-        atom_u64_store(&row->word, store_row_word(generation, STORE_GRANTED), ATOM_RELEASE);
-    }
     atom_u64_store(&row->bounds_offset, offset, ATOM_RELAXED);
     atom_u64_store(&row->bounds_size, size, ATOM_RELAXED);
     atom_u64_store(&row->object_offset, 0, ATOM_RELAXED);
     atom_u64_store(&row->object_size, 0, ATOM_RELAXED);
-    atom_copy_in(&row->creator, creator, sizeof(*creator));
+    const struct store_identity what = { .creator = *creator };
+    atom_copy_in(&row->what, &what, sizeof(what));
     (void)FAULT("store.grant.before_row_word");
     atom_u64_store(&row->word, store_row_word(generation, STORE_GRANTED), ATOM_RELEASE);
 }
@@ -25,9 +23,7 @@ store_row_seal(struct store_row *row, uint64_t generation, const struct store_se
 {
     atom_u64_store(&row->object_offset, sealed->offset, ATOM_RELAXED);
     atom_u64_store(&row->object_size, sealed->size, ATOM_RELAXED);
-    atom_copy_in(&row->id, &sealed->id, sizeof(sealed->id));
-    atom_copy_in(&row->attempt, &sealed->attempt, sizeof(sealed->attempt));
-    atom_copy_in(&row->owner, &sealed->owner, sizeof(sealed->owner));
+    atom_copy_in(&row->what, &sealed->what, sizeof(sealed->what));
     (void)FAULT("store.adopt.before_row_word");
     atom_u64_store(&row->word, store_row_word(generation, STORE_SEALED), ATOM_RELEASE);
 }
@@ -35,7 +31,7 @@ store_row_seal(struct store_row *row, uint64_t generation, const struct store_se
 void
 store_row_dying(struct store_row *row, uint64_t generation)
 {
-    if (ATOM_RULE(mark_dying)) {
+    if (ATOM_RULE(store_mark_dying)) {
         atom_u64_store(&row->word, store_row_word(generation, STORE_DYING), ATOM_RELAXED);
     }
     (void)FAULT("store.free.after_dying");
@@ -57,7 +53,7 @@ store_row_free(struct store_row *row, uint64_t generation)
 void
 store_scan_fence(void)
 {
-    if (ATOM_RULE(scan_fence)) {
+    if (ATOM_RULE(store_scan_fence)) {
         atom_fence();
     }
 }
@@ -69,7 +65,7 @@ store_scan_pins(const struct store_pins *pins, bool (*on_pin)(void *ctx, uint64_
     if (pages > pins->pages_max) {
         pages = pins->pages_max; /* nonsense from the process harms only its own pins */
     }
-    if (!ATOM_RULE(scan_all_pages) && pages > 1) {
+    if (!ATOM_RULE(store_scan_all_pages) && pages > 1) {
         pages = 1;
     }
     for (uint32_t i = 0; i < pages * pins->per_page; i++) {
@@ -84,14 +80,12 @@ bool
 store_seal_read(const struct store_seal *seal, uint32_t slot, uint64_t generation,
                 struct store_sealed *out)
 {
-    const enum atom_order order = ATOM_RULE(adopt_acquire) ? ATOM_ACQUIRE : ATOM_RELAXED;
+    const enum atom_order order = ATOM_RULE(store_adopt_acquire) ? ATOM_ACQUIRE : ATOM_RELAXED;
     if (atom_u64_load(&seal->commit, order) != store_name_word(slot, generation)) {
         return false;
     }
     out->offset = atom_u64_load(&seal->offset, ATOM_RELAXED);
     out->size = atom_u64_load(&seal->size, ATOM_RELAXED);
-    atom_copy_out(&out->id, &seal->id, sizeof(out->id));
-    atom_copy_out(&out->attempt, &seal->attempt, sizeof(out->attempt));
-    atom_copy_out(&out->owner, &seal->owner, sizeof(out->owner));
+    atom_copy_out(&out->what, &seal->what, sizeof(out->what));
     return true;
 }

@@ -23,9 +23,7 @@ struct store_pins {
 /* What a seal entry says. */
 struct store_sealed {
     uint64_t offset, size;
-    struct id_object id;
-    uint32_t attempt;
-    struct id_worker owner;
+    struct store_identity what;
 };
 
 /* ---- the raylet's side ---- */

@@ -40,7 +40,7 @@ struct storec_config {
     struct storec_helper helper;
 };
 
-/* Maps the store. The descriptors may be closed afterwards, but for data_fd's copy that it keeps. */
+/* Maps the store. The descriptors may be closed afterwards. */
 int storec_open(const struct storec_config *config, struct storec **out) MUST_USE;
 void storec_close(struct storec **store);
 

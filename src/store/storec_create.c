@@ -300,9 +300,7 @@ storec_seal(struct storec *store, struct storec_object *object, const struct id_
     const struct store_sealed sealed = {
         .offset = object->offset,
         .size = object->size,
-        .id = *id,
-        .attempt = attempt,
-        .owner = *owner,
+        .what = { .id = *id, .owner = *owner, .attempt = attempt },
     };
     ASSERT(object->grant && !atom_u32_load(&store->forked, ATOM_RELAXED));
     store_seal_write(&store->process->seals[object->seal], object->slot, object->generation,

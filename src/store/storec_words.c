@@ -8,15 +8,15 @@ void
 store_pin_publish(const struct store_pins *pins, uint32_t entry, uint64_t name)
 {
     const uint32_t pages = entry / pins->per_page + 1;
-    if (atom_u32_load(pins->pages, ATOM_RELAXED) < pages && ATOM_RULE(page_before_pin)) {
+    if (atom_u32_load(pins->pages, ATOM_RELAXED) < pages && ATOM_RULE(store_page_before_pin)) {
         atom_u32_store(pins->pages, pages, ATOM_RELEASE);
         (void)FAULT("store.pin.after_page");
     }
     atom_u64_store(&pins->pins[entry], name, ATOM_RELAXED);
-    if (ATOM_RULE(pin_fence)) {
+    if (ATOM_RULE(store_pin_fence)) {
         atom_fence();
     }
-    if (!ATOM_RULE(page_before_pin)) {
+    if (!ATOM_RULE(store_page_before_pin)) {
         atom_u32_store(pins->pages, pages, ATOM_RELEASE);
     }
     (void)FAULT("store.pin.after_publish");
@@ -26,20 +26,21 @@ void
 store_pin_clear(const struct store_pins *pins, uint32_t entry)
 {
     (void)FAULT("store.pin.before_clear");
-    atom_u64_store(&pins->pins[entry], 0, ATOM_RULE(clear_release) ? ATOM_RELEASE : ATOM_RELAXED);
+    const enum atom_order order = ATOM_RULE(store_clear_release) ? ATOM_RELEASE : ATOM_RELAXED;
+    atom_u64_store(&pins->pins[entry], 0, order);
 }
 
 enum store_pin_verdict
 store_pin_check(const struct store_row *row, const struct store_hint *hint)
 {
     const uint64_t word = atom_u64_load(&row->word, ATOM_ACQUIRE);
-    if (ATOM_RULE(check_generation) && store_word_generation(word) != hint->generation) {
+    if (ATOM_RULE(store_check_generation) && store_word_generation(word) != hint->generation) {
         return STORE_PIN_GONE;
     }
-    if (ATOM_RULE(check_state)) {
+    if (ATOM_RULE(store_check_state)) {
         switch (store_word_state(word)) {
         case STORE_GRANTED: /* the hint overtook the raylet's adoption */
-            if (!ATOM_RULE(accept_granted)) {
+            if (!ATOM_RULE(store_accept_granted)) {
                 return STORE_PIN_DYING;
             }
             break;
@@ -65,19 +66,18 @@ store_seal_write(struct store_seal *seal, uint32_t slot, uint64_t generation,
                  const struct store_sealed *sealed)
 {
     const uint64_t name = store_name_word(slot, generation);
+    const enum atom_order order = ATOM_RULE(store_commit_release) ? ATOM_RELEASE : ATOM_RELAXED;
     (void)FAULT("store.seal.before_fields");
-    if (!ATOM_RULE(commit_last)) {
+    if (!ATOM_RULE(store_commit_last)) {
         atom_u64_store(&seal->commit, name, ATOM_RELEASE);
     }
     atom_u64_store(&seal->offset, sealed->offset, ATOM_RELAXED);
     (void)FAULT("store.seal.after_offset");
     atom_u64_store(&seal->size, sealed->size, ATOM_RELAXED);
-    atom_copy_in(&seal->id, &sealed->id, sizeof(sealed->id));
-    (void)FAULT("store.seal.after_id");
-    atom_copy_in(&seal->attempt, &sealed->attempt, sizeof(sealed->attempt));
-    atom_copy_in(&seal->owner, &sealed->owner, sizeof(sealed->owner));
+    atom_copy_in(&seal->what, &sealed->what, sizeof(sealed->what));
+    (void)FAULT("store.seal.after_identity");
     atom_fence_nontemporal(); /* the data may have been written past the cache */
     (void)FAULT("store.seal.before_commit");
-    atom_u64_store(&seal->commit, name, ATOM_RULE(commit_release) ? ATOM_RELEASE : ATOM_RELAXED);
+    atom_u64_store(&seal->commit, name, order);
     (void)FAULT("store.seal.after_commit");
 }

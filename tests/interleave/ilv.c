@@ -3,9 +3,9 @@
  * The search of the interleaving checker: actors as coroutines, states saved as bytes, depth-first.
  *
  * An actor runs on its own stack until it stands before an operation, where it leaves with _longjmp
- * and is later resumed with the operation's result. Saving an actor is copying its jump buffer and the
- * used part of its stack; restoring is copying back to the same addresses. So a step costs well under a
- * microsecond, and no schedule is ever run again from its beginning.
+ * and is later resumed with the operation's result. Saving an actor is copying its jump buffer and
+ * the used part of its stack; restoring is copying back to the same addresses. So a step costs well
+ * under a microsecond, and no schedule is ever run again from its beginning.
  */
 #include "ilv_priv.h"
 
@@ -18,8 +18,9 @@
 #error "the checker moves stacks by hand: build it without sanitizers"
 #endif
 
-#define STACK_SIZE  (32u * 1024)
-#define STACK_CLEAN (4u * 1024) /* kept zero below the stack pointer, so that equal states look equal */
+#define STACK_SIZE (32u * 1024)
+#define STACK_CLEAN                                                                                \
+    (4u * 1024) /* kept zero below the stack pointer, so that equal states look equal */
 #define MAX_STATES  (UINT64_C(12) * 1000 * 1000)
 #define MAX_CHOICES 64
 #define NOBODY      ILV_ACTORS
@@ -50,22 +51,6 @@ struct frame {
     char taken[112]; /* the choice being followed, for the trace */
 };
 
-/* The states seen: open addressing over 128-bit hashes; paths to an end are kept by number. */
-struct seen {
-    struct {
-        uint64_t hash[2];
-        uint64_t number; /* plus one; 0 is an empty slot */
-    } *slots;
-    uint64_t mask, count;
-    double *paths;
-    uint64_t paths_cap;
-};
-
-struct place_name {
-    uintptr_t from, to;
-    const char *name;
-};
-
 static const struct ilv_model *model;
 static const char *rule_off;
 static unsigned char *state;
@@ -75,15 +60,13 @@ static unsigned current;
 static jmp_buf scheduler;
 static const char *violation;
 static char violation_text[160];
+static const char *gave_up; /* why the search can't be complete */
 static unsigned kills;
-static struct seen seen;
 static struct frame **frames;
 static unsigned frames_cap;
-static struct place_name names[64];
-static unsigned n_names;
 
-static void *
-checked(void *memory)
+void *
+ilv_checked(void *memory)
 {
     if (!memory) {
         fputs("ilv: out of memory\n", stderr);
@@ -99,7 +82,7 @@ ilv_buf_add(struct ilv_buf *buf, const void *from, size_t len)
 
     if (buf->len + padded > buf->cap) {
         buf->cap = 2 * (buf->len + padded);
-        buf->bytes = checked(realloc(buf->bytes, buf->cap));
+        buf->bytes = ilv_checked(realloc(buf->bytes, buf->cap));
     }
     memcpy(buf->bytes + buf->len, from, len);
     memset(buf->bytes + buf->len + len, 0, padded - len);
@@ -397,32 +380,6 @@ ilv_expect(bool holds, const char *what)
     }
 }
 
-void
-ilv_name(const void *addr, size_t len, const char *name)
-{
-    if (n_names < sizeof names / sizeof names[0]) {
-        names[n_names++] = (struct place_name){(uintptr_t)addr, (uintptr_t)addr + len, name};
-    }
-}
-
-const char *
-ilv_location_name(const void *addr, char *text, size_t cap)
-{
-    const uintptr_t at = (uintptr_t)addr;
-
-    for (unsigned i = 0; i < n_names; i++) {
-        if (at >= names[i].from && at < names[i].to) {
-            if (at == names[i].from) {
-                return names[i].name;
-            }
-            snprintf(text, cap, "%s+%zu", names[i].name, (size_t)(at - names[i].from));
-            return text;
-        }
-    }
-    snprintf(text, cap, "state+%zu", (size_t)(at - (uintptr_t)state));
-    return text;
-}
-
 /* ---- states ---- */
 
 struct saved_actor {
@@ -491,82 +448,6 @@ restore(const struct ilv_buf *buf)
     ilv_mem_restore(from);
 }
 
-static uint64_t
-mixed(uint64_t a, uint64_t b)
-{
-    const unsigned __int128 product = (unsigned __int128)a * b;
-
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-static void
-hash_state(const struct ilv_buf *buf, uint64_t hash[2])
-{
-    uint64_t a = UINT64_C(0x9e3779b97f4a7c15) ^ buf->len;
-    uint64_t b = UINT64_C(0xd1b54a32d192ed03);
-
-    for (size_t i = 0; i < buf->len; i += 8) {
-        uint64_t word;
-
-        memcpy(&word, buf->bytes + i, sizeof word);
-        a = mixed(a ^ word, UINT64_C(0xa0761d6478bd642f)) + i;
-        b = mixed(b + word, UINT64_C(0xe7037ed1a0b428db)) ^ (b << 7 | b >> 57);
-    }
-    hash[0] = a;
-    hash[1] = b;
-}
-
-static void
-seen_grow(void)
-{
-    const uint64_t size = seen.mask ? 2 * (seen.mask + 1) : 1u << 16;
-    struct seen old = seen;
-
-    seen.slots = checked(calloc(size, sizeof *seen.slots));
-    seen.mask = size - 1;
-    for (uint64_t i = 0; old.mask && i <= old.mask; i++) {
-        if (old.slots[i].number) {
-            uint64_t at = old.slots[i].hash[0] & seen.mask;
-
-            while (seen.slots[at].number) {
-                at = (at + 1) & seen.mask;
-            }
-            seen.slots[at] = old.slots[i];
-        }
-    }
-    free(old.slots);
-}
-
-/* The state's number; *fresh if it had none. */
-static uint64_t
-seen_number(const struct ilv_buf *buf, bool *fresh)
-{
-    uint64_t hash[2];
-
-    hash_state(buf, hash);
-    if (2 * (seen.count + 1) > seen.mask) {
-        seen_grow();
-    }
-    uint64_t at = hash[0] & seen.mask;
-
-    for (; seen.slots[at].number; at = (at + 1) & seen.mask) {
-        if (seen.slots[at].hash[0] == hash[0] && seen.slots[at].hash[1] == hash[1]) {
-            *fresh = false;
-            return seen.slots[at].number - 1;
-        }
-    }
-    if (seen.count == seen.paths_cap) {
-        seen.paths_cap = seen.paths_cap ? 2 * seen.paths_cap : 1u << 14;
-        seen.paths = checked(realloc(seen.paths, seen.paths_cap * sizeof *seen.paths));
-    }
-    *fresh = true;
-    seen.slots[at].hash[0] = hash[0];
-    seen.slots[at].hash[1] = hash[1];
-    seen.slots[at].number = ++seen.count;
-    seen.paths[seen.count - 1] = 0;
-    return seen.count - 1;
-}
-
 /* ---- the search ---- */
 
 static unsigned
@@ -598,11 +479,11 @@ static void
 add_choice(struct frame *frame, unsigned actor, bool kill, unsigned variant)
 {
     if (frame->n_choices == MAX_CHOICES) {
-        violation = "more ways on from one state than the checker has room for";
+        gave_up = "more ways on from one state than the checker has room for";
         return;
     }
-    frame->choices[frame->n_choices++] = (struct choice){
-        (unsigned char)actor, kill ? 1 : 0, (unsigned short)variant};
+    frame->choices[frame->n_choices++] =
+        (struct choice){ (unsigned char)actor, kill ? 1 : 0, (unsigned short)variant };
 }
 
 /* Fills the frame's choices. Returns how many are steps, not kills. */
@@ -628,61 +509,6 @@ enumerate(struct frame *frame)
         }
     }
     return steps;
-}
-
-static void
-describe(const struct choice *choice, struct frame *frame)
-{
-    static const char *const rmw_names[] = {"exchange", "add", "or", "and"};
-    const struct actor *actor = &actors[choice->actor];
-    const struct ilv_pending *p = &actor->pending;
-    const char *who = model->actors[choice->actor].name;
-    char text[64];
-    const char *where = p->addr ? ilv_location_name(p->addr, text, sizeof text) : "";
-    const unsigned long long held = actor->answer.value, operand = p->operand;
-    char *to = frame->taken;
-    const size_t cap = sizeof frame->taken;
-
-    if (choice->kill) {
-        snprintf(to, cap, "%s is killed", who);
-        return;
-    }
-    switch (p->kind) {
-    case ILV_LOAD:
-    case ILV_READ:
-        snprintf(to, cap, "%s loads %s = %#llx%s", who, where, held,
-                 choice->variant ? " (stale)" : "");
-        break;
-    case ILV_STORE:
-    case ILV_WRITE:
-        snprintf(to, cap, "%s stores %s = %#llx", who, where, operand);
-        break;
-    case ILV_UPDATE:
-        snprintf(to, cap, "%s %s %s, %#llx: was %#llx", who, rmw_names[p->rmw], where, operand,
-                 held);
-        break;
-    case ILV_CAS:
-        snprintf(to, cap, "%s cas %s %#llx -> %#llx: %s%#llx", who, where,
-                 (unsigned long long)p->expected, operand, actor->answer.flag ? "done, was " : "fails on ",
-                 held);
-        break;
-    case ILV_FENCE:
-        snprintf(to, cap, "%s fences", who);
-        break;
-    case ILV_BLOCK:
-        snprintf(to, cap, "%s passes: %s", who, p->what);
-        break;
-    case ILV_CHOOSE:
-        snprintf(to, cap, "%s chooses %llu: %s", who, held, p->what);
-        break;
-    case ILV_PAUSE:
-        snprintf(to, cap, "%s: %s", who, p->what);
-        break;
-    case ILV_IS_DEAD:
-        snprintf(to, cap, "%s asks whether %s is dead: %s", who, p->what,
-                 actor->answer.flag ? "yes" : "no");
-        break;
-    }
 }
 
 static void
@@ -735,16 +561,23 @@ follow(const struct choice *choice, struct frame *frame)
     struct actor *actor = &actors[choice->actor];
 
     if (choice->kill) {
-        describe(choice, frame);
+        snprintf(frame->taken, sizeof frame->taken, "%s is killed",
+                 model->actors[choice->actor].name);
         actor->status = STATUS_DEAD;
         kills++;
     } else {
         perform(actor, choice->actor, choice->variant);
-        describe(choice, frame);
+        ilv_describe(model->actors[choice->actor].name, &actor->pending, &actor->answer,
+                     choice->variant > 0, frame->taken, sizeof frame->taken);
+        if (ilv_mem_race()) {
+            violation = ilv_mem_race();
+            return;
+        }
         resume(choice->actor);
     }
-    if (ilv_mem_failure() && !violation) {
-        violation = ilv_mem_failure();
+    if (ilv_mem_failure()) {
+        gave_up = ilv_mem_failure();
+        return;
     }
     settle();
     if (!violation && model->invariant) {
@@ -775,9 +608,9 @@ frame_at(unsigned depth)
     if (depth >= frames_cap) {
         const unsigned cap = frames_cap ? 2 * frames_cap : 64;
 
-        frames = checked(realloc(frames, cap * sizeof *frames));
+        frames = ilv_checked(realloc(frames, cap * sizeof *frames));
         for (unsigned i = frames_cap; i < cap; i++) {
-            frames[i] = checked(calloc(1, sizeof **frames));
+            frames[i] = ilv_checked(calloc(1, sizeof **frames));
         }
         frames_cap = cap;
     }
@@ -804,8 +637,9 @@ report(struct ilv_result *result, unsigned depth)
     size_t len = 0;
 
     result->violated = violation != NULL;
-    if (violation) {
-        snprintf(result->text, sizeof result->text, "%s", violation);
+    result->incomplete = gave_up != NULL && !violation;
+    if (violation || gave_up) {
+        snprintf(result->text, sizeof result->text, "%s", violation ? violation : gave_up);
     }
     for (unsigned i = 0; violation && i <= depth; i++) {
         const int n = snprintf(result->trace + len, sizeof result->trace - len, "      %3u. %s\n",
@@ -827,12 +661,12 @@ prepare(const struct ilv_model *m, enum ilv_memory memory, const char *off)
     rule_off = off;
     current = NOBODY;
     violation = NULL;
+    gave_up = NULL;
     kills = 0;
-    n_names = 0;
-    state = checked(aligned_alloc(4096, rounded));
+    ilv_names_reset();
+    state = ilv_checked(aligned_alloc(4096, rounded));
     memset(state, 0, rounded);
-    stacks = checked(aligned_alloc(4096, (size_t)ILV_ACTORS * STACK_SIZE));
-    memset(&seen, 0, sizeof seen);
+    stacks = ilv_checked(aligned_alloc(4096, (size_t)ILV_ACTORS * STACK_SIZE));
     ilv_mem_reset(memory, m->n_actors);
     m->setup(state);
     for (unsigned i = 0; i < m->n_actors; i++) {
@@ -843,8 +677,7 @@ prepare(const struct ilv_model *m, enum ilv_memory memory, const char *off)
 static void
 clean_up(void)
 {
-    free(seen.slots);
-    free(seen.paths);
+    ilv_seen_reset();
     free(state);
     free(stacks);
     for (unsigned i = 0; i < frames_cap; i++) {
@@ -866,12 +699,12 @@ ilv_search(const struct ilv_model *m, enum ilv_memory memory, const char *off,
     memset(result, 0, sizeof *result);
     prepare(m, memory, off);
     save(&frame_at(0)->saved);
-    enter(frames[0], seen_number(&frames[0]->saved, &fresh));
-    while (!violation) {
+    enter(frames[0], ilv_seen_number(&frames[0]->saved, &fresh));
+    while (!violation && !gave_up) {
         struct frame *frame = frames[depth];
 
         if (frame->next == frame->n_choices) { /* all ways tried: back to the state before */
-            seen.paths[frame->number] = frame->paths;
+            *ilv_seen_paths(frame->number) = frame->paths;
             if (depth == 0) {
                 result->schedules = frame->paths;
                 break;
@@ -886,27 +719,27 @@ ilv_search(const struct ilv_model *m, enum ilv_memory memory, const char *off,
         follow(&frame->choices[frame->next++], frame);
         result->steps++;
         loaded = false;
-        if (violation) {
+        if (violation || gave_up) {
             break;
         }
         struct frame *next = frame_at(depth + 1);
 
         save(&next->saved);
-        const uint64_t number = seen_number(&next->saved, &fresh);
+        const uint64_t number = ilv_seen_number(&next->saved, &fresh);
 
         if (!fresh) {
-            frame->paths += seen.paths[number];
+            frame->paths += *ilv_seen_paths(number);
             continue;
         }
-        if (seen.count > MAX_STATES) {
-            result->incomplete = true;
+        if (ilv_seen_count() > MAX_STATES) {
+            gave_up = "too many states: bound the model";
             break;
         }
         depth++;
         enter(next, number);
         loaded = true;
     }
-    result->states = seen.count;
+    result->states = ilv_seen_count();
     report(result, depth);
     clean_up();
 }

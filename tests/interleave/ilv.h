@@ -5,11 +5,11 @@
  * invariant, and a final check. The checker runs every schedule of the steps, optionally kills an
  * actor before any of its steps, and reports the first schedule that breaks something.
  *
- * How it is exact. All mutable data of a model lies in one block (the model state) and on the actors'
- * own small stacks. A state of the search is a copy of both; the search is depth-first with a table of
- * the states seen (128-bit hashes of the complete contents), so it ends when every reachable
- * state has been visited, whatever path leads there. The number of schedules printed is the number
- * of distinct paths through that graph (a cycle, which a spin loop makes, counts once).
+ * How it is exact. All mutable data of a model lies in one block (the model state) and on the
+ * actors' own small stacks. A state of the search is a copy of both; the search is depth-first with
+ * a table of the states seen (128-bit hashes of the complete contents), so it ends when every
+ * reachable state has been visited, whatever path leads there. The number of schedules printed is
+ * the number of distinct paths through that graph (a cycle, which a spin loop makes, counts once).
  *
  * Two memory models:
  *  - ILV_SC: every access sees the last store. Finds faults of the protocol itself.
@@ -32,7 +32,9 @@
  *  - set-up, invariants and final checks may use plain accesses (`raw`), or loads and stores of
  *    base/atom.h, which are plain there;
  *  - one location has one size: don't read four bytes of a word that is written as eight;
- *  - loops that wait must either reach a state seen before or wait in ilv_block.
+ *  - whoever waits does so in ilv_block, for a condition that only progress makes true. A loop that
+ *    spins instead ends the search of that path where it reaches a state seen before, but a hang in
+ *    it is not noticed.
  */
 #ifndef RAY_TESTS_ILV_H
 #define RAY_TESTS_ILV_H
@@ -117,12 +119,12 @@ int ilv_main(int argc, char **argv, const struct ilv_model *const *models, unsig
 /* One search. For tests of the checker itself. */
 struct ilv_result {
     bool violated;
-    char text[160];      /* the violation, or why the search could not finish */
-    char trace[16384];   /* one line a step */
+    char text[160];    /* the violation, or why the search could not finish */
+    char trace[16384]; /* one line a step */
     uint64_t states;
     uint64_t steps;
     double schedules;
-    bool incomplete;     /* out of memory or bounds: neither proven nor refuted */
+    bool incomplete; /* out of memory or bounds: neither proven nor refuted */
 };
 
 void ilv_search(const struct ilv_model *model, enum ilv_memory memory, const char *rule_off,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The checker's runner: every model in both memory models with all its rules, then with each rule
- * switched off in turn. A rule whose absence breaks nothing is reported as a failure: either it isn't
- * needed, or the model doesn't exercise what it is for.
+ * switched off in turn. A rule whose absence breaks nothing is reported as a failure: either it
+ * isn't needed, or the model doesn't exercise what it is for.
  */
 #include "ilv.h"
 
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-static const char *const memory_names[] = {"sc", "weak"};
+static const char *const memory_names[] = { "sc", "weak" };
 static struct ilv_result result; /* large, and one at a time */
 static bool verbose;
 
@@ -35,10 +35,9 @@ check_whole(const struct ilv_model *model, enum ilv_memory memory)
     printf("  %-4s %9llu states %10llu steps %9.3g schedules %6.2f s  %s\n", memory_names[memory],
            (unsigned long long)result.states, (unsigned long long)result.steps, result.schedules,
            seconds_now() - begin, good ? "no violation" : "FAILED");
-    if (result.violated) {
-        printf("    violation: %s\n%s", result.text, result.trace);
-    } else if (result.incomplete) {
-        printf("    too many states: bound the model\n");
+    if (!good) {
+        printf("    %s: %s\n%s", result.violated ? "violation" : "gave up", result.text,
+               result.violated ? result.trace : "");
     }
     return good;
 }
@@ -58,6 +57,10 @@ check_rule(const struct ilv_model *model, const struct ilv_rule *rule)
                 printf("    (%s)\n%s", rule->why, result.trace);
             }
             return true;
+        }
+        if (result.incomplete) {
+            printf("  without %-28s %-4s gave up: %s\n", rule->name, memory_names[memory],
+                   result.text);
         }
     }
     printf("  without %-28s FAILED: no violation found (%s)\n", rule->name, rule->why);

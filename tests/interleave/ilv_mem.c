@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The checker's memory. In ILV_SC the bytes themselves are the memory. In ILV_WEAK each location has
- * the list of values that some live actor may still read, oldest first; the last is also in the
+ * The checker's memory. In ILV_SC the bytes themselves are the memory. In ILV_WEAK each location
+ * has the list of values that some live actor may still read, oldest first; the last is also in the
  * bytes. A view is a position per location. See ilv.h for what the machine includes.
  *
  * Positions are kept relative to the oldest value kept (ilv_mem_settle), so that two states
@@ -41,7 +41,8 @@ static unsigned n_places;
 
 static enum ilv_memory model;
 static unsigned actor_count;
-static const char *failure;
+static const char *race;    /* a violation */
+static const char *failure; /* a bound of this machine: the search can't go on */
 
 static struct actor_view views[ILV_ACTORS];
 static struct view sc_view;
@@ -53,10 +54,17 @@ ilv_mem_reset(enum ilv_memory memory, unsigned n_actors)
     model = memory;
     actor_count = n_actors;
     n_places = 0;
+    race = NULL;
     failure = NULL;
     memset(views, 0, sizeof views);
     memset(&sc_view, 0, sizeof sc_view);
     memset(locations, 0, sizeof locations);
+}
+
+const char *
+ilv_mem_race(void)
+{
+    return race;
 }
 
 const char *
@@ -87,8 +95,8 @@ truncated(uint64_t value, unsigned size)
 }
 
 /*
- * A location of bytes has a twin of size READS, whose "values" are the reads of it: a write must have
- * seen them all.
+ * A location of bytes has a twin of size READS, whose "values" are the reads of it: a write must
+ * have seen them all.
  */
 enum { READS = 0 };
 
@@ -137,7 +145,8 @@ releases(int order)
     return order == ATOM_RELEASE || order == ATOM_ACQ_REL || order == ATOM_SEQ_CST;
 }
 
-/* A compare-and-swap may fail on an older value that it may still read, but never on one it expects. */
+/* A compare-and-swap may fail on an older value that it may still read, but never on one it
+ * expects. */
 static unsigned
 cas_variants(const struct location *loc, unsigned oldest, uint64_t expected)
 {
@@ -223,7 +232,7 @@ updated(enum ilv_rmw rmw, uint64_t held, uint64_t operand)
 static struct ilv_answer
 apply_sc(const struct ilv_pending *p)
 {
-    struct ilv_answer answer = {0};
+    struct ilv_answer answer = { 0 };
 
     if (p->kind == ILV_FENCE) {
         return answer;
@@ -257,7 +266,7 @@ cas_weak(struct actor_view *view, unsigned place, const struct ilv_pending *p, u
 {
     struct location *loc = &locations[place];
     const uint64_t expected = truncated(p->expected, p->size);
-    struct ilv_answer answer = {0};
+    struct ilv_answer answer = { 0 };
 
     if (variant > 0) { /* the variant-th older value that differs */
         unsigned at = view->seen.at[place];
@@ -293,17 +302,17 @@ bytes_weak(struct actor_view *view, const struct ilv_pending *p)
 {
     const unsigned place = place_of(p->addr, p->size);
     const unsigned reads = place_of(p->addr, READS);
-    struct ilv_answer answer = {0};
+    struct ilv_answer answer = { 0 };
 
     if (!saw_all(view, place)) {
-        failure = p->kind == ILV_READ ? "data race: bytes read that another may still be writing"
-                                      : "data race: bytes written by two";
+        race = p->kind == ILV_READ ? "data race: bytes read that another may still be writing"
+                                   : "data race: bytes written by two";
     } else if (p->kind == ILV_READ) {
         answer.value = locations[place].message[locations[place].n - 1].value;
         write_message(view, reads, 0, ATOM_RELAXED, NULL);
         memset(&locations[reads].message[locations[reads].n - 1].view, 0, sizeof(struct view));
     } else if (!saw_all(view, reads)) {
-        failure = "data race: bytes written that another may still be reading";
+        race = "data race: bytes written that another may still be reading";
     } else {
         write_message(view, place, truncated(p->operand, p->size), ATOM_RELAXED, NULL);
     }
@@ -317,7 +326,7 @@ ilv_mem_apply(unsigned actor, const struct ilv_pending *p, unsigned variant)
         return apply_sc(p);
     }
     struct actor_view *view = &views[actor];
-    struct ilv_answer answer = {0};
+    struct ilv_answer answer = { 0 };
 
     if (p->kind == ILV_FENCE) {
         fence_weak(view);
@@ -338,9 +347,8 @@ ilv_mem_apply(unsigned actor, const struct ilv_pending *p, unsigned variant)
         break;
     case ILV_UPDATE:
         answer.value = read_message(view, place, last, p->order);
-        write_message(view, place,
-                      truncated(updated(p->rmw, answer.value, p->operand), p->size), p->order,
-                      &locations[place].message[last].view);
+        write_message(view, place, truncated(updated(p->rmw, answer.value, p->operand), p->size),
+                      p->order, &locations[place].message[last].view);
         break;
     case ILV_CAS:
         answer = cas_weak(view, place, p, variant);
@@ -418,8 +426,9 @@ save_view(struct ilv_buf *buf, const struct view *view, unsigned whose, unsigned
 {
     for (unsigned i = 0; i < n_places; i++) {
         if (view->at[i] > 0) {
-            const struct saved_view saved = {(unsigned char)i, (unsigned char)whose,
-                                             (unsigned char)message, view->at[i], {0}};
+            const struct saved_view saved = {
+                (unsigned char)i, (unsigned char)whose, (unsigned char)message, view->at[i], { 0 }
+            };
 
             ilv_buf_add(buf, &saved, sizeof saved);
         }
@@ -431,7 +440,7 @@ enum { WHOSE_ACTORS = 0, WHOSE_SC = 3 * ILV_ACTORS, WHOSE_LOCATIONS = WHOSE_SC +
 void
 ilv_mem_save(struct ilv_buf *buf)
 {
-    uint64_t counts[ILV_LOCS / 8] = {0};
+    uint64_t counts[ILV_LOCS / 8] = { 0 };
 
     _Static_assert(ILV_LOCS % 8 == 0, "counts fill words");
     if (model == ILV_SC) {

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inside of the interleaving checker: the memory machine (ilv_mem.c), the search with its coroutines
- * (ilv.c) and the runner (ilv_main.c). One thread; everything here is the checker's own and none of it is
- * visible to models.
+ * Inside of the interleaving checker: the memory machine (ilv_mem.c), the search with its
+ * coroutines (ilv.c) and its table of states (ilv_seen.c), traces (ilv_trace.c), the runner
+ * (ilv_main.c). One thread; everything here is the checker's own and none of it is visible to
+ * models.
  */
 #ifndef RAY_TESTS_ILV_PRIV_H
 #define RAY_TESTS_ILV_PRIV_H
 
 #include "ilv.h"
 
-#define ILV_LOCS 48 /* shared words of one model */
+#define ILV_LOCS 64 /* shared words of one model */
 #define ILV_HIST 16 /* values of one word that somebody may still read */
 
 enum ilv_kind {
@@ -65,12 +66,26 @@ void ilv_mem_settle(const bool *live);
 void ilv_mem_join(unsigned actor, unsigned other);
 void ilv_mem_save(struct ilv_buf *buf);
 void ilv_mem_restore(const unsigned char *bytes);
-/* NULL, or why the machine's bounds were broken. */
+/* NULL, or the race that the last access was. */
+const char *ilv_mem_race(void);
+/* NULL, or which bound of the machine was broken: nothing is proven then. */
 const char *ilv_mem_failure(void);
 
 uint64_t ilv_mem_raw(const void *addr, unsigned size);
 
-/* A readable name of an address, for traces. */
-const char *ilv_location_name(const void *addr, char *text, size_t cap);
+/* The number of a saved state; *fresh if it was never seen before. */
+uint64_t ilv_seen_number(const struct ilv_buf *buf, bool *fresh);
+/* Paths from that state to an end: set when it has been searched. */
+double *ilv_seen_paths(uint64_t number);
+uint64_t ilv_seen_count(void);
+void ilv_seen_reset(void);
+
+/* One line for a trace: what this step of `who` was and gave. */
+void ilv_describe(const char *who, const struct ilv_pending *p, const struct ilv_answer *answer,
+                  bool stale, char *to, size_t cap);
+void ilv_names_reset(void);
+
+/* Memory or the end of the program. */
+void *ilv_checked(void *memory);
 
 #endif

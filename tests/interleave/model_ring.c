@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Models of net_ring: what is published arrives, whole, once and in order; nobody overwrites what is
- * being read; a sender that waits for room is woken; whatever dies, the rest goes on. The functions run
- * are net_ring's own.
+ * Models of net_ring: what is published arrives, whole, once and in order; nobody overwrites what
+ * is being read; a sender that waits for room is woken; whatever dies, the rest goes on. The
+ * functions run are net_ring's own.
  */
 #include "ilv.h"
 
@@ -179,7 +179,7 @@ finish(const void *state)
 static void
 setup_full(void *state)
 {
-    static const struct plan small = {64, 7, 1, {1, 1, 1, 1, 1, 1, 1}};
+    static const struct plan small = { 64, 7, 1, { 1, 1, 1, 1, 1, 1, 1 } };
 
     setup(state, &small);
 }
@@ -187,7 +187,7 @@ setup_full(void *state)
 static void
 setup_wrap(void *state)
 {
-    static const struct plan mixed = {128, 6, 2, {3, 3, 3, 1, 2, 3}};
+    static const struct plan mixed = { 128, 6, 2, { 3, 3, 3, 1, 2, 3 } };
 
     setup(state, &mixed);
 }
@@ -195,7 +195,7 @@ setup_wrap(void *state)
 static void
 setup_death(void *state)
 {
-    static const struct plan few = {64, 5, 2, {1, 1, 1, 1, 1}};
+    static const struct plan few = { 64, 5, 2, { 1, 1, 1, 1, 1 } };
 
     setup(state, &few);
 }
@@ -204,24 +204,25 @@ static const struct ilv_model full = {
     .name = "ring-full",
     .about = "7 frames through a ring that holds 4: room is asked for and told",
     .state_size = sizeof(struct ring_state),
-    .actors = {{.name = "producer", .run = produce}, {.name = "consumer", .run = consume}},
+    .actors = { { .name = "producer", .run = produce }, { .name = "consumer", .run = consume } },
     .n_actors = 2,
     .setup = setup_full,
     .finish = finish,
-    .rules = {{"ring_tail_release", "the frame may become visible after the tail"},
-              {"ring_tail_acquire", "the frame may be read before the tail"},
-              {"ring_head_release", "the space may be reused while it is read"},
-              {"ring_head_acquire", "the space may be written before the head is read"},
-              {"ring_want_fence", "the request may become visible after the head was read again"},
-              {"ring_want_recheck", "the head may have moved before the request was made"},
-              {"ring_answer_fence", "the request may be read before the head is visible"}},
+    .rules = { { "ring_tail_release", "the frame may become visible after the tail" },
+               { "ring_tail_acquire", "the frame may be read before the tail" },
+               { "ring_head_release", "the space may be reused while it is read" },
+               { "ring_head_acquire", "the space may be written before the head is read" },
+               { "ring_want_fence",
+                 "the request may become visible after the head was read again" },
+               { "ring_want_recheck", "the head may have moved before the request was made" },
+               { "ring_answer_fence", "the request may be read before the head is visible" } },
 };
 
 static const struct ilv_model wrap = {
     .name = "ring-wrap",
     .about = "6 frames of 1 to 3 words, published in twos, past the ring's end",
     .state_size = sizeof(struct ring_state),
-    .actors = {{.name = "producer", .run = produce}, {.name = "consumer", .run = consume}},
+    .actors = { { .name = "producer", .run = produce }, { .name = "consumer", .run = consume } },
     .n_actors = 2,
     .setup = setup_wrap,
     .finish = finish,
@@ -231,19 +232,19 @@ static const struct ilv_model death = {
     .name = "ring-death",
     .about = "5 frames, published in twos; either side is killed before any of its steps",
     .state_size = sizeof(struct ring_state),
-    .actors = {{.name = "producer", .run = produce, .may_die = true},
-               {.name = "consumer", .run = consume, .may_die = true}},
+    .actors = { { .name = "producer", .run = produce, .may_die = true },
+                { .name = "consumer", .run = consume, .may_die = true } },
     .n_actors = 2,
     .max_kills = 1,
     .setup = setup_death,
     .finish = finish,
-    .rules = {{"ring_drain_at_death", "what was published before a death would be lost"}},
+    .rules = { { "ring_drain_at_death", "what was published before a death would be lost" } },
 };
 
 int
 main(int argc, char **argv)
 {
-    static const struct ilv_model *const models[] = {&full, &wrap, &death};
+    static const struct ilv_model *const models[] = { &full, &wrap, &death };
 
     return ilv_main(argc, argv, models, sizeof models / sizeof models[0]);
 }

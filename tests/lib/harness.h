@@ -39,7 +39,8 @@ int harness_child(void (*fn)(void *arg), void *arg);
 /* True when fn(arg), in a child, ended by a signal: the way an assertion ends a process. */
 bool harness_dies(void (*fn)(void *arg), void *arg);
 
-/* The factor that RAY_TEST_TIMEOUT_MULTIPLIER sets for slow machines and sanitizers; 1 by default. */
+/* The factor that RAY_TEST_TIMEOUT_MULTIPLIER sets for slow machines and sanitizers; 1 by default.
+ */
 double harness_timeout_multiplier(void);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Counts of what a test may leave behind: descriptors, shared-memory names, processes, files. All of
- * it is read from /proc and /dev/shm, so that nothing in the code under test has to cooperate.
+ * Counts of what a test may leave behind: descriptors, shared-memory names, processes, files. All
+ * of it is read from /proc and /dev/shm, so that nothing in the code under test has to cooperate.
  */
 #include "harness_priv.h"
 
@@ -49,7 +49,7 @@ void
 harness_names_fini(struct harness_names *names)
 {
     free(names->name);
-    *names = (struct harness_names){0};
+    *names = (struct harness_names){ 0 };
 }
 
 static bool
@@ -187,11 +187,9 @@ harness_find_child(pid_t except)
         text[n > 0 ? n : 0] = '\0';
         /* The name, in parentheses, may hold anything: what follows the last one is regular. */
         const char *rest = strrchr(text, ')');
-        char state = '\0';
-        int parent = 0;
         pid_t pid = (pid_t)strtol(processes.name[i], NULL, 10);
-        if (rest && sscanf(rest, ") %c %d", &state, &parent) == 2 && parent == getpid() &&
-            pid != except) {
+        /* Then: a space, the state's letter, a space, the parent. */
+        if (rest && strlen(rest) > 4 && strtol(rest + 4, NULL, 10) == getpid() && pid != except) {
             found = pid;
         }
     }

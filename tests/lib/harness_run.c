@@ -45,10 +45,10 @@ static struct {
     double timeout_s;
     bool list;
     bool here;
-    bool has_run; /* A wanted test was found. */
+    bool has_run;    /* A wanted test was found. */
     bool *has_ended; /* Shared with the test's process, which sets it as its last word. */
     char dir[256];
-} harness = {.timeout_s = TIMEOUT_DEFAULT_S};
+} harness = { .timeout_s = TIMEOUT_DEFAULT_S };
 
 /* One group of tests, as cmocka was given it. */
 struct group {
@@ -154,7 +154,8 @@ run_here(const struct group *group, const struct CMUnitTest *test)
     struct harness_names fds;
     setenv("TMPDIR", harness.dir, 1);
     harness_names_init(&fds, "/proc/self/fd");
-    int failed = __real__cmocka_run_group_tests(group->name, test, 1, group->setup, group->teardown);
+    int failed =
+        __real__cmocka_run_group_tests(group->name, test, 1, group->setup, group->teardown);
     size_t leaked = harness_fds_report(&fds);
     harness_names_fini(&fds);
     return failed != 0 || leaked != 0;
@@ -174,9 +175,10 @@ wait_exit(pid_t pid, double seconds)
     for (;;) {
         struct timespec now;
         clock_gettime(CLOCK_MONOTONIC, &now);
-        double passed = (double)(now.tv_sec - start.tv_sec) + (double)(now.tv_nsec - start.tv_nsec) / 1e9;
+        double passed =
+            (double)(now.tv_sec - start.tv_sec) + (double)(now.tv_nsec - start.tv_nsec) / 1e9;
         double left_ms = (seconds - passed) * 1e3;
-        struct pollfd p = {.fd = fd, .events = POLLIN};
+        struct pollfd p = { .fd = fd, .events = POLLIN };
         ready = poll(&p, 1, left_ms > 0 ? (int)left_ms + 1 : 0);
         if (ready > 0 || (ready == 0 && left_ms <= 0)) {
             break;
@@ -287,7 +289,7 @@ int
 __wrap__cmocka_run_group_tests(const char *group_name, const struct CMUnitTest *tests, size_t count,
                                CMFixtureFunction setup, CMFixtureFunction teardown)
 {
-    const struct group group = {.name = group_name, .setup = setup, .teardown = teardown};
+    const struct group group = { .name = group_name, .setup = setup, .teardown = teardown };
     int failed = 0;
     for (size_t i = 0; i < count; i++) {
         if (harness.list) {
@@ -315,12 +317,12 @@ harness_child(void (*fn)(void *arg), void *arg)
     }
     if (pid == 0) {
         /* cmocka catches these; here they must end the process. */
-        const int caught[] = {SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS};
+        const int caught[] = { SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS };
         for (size_t i = 0; i < sizeof(caught) / sizeof(caught[0]); i++) {
             signal(caught[i], SIG_DFL);
         }
         int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-        const struct rlimit no_core = {0, 0};
+        const struct rlimit no_core = { 0, 0 };
         setrlimit(RLIMIT_CORE, &no_core);
         if (null >= 0) {
             dup2(null, STDERR_FILENO);

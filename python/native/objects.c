@@ -1,0 +1,510 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ray.get, ray.put and ray.wait. What is ready is taken without giving up the interpreter; a wait
+ * gives it up, and comes back for signals, so that Ctrl-C ends it at once.
+ */
+#include "_raymodule.h"
+
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+    INLINE_REFS = 64,
+    ALONE_MIN = 64 * 1024, /* bytes from which copying lets other threads run */
+};
+
+static int64_t
+now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Starts Ray when nobody has. */
+static int
+ensure_session(struct state *st)
+{
+    if (st->session != 0) {
+        return 0;
+    }
+    PyObject *session = call_python("ray._private.api", "ensure_session", NULL, 0);
+    Py_XDECREF(session);
+    return session == NULL ? -1 : 0;
+}
+
+/* A timeout in seconds as milliseconds, rounded up; -1 for none. */
+static int
+timeout_of(PyObject *o, bool negative_is_none, int64_t *out)
+{
+    *out = -1;
+    if (o == NULL || o == Py_None) {
+        return 0;
+    }
+    const double seconds = PyFloat_AsDouble(o);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (seconds < 0 || isnan(seconds)) {
+        if (negative_is_none) {
+            return 0;
+        }
+        PyErr_Format(PyExc_ValueError, "'timeout' argument must be nonnegative. Received %R.", o);
+        return -1;
+    }
+    *out = seconds > 1e12 ? -1 : (int64_t)ceil(seconds * 1000);
+    return 0;
+}
+
+/* The value of keyword `i` goes to the slot of its name; 0 or -1. */
+static int
+take_keyword(PyObject *name, PyObject *value, const char *const *names, PyObject **slots,
+             size_t count, const char *function)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (PyUnicode_CompareWithASCIIString(name, names[i]) == 0) {
+            if (slots[i] != NULL) {
+                PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%U'",
+                             function, name);
+                return -1;
+            }
+            slots[i] = value;
+            return 0;
+        }
+    }
+    PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", function, name);
+    return -1;
+}
+
+/* One positional argument, and the rest by keyword. Slots are borrowed, NULL when not given. */
+static int
+parse(const char *function, fast_args args, Py_ssize_t nargs, PyObject *kwnames,
+      const char *const *names, PyObject **slots, size_t count)
+{
+    memset(slots, 0, count * sizeof(*slots));
+    if (nargs > 1) {
+        PyErr_Format(PyExc_TypeError, "%s() takes 1 positional argument but %zd were given",
+                     function, nargs);
+        return -1;
+    }
+    if (nargs == 1) {
+        slots[0] = args[0];
+    }
+    const Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    for (Py_ssize_t i = 0; i < nkw; i++) {
+        if (take_keyword(PyTuple_GET_ITEM(kwnames, i), args[nargs + i], names, slots, count,
+                         function)) {
+            return -1;
+        }
+    }
+    if (slots[0] == NULL) {
+        PyErr_Format(PyExc_TypeError, "%s() missing 1 required positional argument: '%s'", function,
+                     names[0]);
+        return -1;
+    }
+    return 0;
+}
+
+/* ---- get ------------------------------------------------------------------------------------- */
+
+/* Waits until all are ready or one is an error. 1 an error is known at *error, 0 all ready, -1. */
+static int
+wait_for_all(ray_ref *const *refs, size_t count, int64_t timeout_ms, size_t *error)
+{
+    const int64_t deadline = timeout_ms > 0 ? now_ms() + timeout_ms : 0;
+    *error = SIZE_MAX;
+    for (;;) {
+        int status;
+        Py_BEGIN_ALLOW_THREADS
+        status = ray_wait_all(refs, count, timeout_ms, error);
+        Py_END_ALLOW_THREADS
+        if (status == RAY_OK) {
+            return *error != SIZE_MAX;
+        }
+        if (status != RAY_E_INTERRUPTED) {
+            raise_status(status);
+            return -1;
+        }
+        if (PyErr_CheckSignals()) {
+            return -1;
+        }
+        if (timeout_ms > 0) {
+            const int64_t left = deadline - now_ms();
+            timeout_ms = left > 0 ? left : 0;
+        }
+    }
+}
+
+/* new. The value of a reference that is ready. */
+static PyObject *
+ready_value(struct state *st, ray_ref *ref)
+{
+    ray_value *value = NULL;
+    const int status = ray_ref_value(ref, &value);
+    if (status != RAY_OK) {
+        return raise_status(status);
+    }
+    PyObject *result =
+        ray_value_status(value) == RAY_OK ? decode_value(st, value) : raise_failure(value);
+    ray_value_release(value);
+    return result;
+}
+
+static PyObject *
+get_one(struct state *st, PyObject *o, int64_t timeout_ms)
+{
+    ray_ref *ref = object_ref_get(o);
+    if (ref == NULL) {
+        return NULL;
+    }
+    if (!ray_ref_is_ready(ref)) {
+        size_t error;
+        Py_INCREF(o);
+        const int waited = wait_for_all(&ref, 1, timeout_ms, &error);
+        PyObject *result = waited < 0 ? NULL : ready_value(st, ref);
+        Py_DECREF(o);
+        return result;
+    }
+    return ready_value(st, ref);
+}
+
+/* Fills `refs`, one count each, with what is in the list; the list may change while we wait. */
+static int
+collect_refs(struct state *st, PyObject *list, ray_ref **refs, size_t *count, bool *all_ready)
+{
+    *all_ready = true;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
+        PyObject *item = PyList_GET_ITEM(list, i);
+        if (!is_object_ref(st, item)) {
+            PyErr_Format(PyExc_TypeError,
+                         "Attempting to call `get` on the value %R, which is not an ray.ObjectRef.",
+                         item);
+            return -1;
+        }
+        ray_ref *ref = object_ref_get(item);
+        if (ref == NULL) {
+            return -1;
+        }
+        refs[(*count)++] = ray_ref_retain(ref);
+        *all_ready = *all_ready && ray_ref_is_ready(ref);
+    }
+    return 0;
+}
+
+/* new. The list of values, or NULL: the first error in the list's order is raised. */
+static PyObject *
+get_values(struct state *st, ray_ref **refs, size_t count)
+{
+    PyObject *values = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; values != NULL && i < count; i++) {
+        PyObject *value = ready_value(st, refs[i]);
+        if (value == NULL) {
+            Py_CLEAR(values);
+        } else {
+            PyList_SET_ITEM(values, (Py_ssize_t)i, value);
+        }
+    }
+    return values;
+}
+
+static PyObject *
+get_list(struct state *st, PyObject *list, int64_t timeout_ms)
+{
+    ray_ref *inline_refs[INLINE_REFS];
+    ray_ref **refs = inline_refs;
+    const size_t size = (size_t)PyList_GET_SIZE(list);
+    if (size > INLINE_REFS) {
+        refs = PyMem_Malloc(size * sizeof(ray_ref *));
+        if (refs == NULL) {
+            return PyErr_NoMemory();
+        }
+    }
+    PyObject *values = NULL;
+    size_t count = 0;
+    bool all_ready = true;
+    int waited = collect_refs(st, list, refs, &count, &all_ready);
+    if (waited == 0) {
+        size_t error = SIZE_MAX;
+        if (!all_ready) {
+            waited = wait_for_all(refs, count, timeout_ms, &error);
+        }
+        if (waited == 0) {
+            values = get_values(st, refs, count);
+        } else if (waited > 0) {
+            values = ready_value(st, refs[error]); /* raises */
+            if (values != NULL) {
+                Py_CLEAR(values);
+                PyErr_SetString(PyExc_SystemError, "an error turned out to be a value");
+            }
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        ray_ref_release(refs[i]);
+    }
+    if (refs != inline_refs) {
+        PyMem_Free(refs);
+    }
+    return values;
+}
+
+PyObject *
+native_get(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = { "object_refs", "timeout" };
+    struct state *st = state_of_module(module);
+    PyObject *slots[2];
+    int64_t timeout_ms = -1;
+    if (parse("get", args, nargs, kwnames, names, slots, 2) ||
+        timeout_of(slots[1], true, &timeout_ms) || ensure_session(st)) {
+        return NULL;
+    }
+    if (is_object_ref(st, slots[0])) {
+        return get_one(st, slots[0], timeout_ms);
+    }
+    if (PyList_Check(slots[0])) {
+        return get_list(st, slots[0], timeout_ms);
+    }
+    PyErr_Format(PyExc_ValueError,
+                 "Invalid type of object refs, %R, is given. 'object_refs' must either be an "
+                 "ObjectRef or a list of ObjectRefs. ",
+                 (PyObject *)Py_TYPE(slots[0]));
+    return NULL;
+}
+
+/* ---- put ------------------------------------------------------------------------------------- */
+
+static PyObject *
+store(struct state *st, const struct ser *s, const struct ray_payload *payload, ray_actor *owner)
+{
+    ray_ref *ref = NULL;
+    int status;
+    if (owner != NULL || ser_total(s) >= ALONE_MIN) {
+        Py_BEGIN_ALLOW_THREADS
+        status = ray_put(payload, owner, &ref);
+        Py_END_ALLOW_THREADS
+    } else {
+        status = ray_put(payload, NULL, &ref);
+    }
+    if (status == RAY_OK) {
+        return object_ref_new(st, ref);
+    }
+    if (owner != NULL && (status == RAY_E_ACTOR_DIED || status == RAY_E_OWNER_DIED)) {
+        PyErr_Format(PyExc_RuntimeError, "The owner of the object is dead: %s", ray_error_text());
+        return NULL;
+    }
+    return raise_status(status);
+}
+
+static void
+blame_value(PyObject *value)
+{
+    PyObject *type, *exception, *traceback;
+    PyErr_Fetch(&type, &exception, &traceback);
+    PyErr_NormalizeException(&type, &exception, &traceback);
+    PyObject *args[2] = { exception, value };
+    PyObject *never = call_python("ray._private.serialization", "raise_unserializable_value", args, 2);
+    Py_XDECREF(never);
+    Py_XDECREF(type);
+    Py_XDECREF(exception);
+    Py_XDECREF(traceback);
+}
+
+PyObject *
+native_put(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = { "value", "_owner" };
+    struct state *st = state_of_module(module);
+    PyObject *slots[2];
+    if (parse("put", args, nargs, kwnames, names, slots, 2)) {
+        return NULL;
+    }
+    if (is_object_ref(st, slots[0])) {
+        PyErr_SetString(PyExc_TypeError,
+                        "Calling 'put' on an ray.ObjectRef is not allowed. If you really want to do "
+                        "this, you can wrap the ray.ObjectRef in a list and call 'put' on it.");
+        return NULL;
+    }
+    ray_actor *owner = NULL;
+    if (slots[1] != NULL && slots[1] != Py_None) {
+        if (!is_actor_handle(st, slots[1])) {
+            PyErr_Format(PyExc_TypeError,
+                         "The type of the argument _owner must be an actor's handle, got %R.",
+                         (PyObject *)Py_TYPE(slots[1]));
+            return NULL;
+        }
+        owner = ((ActorHandle *)slots[1])->actor;
+    }
+    if (ensure_session(st)) {
+        return NULL;
+    }
+    struct ser s;
+    struct ray_payload payload;
+    PyObject *ref = NULL;
+    ser_init(&s, st);
+    if (ser_value(&s, slots[0])) {
+        blame_value(slots[0]);
+    } else if (ser_payload(&s, &payload) == 0) {
+        ref = store(st, &s, &payload, owner);
+    }
+    ser_fini(&s);
+    return ref;
+}
+
+/* ---- wait ------------------------------------------------------------------------------------ */
+
+static int
+check_waitables(struct state *st, PyObject *list)
+{
+    if (is_object_ref(st, list)) {
+        PyErr_SetString(PyExc_TypeError,
+                        "wait() expected a list of ray.ObjectRef, got a single ray.ObjectRef");
+        return -1;
+    }
+    if (!PyList_Check(list)) {
+        PyErr_Format(PyExc_TypeError, "wait() expected a list of ray.ObjectRef, got %R",
+                     (PyObject *)Py_TYPE(list));
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
+        PyObject *item = PyList_GET_ITEM(list, i);
+        if (!is_object_ref(st, item)) {
+            PyErr_Format(PyExc_TypeError,
+                         "wait() expected a list of ray.ObjectRef, got list containing %R",
+                         (PyObject *)Py_TYPE(item));
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+check_unique(PyObject *list)
+{
+    PyObject *set = PySet_New(list);
+    const bool unique = set != NULL && PySet_GET_SIZE(set) == PyList_GET_SIZE(list);
+    Py_XDECREF(set);
+    if (set != NULL && !unique) {
+        PyErr_SetString(PyExc_ValueError, "Wait requires a list of unique object refs.");
+    }
+    return unique ? 0 : -1;
+}
+
+static int
+count_of(PyObject *o, Py_ssize_t size, size_t *out)
+{
+    const Py_ssize_t count = o == NULL ? 1 : PyNumber_AsSsize_t(o, PyExc_OverflowError);
+    if (count == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (count <= 0) {
+        PyErr_Format(PyExc_ValueError, "Invalid number of objects to return %zd.", count);
+        return -1;
+    }
+    if (count > size) {
+        PyErr_Format(PyExc_ValueError,
+                     "num_returns cannot be greater than the number of ray_waitables provided to "
+                     "ray.wait (%zd > %zd).",
+                     count, size);
+        return -1;
+    }
+    *out = (size_t)count;
+    return 0;
+}
+
+static int
+wait_for_some(ray_ref *const *refs, size_t count, size_t num_returns, int64_t timeout_ms,
+              bool fetch_local, bool *ready)
+{
+    const int64_t deadline = timeout_ms > 0 ? now_ms() + timeout_ms : 0;
+    for (;;) {
+        int status;
+        Py_BEGIN_ALLOW_THREADS
+        status = ray_wait(refs, count, num_returns, timeout_ms, fetch_local, ready);
+        Py_END_ALLOW_THREADS
+        if (status == RAY_OK || status == RAY_E_TIMED_OUT) {
+            return 0;
+        }
+        if (status != RAY_E_INTERRUPTED) {
+            raise_status(status);
+            return -1;
+        }
+        if (PyErr_CheckSignals()) {
+            return -1;
+        }
+        if (timeout_ms > 0) {
+            const int64_t left = deadline - now_ms();
+            timeout_ms = left > 0 ? left : 0;
+        }
+    }
+}
+
+/* new. (ready, not_ready), both in the order of the tuple of references. */
+static PyObject *
+split(PyObject *items, const bool *ready)
+{
+    PyObject *yes = PyList_New(0);
+    PyObject *no = PyList_New(0);
+    int failed = yes == NULL || no == NULL;
+    for (Py_ssize_t i = 0; !failed && i < PyTuple_GET_SIZE(items); i++) {
+        failed = PyList_Append(ready[i] ? yes : no, PyTuple_GET_ITEM(items, i));
+    }
+    PyObject *both = failed ? NULL : PyTuple_Pack(2, yes, no);
+    Py_XDECREF(yes);
+    Py_XDECREF(no);
+    return both;
+}
+
+static PyObject *
+wait_list(PyObject *list, size_t num_returns, int64_t timeout_ms, bool fetch_local)
+{
+    PyObject *items = PyList_AsTuple(list); /* the list may change while we wait */
+    if (items == NULL) {
+        return NULL;
+    }
+    const size_t count = (size_t)PyTuple_GET_SIZE(items);
+    ray_ref **refs = PyMem_Malloc(count * sizeof(*refs));
+    bool *ready = PyMem_Calloc(count, sizeof(*ready));
+    PyObject *result = NULL;
+    int failed = 0;
+    if (refs == NULL || ready == NULL) {
+        PyErr_NoMemory();
+        failed = -1;
+    }
+    for (size_t i = 0; !failed && i < count; i++) {
+        refs[i] = object_ref_get(PyTuple_GET_ITEM(items, (Py_ssize_t)i));
+        failed = refs[i] == NULL ? -1 : 0;
+    }
+    if (!failed && wait_for_some(refs, count, num_returns, timeout_ms, fetch_local, ready) == 0) {
+        result = split(items, ready);
+    }
+    PyMem_Free(refs);
+    PyMem_Free(ready);
+    Py_DECREF(items);
+    return result;
+}
+
+PyObject *
+native_wait(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = { "ray_waitables", "num_returns", "timeout", "fetch_local" };
+    struct state *st = state_of_module(module);
+    PyObject *slots[4];
+    int64_t timeout_ms = -1;
+    size_t num_returns = 1;
+    if (parse("wait", args, nargs, kwnames, names, slots, 4) || check_waitables(st, slots[0]) ||
+        timeout_of(slots[2], false, &timeout_ms)) {
+        return NULL;
+    }
+    const int fetch_local = slots[3] == NULL ? 1 : PyObject_IsTrue(slots[3]);
+    if (fetch_local < 0 || ensure_session(st)) {
+        return NULL;
+    }
+    if (PyList_GET_SIZE(slots[0]) == 0) {
+        return Py_BuildValue("([][])");
+    }
+    if (check_unique(slots[0]) || count_of(slots[1], PyList_GET_SIZE(slots[0]), &num_returns)) {
+        return NULL;
+    }
+    return wait_list(slots[0], num_returns, timeout_ms, fetch_local != 0);
+}

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How functions and classes travel: pickled once a session, named by the hash of the pickle.
+
+A definition that refers to itself or to other remote functions carries their hashes, where they are
+known, so that a worker which passes a function on does not give it a new name. The one hash that
+can't be inside a definition is its own; the worker puts it in after loading (`note_unnamed`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ray import _native
+
+if TYPE_CHECKING:
+    from ray._private.options import ActorPlan, TaskPlan
+    from ray.actor import ActorClass
+    from ray.remote_function import RemoteFunction
+
+WARN_SIZE = 10**7
+ERROR_SIZE = 10**8
+
+_loading = threading.local()
+
+
+def note_unnamed(function: RemoteFunction) -> None:
+    """Remembers a remote function that was unpickled without its hash."""
+    found = getattr(_loading, "found", None)
+    if found is not None:
+        found.append(function)
+
+
+def load(value: Any, definition_hash: bytes) -> Any:
+    """Unpickles a definition in a worker. Remote functions in it that are itself get its hash."""
+    _loading.found = found = []
+    try:
+        target = _native.decode(value)
+    finally:
+        _loading.found = None
+    for function in found:
+        if function._function is target:
+            function._hash = definition_hash
+    return target
+
+
+def _check_size(kind: str, name: str, size: int) -> None:
+    text = os.environ.get("FUNCTION_SIZE_ERROR_THRESHOLD", "")
+    limit = int(text) if text.isdigit() else ERROR_SIZE
+    if size <= WARN_SIZE:
+        return
+    advice = (
+        "Check that its definition is not implicitly capturing a large array or other object in "
+        "scope. Tip: use ray.put() to put large objects in the Ray object store."
+    )
+    if size > limit:
+        raise ValueError(
+            f"The {kind} {name} is too large ({size >> 20} MiB > FUNCTION_SIZE_ERROR_THRESHOLD="
+            f"{limit >> 20} MiB). {advice}"
+        )
+    import warnings
+
+    warnings.warn(f"The {kind} {name} is very large ({size >> 20} MiB). {advice}", stacklevel=4)
+
+
+def _export(kind: str, name: str, target: Any, known_hash: bytes | None) -> tuple[Any, bytes]:
+    try:
+        function, definition_hash, size = _native.export_definition(
+            target, name, kind == "actor class", known_hash
+        )
+    except Exception as exc:
+        from ray._private import serialization
+
+        serialization.raise_unserializable(exc, f"the {kind} {name}", target, name)
+    _check_size(kind, name, size)
+    return function, definition_hash
+
+
+def export_function(source: RemoteFunction, session: int) -> Any:
+    """The runtime's handle of a remote function, made once a session."""
+    exported = getattr(source, "_exported", None)
+    if exported is None or exported[0] != session:
+        name = source._function_name
+        function, source._hash = _export("function", name, source._function, source._hash)
+        source._exported = exported = (session, function)
+    return exported[1]
+
+
+def export_class(source: ActorClass, session: int) -> Any:
+    """The runtime's handle of an actor class, made once a session."""
+    exported = source._exported
+    if exported is None or exported[0] != session:
+        name = source._class_name
+        function, source._hash = _export("actor class", name, source._cls, source._hash)
+        source._exported = exported = (session, function)
+    return exported[1]
+
+
+def _retry_metadata(retry_on: tuple[type[Exception], ...]) -> bytes:
+    """The exception classes that the executing worker retries, as it unpickles them."""
+    if not retry_on:
+        return b""
+    import cloudpickle
+
+    return cloudpickle.dumps(retry_on)
+
+
+def prepare_task_options(plan: TaskPlan) -> Any:
+    """The runtime's form of a task's options."""
+    return _native.make_options(
+        {
+            "num_returns": plan.num_returns,
+            "resources": plan.resources,
+            "max_retries": plan.max_retries,
+            "max_calls": plan.max_calls,
+            "name": plan.name,
+            "retry_exceptions": plan.retry_exceptions,
+            "metadata": _retry_metadata(plan.retry_on),
+        }
+    )
+
+
+def prepare_actor_options(plan: ActorPlan) -> Any:
+    """The runtime's form of an actor's options."""
+    return _native.make_options(
+        {
+            "resources": plan.resources,
+            "placement_resources": plan.placement,
+            "max_pending_calls": plan.max_pending_calls,
+        }
+    )

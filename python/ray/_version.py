@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The version of the package; the build reads it from here."""
+
+__version__ = "0.1.0"
+__commit__ = "unknown"

@@ -1,0 +1,692 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Objects for the program: put, get, wait, references, and values from and into the shared store.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "os/os_basic.h"
+#include "worker/wk_priv.h"
+
+enum { FULL_TRIES = 6 };
+
+static struct own_ref *
+ref_of(ray_ref *handle)
+{
+    return (struct own_ref *)handle;
+}
+
+enum own_state
+wk_state_of(const struct ray_value *value)
+{
+    switch ((enum wk_value_kind)value->kind) {
+    case WK_VALUE_HINT:
+        return OWN_STORE;
+    case WK_VALUE_ERROR:
+        return OWN_ERROR;
+    case WK_VALUE_INLINE:
+    case WK_VALUE_VIEW:
+        break;
+    }
+    return OWN_INLINE;
+}
+
+struct ray_value *
+wk_ref_value(const struct own_ref *ref)
+{
+    struct ray_value *value;
+    memcpy(&value, &ref->value, sizeof(value));
+    return value;
+}
+
+struct ray_value *
+wk_failure_of_status(int status, const char *text)
+{
+    const struct wk_failure failure = {
+        .status = status,
+        .text = text ? text : st_info(status)->text,
+        .node_ip = wk.node_ip,
+    };
+    return wk_value_create_failure(&failure);
+}
+
+/* ---- the store ---- */
+
+void
+wk_flush_frees(void)
+{
+    if (wk.frees.size == 0 || !wk.raylet) {
+        return;
+    }
+    Ray__Node__StoreFree message = RAY__NODE__STORE_FREE__INIT;
+    message.slots.data = (uint8_t *)wk.frees.data;
+    message.slots.len = wk.frees.size;
+    (void)!wk_node_send(NODE_STORE_FREE, (const ProtobufCMessage *)&message, 0);
+    str_clear(&wk.frees);
+}
+
+static void
+send_returns(void)
+{
+    uint64_t offsets[32];
+    size_t n = 0;
+    while (n < COUNT_OF(offsets) && storec_next_return(wk.store, &offsets[n])) {
+        n++;
+    }
+    if (n > 0) {
+        Ray__Node__StoreReturn message = RAY__NODE__STORE_RETURN__INIT;
+        message.offsets = offsets;
+        message.n_offsets = n;
+        (void)!wk_node_send(NODE_STORE_RETURN, (const ProtobufCMessage *)&message, 0);
+    }
+}
+
+/* The machine gives a value back: nothing refers to it any more. */
+void
+wk_value_drop(uint64_t handle, uint64_t state)
+{
+    if (state & OWN_DROP_PSEUDO) {
+        struct wk_actor *actor;
+        memcpy(&actor, &handle, sizeof(actor));
+        wk_actor_out_of_scope(actor);
+        return;
+    }
+    struct ray_value *value;
+    memcpy(&value, &handle, sizeof(value));
+    if (!value) {
+        return;
+    }
+    if ((state & OWN_DROP_OWNED) && value->kind == WK_VALUE_HINT) {
+        const struct store_ref slot = { value->hint.generation, value->hint.slot, 0 };
+        str_append(&wk.frees, &slot, sizeof(slot));
+        if (wk.frees.size >= 64 * sizeof(slot) || value->size > STORE_SMALL_MAX) {
+            wk_flush_frees();
+        }
+    }
+    ray_value_release(value);
+}
+
+/* Asks the raylet for memory and waits: a region (size 0) or one object's. */
+static int
+ask_store(uint64_t size, struct store_grant *grant)
+{
+    Ray__Node__StoreAsk message = RAY__NODE__STORE_ASK__INIT;
+    message.size = size;
+    message.urgent = true;
+    for (int i = 0;; i++) {
+        struct wk_ask ask = { 0 };
+        wk_flush_frees();
+        int status = wk_node_ask(NODE_STORE_ASK, (const ProtobufCMessage *)&message, &ask,
+                                 UINT64_MAX);
+        Ray__Node__StoreGrant *answer = NULL;
+        if (status == ST_OK) {
+            answer = ray__node__store_grant__unpack(NULL, ask.answer.size,
+                                                    (uint8_t *)ask.answer.data);
+            if (!answer || (answer->status == 0 && answer->grant.len != sizeof(*grant))) {
+                status = st_fail(ST_PROTOCOL, "the raylet's grant of memory can't be read");
+            } else if (answer->status != 0) {
+                status = st_fail(answer->status, "%s", answer->text);
+            } else {
+                memcpy(grant, answer->grant.data, sizeof(*grant));
+            }
+        }
+        if (answer) {
+            ray__node__store_grant__free_unpacked(answer, NULL);
+        }
+        wk_ask_fini(&ask);
+        if (status != ST_STORE_FULL || i == FULL_TRIES) {
+            return status;
+        }
+        /* Others may be giving memory back just now. */
+        struct timespec pause = { 0, 10000000L << i };
+        wk_unlock();
+        (void)nanosleep(&pause, NULL);
+        wk_lock();
+        if (!wk.running) {
+            return st_fail(ST_CLOSED, "ray was shut down while an object waited for memory");
+        }
+    }
+}
+
+static int
+create_object(uint64_t size, struct storec_object *object)
+{
+    struct store_grant grant;
+    if (size > STORE_SMALL_MAX) {
+        TRY(ask_store(size, &grant));
+        return storec_create_in(wk.store, &grant, size, object);
+    }
+    for (;;) {
+        const int status = storec_create(wk.store, size, object);
+        if (status != ST_WOULD_BLOCK) {
+            return status;
+        }
+        storec_asked(wk.store, 1);
+        const int asked = ask_store(0, &grant);
+        if (asked != ST_OK) {
+            storec_asked(wk.store, -1);
+            return asked;
+        }
+        TRY(storec_on_grant(wk.store, &grant));
+    }
+}
+
+static void
+copy_payload(const struct ray_payload *payload, uint8_t *to, bool into_store)
+{
+    for (size_t i = 0; i < payload->buf_count; i++) {
+        const struct ray_buf *buf = &payload->bufs[i];
+        if (buf->size == 0) {
+            continue;
+        }
+        if (into_store && buf->size > 64 * 1024) {
+            storec_copy(wk.store, to, buf->data, buf->size);
+        } else {
+            memcpy(to, buf->data, buf->size);
+        }
+        to += buf->size;
+    }
+}
+
+static struct own_item *
+items_of(const struct ray_payload *payload)
+{
+    struct own_item *items = malloc((payload->ref_count + 1) * sizeof(*items));
+    for (size_t i = 0; items && i < payload->ref_count; i++) {
+        own_item_of(&wk.own, ref_of(payload->refs[i]), &items[i]);
+    }
+    return items;
+}
+
+/* Writes the bytes into the store. The lock is given up during a large copy. */
+static int
+store_payload(const struct ray_payload *payload, size_t size, const struct id_object *id,
+              const struct id_worker *owner, struct ray_value **out)
+{
+    struct storec_object object;
+    struct store_hint hint;
+    TRY(create_object(size, &object));
+    if (size > STORE_SMALL_MAX) {
+        wk_unlock();
+        copy_payload(payload, object.data, true);
+        wk_lock();
+        if (!wk.running) {
+            return st_fail(ST_CLOSED, "ray was shut down while an object was stored");
+        }
+    } else {
+        copy_payload(payload, object.data, true);
+    }
+    struct own_item *items = items_of(payload);
+    if (!items) {
+        storec_abort(wk.store, &object);
+        send_returns();
+        return st_fail(ST_OUT_OF_MEMORY, "no memory for %zu references", payload->ref_count);
+    }
+    storec_seal(wk.store, &object, id, 0, owner, &hint);
+    *out = wk_value_create_hint(&hint, payload->format, items, (uint32_t)payload->ref_count);
+    free(items);
+    send_returns();
+    return *out ? ST_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for an object's record");
+}
+
+int
+wk_value_of_payload(const struct ray_payload *payload, const struct id_object *id,
+                    const struct id_worker *owner, struct ray_value **out)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < payload->buf_count; i++) {
+        size += payload->bufs[i].size;
+    }
+    *out = NULL;
+    if (payload->ref_count > OWN_ITEMS_MAX) {
+        return st_fail(ST_LIMIT, "%zu references inside one value, at most %d are allowed",
+                       payload->ref_count, OWN_ITEMS_MAX);
+    }
+    if (size > RAY_INLINE_MAX) {
+        return store_payload(payload, size, id, owner, out);
+    }
+    uint8_t *data;
+    struct own_item *items;
+    struct ray_value *value =
+        wk_value_create(WK_VALUE_INLINE, size, (uint32_t)payload->ref_count, &data, &items);
+    if (!value) {
+        return st_fail(ST_OUT_OF_MEMORY, "no memory for a value of %zu bytes", size);
+    }
+    value->format = payload->format;
+    copy_payload(payload, data, false);
+    for (size_t i = 0; i < payload->ref_count; i++) {
+        own_item_of(&wk.own, ref_of(payload->refs[i]), &items[i]);
+    }
+    *out = value;
+    return ST_OK;
+}
+
+struct slot_search {
+    const struct store_ref *slot;
+    bool found;
+};
+
+static void
+compare_slot(void *ctx, const struct own_ref *ref)
+{
+    struct slot_search *search = ctx;
+    if (ref->state == OWN_STORE) {
+        const struct ray_value *value = wk_ref_value(ref);
+        search->found = search->found || (value->hint.slot == search->slot->slot &&
+                                          value->hint.generation == search->slot->generation);
+    }
+}
+
+bool
+wk_slot_is_known(const struct store_ref *slot)
+{
+    struct slot_search search = { .slot = slot };
+    own_walk(&wk.own, compare_slot, &search);
+    return search.found;
+}
+
+/* A pinned view of what a hint names. */
+static int
+open_hint(struct ray_value *value, struct ray_value **out)
+{
+    struct ray_value *view = calloc(1, sizeof(*view));
+    if (!view) {
+        return st_fail(ST_OUT_OF_MEMORY, "no memory for a view of an object");
+    }
+    int status = storec_pin(wk.store, &value->hint, &view->view);
+    if (status == ST_WOULD_BLOCK) {
+        Ray__Node__StoreCheck message = RAY__NODE__STORE_CHECK__INIT;
+        struct wk_ask ask = { 0 };
+        message.hint.data = (uint8_t *)&value->hint;
+        message.hint.len = sizeof(value->hint);
+        status = wk_node_ask(NODE_STORE_CHECK, (const ProtobufCMessage *)&message, &ask,
+                             UINT64_MAX);
+        wk_ask_fini(&ask);
+        if (status == ST_OK) {
+            status = storec_pin(wk.store, &value->hint, &view->view);
+        }
+    }
+    if (status != ST_OK) {
+        free(view);
+        return status;
+    }
+    atom_u32_store(&view->refs, 1, ATOM_RELAXED);
+    view->kind = WK_VALUE_VIEW;
+    view->format = value->format;
+    view->size = value->hint.size;
+    view->data = view->view.data;
+    view->item_count = value->item_count;
+    view->items = value->items;
+    view->base = ray_value_retain(value);
+    *out = view;
+    return ST_OK;
+}
+
+int
+wk_value_open(struct ray_value *value, struct own_ref *outer, struct ray_value **out)
+{
+    *out = NULL;
+    if (value->kind == WK_VALUE_HINT) {
+        TRY(open_hint(value, out));
+    } else if (value->item_count == 0 || !outer) {
+        *out = ray_value_retain(value);
+        return ST_OK;
+    } else {
+        struct ray_value *view = calloc(1, sizeof(*view));
+        if (!view) {
+            return st_fail(ST_OUT_OF_MEMORY, "no memory for a value");
+        }
+        *view = *value;
+        atom_u32_store(&view->refs, 1, ATOM_RELAXED);
+        view->embedded = false;
+        view->base = ray_value_retain(value);
+        *out = view;
+    }
+    if (outer && (*out)->item_count > 0) {
+        own_local_add(outer);
+        (*out)->outer = outer;
+    }
+    return ST_OK;
+}
+
+/* ---- put ---- */
+
+static int
+put_locked(const struct ray_payload *payload, struct own_ref **out)
+{
+    const struct id_object id = id_source_put(wk_id_source());
+    struct ray_value *value;
+    TRY(wk_value_of_payload(payload, &id, &wk.self.worker, &value));
+    uint64_t handle;
+    memcpy(&handle, &value, sizeof(handle));
+    struct own_ref *const *inner;
+    memcpy(&inner, &payload->refs, sizeof(inner));
+    *out = own_put(&wk.own, &id, wk_state_of(value), handle, false, inner,
+                   (uint32_t)payload->ref_count);
+    if (!*out) {
+        wk_value_drop(handle, (uint64_t)wk_state_of(value) | OWN_DROP_OWNED);
+        return st_fail(ST_OUT_OF_MEMORY, "no memory for a reference");
+    }
+    return ST_OK;
+}
+
+RAY_API int
+ray_put(const struct ray_payload *payload, ray_actor *owner, ray_ref **out)
+{
+    *out = NULL;
+    if (owner) {
+        return st_fail(ST_NOT_SUPPORTED, "put with an owner is not built yet");
+    }
+    TRY(wk_enter());
+    struct own_ref *ref = NULL;
+    const int status = put_locked(payload, &ref);
+    if (status == ST_OK) {
+        *out = (ray_ref *)ref;
+    }
+    wk_unlock();
+    return status;
+}
+
+/* ---- references ---- */
+
+RAY_API ray_ref *
+ray_ref_retain(ray_ref *handle)
+{
+    own_local_add(ref_of(handle));
+    return handle;
+}
+
+RAY_API const uint8_t *
+ray_ref_id(const ray_ref *handle)
+{
+    return ((const struct own_ref *)handle)->id.b;
+}
+
+RAY_API size_t
+ray_ref_owner_address(const ray_ref *handle, void *out, size_t capacity)
+{
+    struct own_item item;
+    if (capacity >= sizeof(item.owner)) {
+        wk_lock();
+        own_item_of(&wk.own, (const struct own_ref *)handle, &item);
+        wk_unlock();
+        memcpy(out, &item.owner, sizeof(item.owner));
+    }
+    return sizeof(item.owner);
+}
+
+RAY_API int
+ray_ref_from_address(const uint8_t *id, const void *owner, size_t owner_size, ray_ref **out)
+{
+    struct own_item item;
+    *out = NULL;
+    if (owner_size != sizeof(item.owner)) {
+        return st_fail(ST_INVALID_ARGUMENT, "an owner's address has %zu bytes, not %zu",
+                       sizeof(item.owner), owner_size);
+    }
+    memcpy(item.object.b, id, sizeof(item.object.b));
+    memcpy(&item.owner, owner, sizeof(item.owner));
+    TRY(wk_enter());
+    struct wk_outs o;
+    struct own_ref *ref = own_borrow(&wk.own, NULL, NULL, &item, wk_outs_begin(&o));
+    wk_outs_end(&o);
+    wk_unlock();
+    *out = (ray_ref *)ref;
+    return ref ? RAY_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for a reference");
+}
+
+RAY_API void
+ray_ref_pin_for_job(ray_ref *handle)
+{
+    if (wk_enter() == ST_OK) {
+        own_capture(ref_of(handle));
+        wk_unlock();
+    }
+}
+
+RAY_API int
+ray_value_ref(ray_value *value, size_t index, ray_ref **out)
+{
+    *out = NULL;
+    if (index >= value->item_count) {
+        return st_fail(ST_INVALID_ARGUMENT, "reference %zu of a value with %u", index,
+                       value->item_count);
+    }
+    TRY(wk_enter());
+    struct wk_outs o;
+    struct own_ref *ref = own_borrow(&wk.own, value->frame, value->outer, &value->items[index],
+                                     wk_outs_begin(&o));
+    wk_outs_end(&o);
+    wk_unlock();
+    *out = (ray_ref *)ref;
+    return ref ? RAY_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for a reference");
+}
+
+/* ---- get ---- */
+
+static bool
+is_pending(const struct own_ref *ref)
+{
+    return ref->state == OWN_PENDING;
+}
+
+static void
+want(struct own_ref *ref)
+{
+    if (ref->kind == OWN_BORROWED && is_pending(ref)) {
+        struct wk_outs o;
+        own_want(&wk.own, ref, wk_outs_begin(&o));
+        wk_outs_end(&o);
+    }
+}
+
+RAY_API bool
+ray_ref_is_ready(ray_ref *handle)
+{
+    if (wk_enter() != ST_OK) {
+        return false;
+    }
+    want(ref_of(handle));
+    const bool ready = !is_pending(ref_of(handle));
+    wk_unlock();
+    return ready;
+}
+
+static int
+open_ref(struct own_ref *ref, struct ray_value **out)
+{
+    switch ((enum own_state)ref->state) {
+    case OWN_PENDING:
+        return st_fail(ST_TIMED_OUT, "Get timed out: some object(s) not ready.");
+    case OWN_INLINE:
+    case OWN_STORE:
+    case OWN_ERROR:
+        break;
+    case OWN_GONE:
+        *out = wk_failure_of_status(ref->status, NULL);
+        return *out ? ST_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for an error");
+    }
+    struct ray_value *value = ray_value_retain(wk_ref_value(ref));
+    int status = wk_value_open(value, ref, out);
+    if (status == ST_OBJECT_FREED) {
+        *out = wk_failure_of_status(ST_OBJECT_LOST, "the object is no longer in the store");
+        status = *out ? ST_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for an error");
+    }
+    ray_value_release(value);
+    return status;
+}
+
+RAY_API int
+ray_ref_value(ray_ref *handle, ray_value **out)
+{
+    *out = NULL;
+    /* Ready values can be had also when the raylet is gone. */
+    if (wk.forked) {
+        return st_fail(ST_NOT_INITIALIZED, "ray can't be used in a forked process");
+    }
+    wk_lock();
+    int status;
+    if (!wk.running) {
+        status = st_fail(ST_NOT_INITIALIZED, "ray has not been started");
+    } else {
+        want(ref_of(handle));
+        status = open_ref(ref_of(handle), out);
+    }
+    wk_unlock();
+    return status;
+}
+
+static uint64_t
+deadline_of(int64_t timeout_ms)
+{
+    return timeout_ms < 0 ? UINT64_MAX : os_now_ns() + (uint64_t)timeout_ms * 1000000u;
+}
+
+struct wait_all {
+    ray_ref *const *refs;
+    size_t count, next;    /* all before `next` are ready */
+    uint64_t seen_errors;
+    size_t error_index;
+};
+
+static bool
+is_error(const struct own_ref *ref)
+{
+    return ref->state == OWN_ERROR || ref->state == OWN_GONE;
+}
+
+static bool
+all_ready(void *ctx)
+{
+    struct wait_all *w = ctx;
+    while (w->next < w->count && !is_pending(ref_of(w->refs[w->next]))) {
+        if (w->error_index == SIZE_MAX && is_error(ref_of(w->refs[w->next]))) {
+            w->error_index = w->next;
+            return true;
+        }
+        w->next++;
+    }
+    if (w->next == w->count) {
+        return true;
+    }
+    if (w->seen_errors != wk.error_count) {
+        w->seen_errors = wk.error_count;
+        for (size_t i = w->next; i < w->count; i++) {
+            if (is_error(ref_of(w->refs[i]))) {
+                w->error_index = i;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+RAY_API int
+ray_wait_all(ray_ref *const *refs, size_t count, int64_t timeout_ms, size_t *error_index)
+{
+    struct wait_all w = { .refs = refs, .count = count, .error_index = SIZE_MAX };
+    if (error_index) {
+        *error_index = SIZE_MAX;
+    }
+    TRY(wk_enter());
+    wk_pump();
+    for (size_t i = 0; i < count; i++) {
+        want(ref_of(refs[i]));
+    }
+    w.seen_errors = wk.error_count - 1; /* look once at all */
+    const int status = wk_wait(all_ready, &w, deadline_of(timeout_ms));
+    wk_unlock();
+    if (error_index) {
+        *error_index = w.error_index;
+    }
+    return status;
+}
+
+RAY_API int
+ray_get(ray_ref *ref, int64_t timeout_ms, ray_value **out)
+{
+    *out = NULL;
+    TRY(ray_wait_all(&ref, 1, timeout_ms, NULL));
+    ray_value *value = NULL;
+    TRY(ray_ref_value(ref, &value));
+    const int status = ray_value_status(value);
+    if (status != ST_OK) {
+        struct wk_failure failure;
+        wk_value_read_failure(value, &failure);
+        (void)st_fail(status, "%s", failure.text);
+        ray_value_release(value);
+        return status;
+    }
+    *out = value;
+    return RAY_OK;
+}
+
+struct wait_some {
+    ray_ref *const *refs;
+    size_t count, wanted;
+    uint64_t seen_changes;
+};
+
+static bool
+some_ready(void *ctx)
+{
+    struct wait_some *w = ctx;
+    if (w->seen_changes == wk.change_count) {
+        return false;
+    }
+    w->seen_changes = wk.change_count;
+    size_t ready = 0;
+    for (size_t i = 0; i < w->count && ready < w->wanted; i++) {
+        ready += !is_pending(ref_of(w->refs[i]));
+    }
+    return ready >= w->wanted;
+}
+
+RAY_API int
+ray_wait(ray_ref *const *refs, size_t count, size_t num_returns, int64_t timeout_ms,
+         bool fetch_local, bool *ready)
+{
+    (void)fetch_local; /* on one node, what is ready is here */
+    memset(ready, 0, count * sizeof(*ready));
+    struct wait_some w = { .refs = refs, .count = count, .wanted = num_returns };
+    TRY(wk_enter());
+    wk_pump();
+    for (size_t i = 0; i < count; i++) {
+        want(ref_of(refs[i]));
+    }
+    w.seen_changes = wk.change_count - 1;
+    int status = wk_wait(some_ready, &w, deadline_of(timeout_ms));
+    if (status == ST_TIMED_OUT) {
+        status = ST_OK;
+    }
+    size_t marked = 0;
+    for (size_t i = 0; i < count && marked < num_returns && status == ST_OK; i++) {
+        ready[i] = !is_pending(ref_of(refs[i]));
+        marked += ready[i];
+    }
+    wk_unlock();
+    return status;
+}
+
+RAY_API int
+ray_ref_on_ready(ray_ref *handle, ray_ready_fn fn, void *ctx)
+{
+    TRY(wk_enter());
+    struct own_ref *ref = ref_of(handle);
+    want(ref);
+    int status = ST_OK;
+    if (!is_pending(ref)) {
+        wk_callback_push(fn, ctx, false);
+    } else {
+        struct wk_waiter *waiter = malloc(sizeof(*waiter));
+        if (waiter) {
+            *waiter = (struct wk_waiter){ .fn = fn, .ctx = ctx };
+            memcpy(&waiter->next, &ref->waiters, sizeof(waiter->next));
+            memcpy(&ref->waiters, &waiter, sizeof(waiter));
+        } else {
+            status = st_fail(ST_OUT_OF_MEMORY, "no memory for a callback");
+        }
+    }
+    wk_unlock();
+    return status;
+}

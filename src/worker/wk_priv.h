@@ -1,0 +1,578 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The core worker: what driver and worker processes run inside libray. Private to src/worker.
+ *
+ * One engine a process. Everything in it is guarded by `lock`, but for what says otherwise; the lock
+ * is never held while waiting. Threads: any number of the program's (they submit, wait, and lead the
+ * engine while they wait), the main thread of a worker (it executes), and one background thread
+ * (it leads when nobody waits). docs/ARCHITECTURE.md tells the life of a task through these files:
+ *
+ *   wk_engine_io.c   lock, leader, background thread, waiting        wk_peer_io.c  connections
+ *   wk_node_io.c     conversation with the raylet                    wk_gcs_io.c   with ray-gcs
+ *   wk_submit.c      tasks: submission, pushing, replies, retries    wk_actor.c    actors' callers
+ *   wk_exec.c        executing                                       wk_object.c   put, get, wait
+ *   wk_func.c        functions, options, templates                   wk_boot_io.c  init, shutdown
+ */
+#ifndef RAY_WORKER_WK_PRIV_H
+#define RAY_WORKER_WK_PRIV_H
+
+#include <pthread.h>
+
+#include "base/id.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "base/res.h"
+#include "base/status.h"
+#include "base/step.h"
+#include "base/str.h"
+#include "net/net_bell.h"
+#include "net/net_conn.h"
+#include "net/net_loop.h"
+#include "net/net_ring.h"
+#include "net/net_window.h"
+#include "own/own.h"
+#include "proto/kinds.h"
+#include "proto/node.pb-c.h"
+#include "proto/peer.h"
+#include "ray/ray.h"
+#include "sched/sched_key.h"
+#include "store/storec.h"
+#include "worker/wk_lease.h"
+#include "worker/wk_value.h"
+
+enum {
+    WK_RING_BYTES = 256 * 1024,   /* data of one ring */
+    WK_RINGS_MAX = 128,           /* pairs; 64 MiB in all */
+    WK_HOT_FRAMES = 64,           /* within WK_HOT_NS: the connection gets rings */
+    WK_WINDOW_WORDS = 512,
+    WK_OUTS = 24,
+    WK_TASK_FREE_MAX = 4096,
+};
+#define WK_HOT_NS      UINT64_C(100000000)
+#define WK_SPIN_NS     UINT64_C(50000)
+#define WK_BLOCKED_NS  UINT64_C(1000000)
+#define WK_TICK_NS     UINT64_C(1000000)
+
+struct wk_engine;
+struct wk_task;
+struct wk_exec;
+struct wk_actor;
+
+/* ---- functions and options (wk_func.c) ---- */
+
+struct ray_function {
+    struct atom_u32 refs;
+    enum ray_function_kind kind;
+    uint8_t hash[20];
+    char *name, *method;            /* own memory; method "" unless a method */
+    struct ray_value *definition;   /* NULL: none */
+    struct own_ref **captured;      /* references inside the definition, pinned for the job */
+    uint32_t captured_count;
+    struct wk_template *templates;  /* of this function, most recently used first */
+    struct wk_lease_fn lease_fn;
+    uint64_t session;               /* of the engine that `captured` and templates belong to */
+};
+
+struct ray_options {
+    struct atom_u32 refs;
+    struct map_link link;           /* table of equal options */
+    struct str canonical;           /* what makes options equal */
+    int32_t num_returns, max_retries, max_calls, max_concurrency;
+    int32_t max_restarts, max_task_retries;
+    int64_t max_pending_calls;
+    bool retry_exceptions, detached, alone;
+    char *name, *actor_name, *actor_namespace; /* own memory, "" when none */
+    uint8_t *metadata;
+    size_t metadata_size;
+    struct wk_resource *resources;  /* as given: names are interned anew in each session */
+    uint32_t resource_count;
+    struct wk_resource *placement;
+    uint32_t placement_count;
+    uint64_t session;               /* for which `key` holds */
+    struct wk_key *key;
+};
+struct wk_resource {
+    char name[RES_NAME_MAX];
+    struct res_amount amount;
+};
+
+/* A function with its options, as peers learn it: one TEMPLATE frame. */
+struct wk_template {
+    uint32_t number;
+    struct wk_template *next;       /* same function */
+    struct ray_function *function;  /* not counted: templates belong to their function */
+    struct ray_options *options;    /* counted */
+    struct str frame;               /* body of the TEMPLATE frame */
+};
+
+/* A lease with the peer it is on; wk_lease.user points here. */
+struct wk_lease_ref {
+    struct list link;
+    uint64_t id;
+    struct wk_lease *lease;
+    struct wk_peer *peer;
+};
+
+/* A scheduling key's queue. */
+struct wk_key {
+    uint32_t number;                /* in engine.keys */
+    struct wk_lease_key *lease_key;
+    struct list ready;              /* wk_task.link: arguments are here, waits for a lease */
+    struct list dirty_link;         /* engine.dirty_keys */
+    uint32_t ready_count;
+    bool warned;
+};
+
+/* ---- tasks of this owner (wk_submit.c, wk_actor.c) ---- */
+
+enum wk_task_state {
+    WK_TASK_WAITING, /* for arguments */
+    WK_TASK_READY,   /* in its key's or actor's queue */
+    WK_TASK_PUSHED,  /* in a link's window */
+};
+
+struct wk_task_arg {
+    struct own_ref *ref;     /* the value is taken from it when the task is pushed; or NULL */
+    uint32_t offset, bytes;  /* piece in `pieces` */
+};
+
+struct wk_task {
+    struct list link;
+    struct wk_template *tmpl;
+    struct ray_function *function; /* counted */
+    struct wk_key *key;            /* NULL: an actor's call */
+    struct wk_actor *actor;        /* NULL: a task */
+    struct wk_link *pushed_on;
+    struct wk_lease *lease;        /* while PUSHED, NULL for actor calls */
+    struct net_window_push push;
+    uint64_t pushed_ns;
+    struct id_task id;
+    uint32_t attempt;
+    uint32_t depth;
+    int32_t retries_left;          /* -1 for ever */
+    uint16_t state;                /* enum wk_task_state */
+    bool retry_exceptions;
+    uint32_t deps_pending;
+    uint64_t sequence;             /* actor calls */
+    uint32_t arg_count;
+    uint32_t ref_count;
+    uint32_t return_count;
+    struct wk_task_arg *args;      /* one block: args, refs, pieces */
+    struct own_ref **refs;         /* everything held: arguments and what is inside of them */
+    uint8_t *pieces;
+    size_t args_bytes;             /* of that block */
+    struct own_ref *return_one;    /* return_count == 1 */
+    struct own_ref **returns;      /* return_count > 1 */
+};
+
+/* Somebody who waits for a reference's value: a linked list whose head is own_ref.waiters. */
+struct wk_waiter {
+    struct wk_waiter *next;
+    struct wk_task *task;          /* a dependent task, or */
+    ray_ready_fn fn;               /* a callback, for the callback thread */
+    void *ctx;
+};
+
+/* ---- peers (wk_peer_io.c) ---- */
+
+struct wk_peer_template {
+    uint32_t number;
+    int32_t num_returns, max_calls;
+    uint32_t flags, kind;
+    uint32_t name_slot;
+    uint64_t runs;                 /* towards max_calls */
+    uint8_t hash[20];
+    char *name, *function_name, *method; /* point into `text` */
+    uint8_t *metadata;
+    uint32_t metadata_size;
+    char *text;
+    struct ray_value *definition;
+};
+
+/* One connection. Tasks go from the connecting side to the accepting side. */
+struct wk_link {
+    struct wk_peer *peer;
+    struct net_conn *conn;
+    bool outgoing;                 /* this process connected */
+    bool rings;                    /* sending goes through tx */
+    bool receiving;                /* rx may be read */
+    bool offered;
+    bool via_socket;               /* rx waits for a frame of the socket */
+    bool broken;
+    uint32_t ring_index;           /* my number at which the peer marks, when offered */
+    struct net_ring_tx tx;
+    struct net_ring_rx rx;
+    void *ring_memory;
+    size_t ring_bytes;             /* of the mapping */
+    void *peer_bell;               /* its page */
+    struct net_bell_tx bell;
+    size_t peer_bell_bytes;
+    struct str overflow;           /* frames that wait for room in tx */
+    size_t overflow_start;
+    uint64_t hot_since_ns;
+    uint32_t hot_frames;
+    /* Pushing side. */
+    void *window_memory;
+    size_t window_bytes;
+    struct net_window_owner *window;
+    struct wk_task **inflight;     /* by window word */
+    uint32_t inflight_count;
+    uint8_t *template_sent;        /* by template number */
+    uint32_t template_capacity;
+    /* Executing side. */
+    struct net_window_worker worker_window;
+    struct wk_peer_template **templates; /* by number */
+    uint32_t template_count;
+};
+
+/* Another process. */
+struct wk_peer {
+    struct map_link link;          /* engine.peers, by worker id */
+    struct own_addr addr;
+    uint32_t proc;                 /* own's number */
+    bool dead;                     /* declared, or not reachable */
+    bool watched;
+    bool announced;                /* the raylet has declared the death */
+    int32_t pid;
+    char socket[32];               /* name in the socket directory; "" = derived from the id */
+    struct wk_link *out, *in;
+    struct wk_actor *actor;        /* the actor that runs there, or NULL */
+    char *evidence;                /* own memory, once dead */
+};
+
+/* ---- executing (wk_exec.c) ---- */
+
+struct wk_exec {
+    struct list link;              /* engine.exec_queue */
+    struct wk_link *from;          /* NULL once that connection is gone, and for creation tasks */
+    uint32_t caller;               /* own's number of the pusher */
+    struct id_worker caller_id;
+    struct peer_push push;
+    struct wk_peer_template *tmpl;
+    struct own_frame *frame;
+    struct ray_value *block;       /* keeps the bytes of the arguments */
+    struct ray_value *args;        /* [arg_count], embedded in block */
+    struct ray_value **views;      /* [arg_count], of hints; NULL until asked for */
+    struct ray_value **returns;    /* [num_returns] */
+    struct own_ref **return_refs;  /* references inside the returns, one handle each */
+    uint32_t return_ref_count, return_ref_capacity;
+    struct ray_value *failure;
+    bool retry_allowed;
+    struct id_source source;
+    uint64_t started_ns;
+    bool is_creation;
+};
+
+/* ---- the engine ---- */
+
+struct wk_engine {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;        /* something became ready, or the lead is free */
+    uint32_t waiters;              /* threads in `changed` */
+    uint64_t change_count;
+    uint64_t error_count;          /* values that turned out to be errors */
+    uint64_t session;              /* grows with every init */
+    bool running;                  /* the engine turns */
+    bool ready;                    /* between init and shutdown: calls are served */
+    bool is_driver;
+    bool raylet_dead;
+    bool leaving;                  /* worker: exits after the current task */
+    bool leave_now;
+    bool forked;                   /* a child of the user's fork: everything is inert */
+
+    const struct mem *mem;
+    struct net_loop *loop;
+    struct net_bell bell;
+    void *bell_memory;
+    int bell_fd;
+    int kick_fd;                   /* eventfd: wakes the background thread */
+    struct net_watch kick_watch;
+    struct net_watch listen_watch;
+    pthread_t background;
+    bool background_running, background_stop;
+    struct atom_u32 ticking;       /* the background thread wakes every WK_TICK_NS */
+    struct atom_u32 next_thread;   /* numbers for leaders */
+    struct atom_ptr releases;      /* lock-free list of struct wk_release */
+    bool spin_allowed;
+    uint64_t spin_off_until_ns;
+    uint32_t spin_hits, spin_misses;
+
+    struct id_job job;
+    struct own_addr self;
+    char session_dir[256], session_name[128], socket_dir[128], node_ip[64], gcs_socket[64];
+    char job_namespace[128], raylet_socket[128];
+    char socket_name[32], socket_alias[32];
+    uint32_t num_cpus;
+
+    struct own own;
+    struct arena out_arena;
+    uint32_t out_depth;
+    struct net_timer own_timer, lease_timer;
+    struct storec *store;
+    struct str frees;              /* struct store_ref[] for the raylet */
+
+    struct res_names names;
+    struct sched_keys keys;
+    struct wk_key **wkeys;         /* by key number */
+    uint32_t wkey_count;
+    struct wk_leases leases;
+    struct list dirty_keys, dirty_actors;
+    struct list lease_refs;        /* wk_lease_ref */
+    uint32_t lease_asking;         /* units asked of the raylet and not answered */
+    uint32_t template_count;
+    struct slab task_slab;
+    uint64_t tasks_pending;        /* submitted, not answered */
+    struct id_source source;       /* the driver's, or a worker's threads outside of tasks */
+    struct map actors;             /* wk_actor by id */
+
+    struct net_conn *raylet;
+    struct net_conn *gcs;
+    struct net_timer gcs_timer;
+    struct list asks;              /* struct wk_ask: requests to the raylet or gcs in flight */
+    uint64_t next_request;
+
+    struct map peers;
+    struct wk_peer **peer_by_proc;
+    uint32_t peer_capacity;
+    struct wk_link *rings[WK_RINGS_MAX];
+    struct str scratch;
+
+    /* Executing. */
+    struct list exec_queue;
+    uint32_t exec_count;
+    struct wk_exec *current;       /* of the main thread */
+    struct store_ctl_process *page;
+    const struct store_ctl_raylet *raylet_page;
+    bool blocked;                  /* told the raylet */
+    bool bouncing;                 /* a blocked task runs: unstarted ones are sent back */
+    void *actor_state;             /* C actors */
+    struct id_actor self_actor_id; /* nil when it is none */
+    struct own_addr self_actor_owner;
+    char self_actor_class[128];
+    char leave_reason[256];
+
+    /* Driver. */
+    int boot_fd;
+    struct net_conn *boot;
+    bool goodbye;
+    char *raylet_evidence;
+    struct wk_logs *logs;
+    struct wk_callbacks *callbacks;
+};
+
+/* An actor's creation as it goes through ray-gcs: this, the template's frame body, the push's. */
+struct wk_spec {
+    uint32_t template_size;
+    uint32_t zero;
+    struct own_addr creator;
+};
+
+/* The process's engine; its storage always exists, `running` tells whether it is started. */
+extern struct wk_engine wk;
+/* The task that the calling thread executes, or NULL. */
+extern _Thread_local struct wk_exec *wk_current;
+
+/* ---- wk_engine_io.c ---- */
+
+void wk_lock(void);
+/* Also works off what was put on the release list meanwhile. */
+void wk_unlock(void);
+/* Takes the lock when the engine runs, else ST_NOT_INITIALIZED (or the raylet's death). */
+int wk_enter(void) MUST_USE;
+
+/* Something happened that waiting threads may wait for. Lock held. */
+void wk_changed(void);
+/* Waits until done(ctx) says true: ST_OK, ST_TIMED_OUT, ST_INTERRUPTED, ST_RAYLET_DIED. Called and
+ * returns with the lock held, which is given up meanwhile. `deadline_ns` UINT64_MAX: none. */
+int wk_wait(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns) MUST_USE;
+/* Reads what peers have published, if anything, without waiting. Lock held. */
+void wk_poll(void);
+/* Keeps replies coming while the program does other things. Lock held. */
+void wk_keep_ticking(void);
+/* Main thread of a worker: before and after user code. Lock held. */
+void wk_step_aside(void);
+void wk_kick(void);
+int wk_engine_start(void) MUST_USE;
+void wk_engine_stop_thread(void);
+void wk_engine_stop(void);
+void wk_own_end(void);
+
+/* Room for the outs of one call of `own`. */
+struct wk_outs {
+    struct step_outs outs;
+    struct step_out v[WK_OUTS];
+};
+/* Whether a handle belongs to this session; handles of an earlier one are dead but harmless. */
+bool wk_ref_is_stale(const struct own_ref *ref);
+struct step_outs *wk_outs_begin(struct wk_outs *o);
+/* Carries them out, continuing the machine while it has more. */
+void wk_outs_end(struct wk_outs *o);
+
+/* ---- wk_peer_io.c ---- */
+
+/* The peer's record, made when new. NULL: no memory. */
+struct wk_peer *wk_peer_get(const struct own_addr *addr);
+struct wk_peer *wk_peer_of_proc(uint32_t proc);
+/* The connection that tasks are pushed on, made when there is none. NULL: the peer can't be
+ * reached; its death will be announced. */
+struct wk_link *wk_peer_link(struct wk_peer *peer);
+/* The connection for messages of ownership. */
+struct wk_link *wk_peer_any_link(struct wk_peer *peer);
+int wk_link_window(struct wk_link *link) MUST_USE;
+
+/* A frame under construction, in the ring or beside it. */
+struct wk_frame {
+    struct wk_link *link;
+    uint8_t *body;
+    size_t size;
+    bool in_ring;
+};
+int wk_frame_begin(struct wk_frame *frame, struct wk_link *link, uint16_t kind, size_t size)
+    MUST_USE;
+/* `urgent`: rings also a bell that rests. */
+void wk_frame_end(struct wk_frame *frame, bool urgent);
+
+void wk_peer_drain(struct wk_peer *peer);
+void wk_peer_on_death(const struct id_worker *worker, const char *evidence, int32_t pid);
+void wk_peers_close(void);
+int wk_peer_listen(void) MUST_USE;
+void wk_rings_drain(void);
+bool wk_rings_any(void);
+void wk_link_flush_room(struct wk_link *link);
+void wk_peer_send_own(const struct step_out *out);
+
+/* ---- wk_submit.c ---- */
+
+void wk_on_done(struct wk_link *link, const uint8_t *body, size_t size);
+void wk_on_bounced(struct wk_link *link, const uint8_t *body, size_t size);
+void wk_on_ref_ready(struct own_ref *ref, uint64_t waiters);
+/* Pushes what can be pushed and lets the lease client speak. Lock held. */
+void wk_pump(void);
+/* Unpushed and failed tasks of a dead peer's link. */
+void wk_tasks_on_death(struct wk_peer *peer);
+int wk_task_push(struct wk_task *task, struct wk_link *link, uint64_t epoch) MUST_USE;
+void wk_task_fail(struct wk_task *task, struct ray_value *failure, uint32_t executor);
+/* The number of a lease's worker, as the machine sees it. */
+void wk_lease_granted(const Ray__Node__LeaseGrant *grant);
+void wk_lease_trouble(const Ray__Node__LeaseTrouble *trouble);
+void wk_tasks_fini(void);
+
+/* What submissions of tasks and actor calls share. */
+int wk_task_create(struct ray_function *function, struct ray_options *options,
+                   const struct ray_arg *args, size_t arg_count, const struct id_task *id,
+                   struct wk_task **out) MUST_USE;
+void wk_task_destroy(struct wk_task *task);
+/* Creates the references of the returns and holds the arguments. */
+int wk_task_begin(struct wk_task *task, ray_ref **refs) MUST_USE;
+/* Counts arguments that aren't here yet, and waits for them. */
+int wk_task_want_args(struct wk_task *task) MUST_USE;
+size_t wk_task_args_bytes(const struct wk_task *task);
+uint8_t *wk_task_args_encode(const struct wk_task *task, uint8_t *out);
+struct own_ref *wk_task_return(const struct wk_task *task, uint32_t index);
+
+/* ---- wk_func.c ---- */
+
+struct wk_template *wk_template_get(struct ray_function *function, struct ray_options *options);
+struct ray_options *wk_options_default(void);
+struct wk_key *wk_options_key(struct ray_options *options);
+struct wk_key *wk_key_by_number(uint32_t number);
+void wk_func_session_end(void);
+
+/* ---- wk_object.c ---- */
+
+/* A value from a payload; large ones go to the store under `id`. Lock held; it may be given up while
+ * the raylet is asked for memory. */
+int wk_value_of_payload(const struct ray_payload *payload, const struct id_object *id,
+                        const struct id_worker *owner, struct ray_value **out) MUST_USE;
+enum own_state wk_state_of(const struct ray_value *value);
+void wk_value_drop(uint64_t value, uint64_t state);
+struct ray_value *wk_ref_value(const struct own_ref *ref);
+/* The value for a program: pinned when it is in the store. */
+int wk_value_open(struct ray_value *value, struct own_ref *outer, struct ray_value **out) MUST_USE;
+struct ray_value *wk_failure_of_status(int status, const char *text);
+void wk_flush_frees(void);
+/* Whether a value of this process lies in that slot. */
+bool wk_slot_is_known(const struct store_ref *slot);
+
+/* ---- wk_exec.c ---- */
+
+void wk_on_push(struct wk_link *link, const uint8_t *body, size_t size);
+void wk_on_template(struct wk_link *link, const uint8_t *body, size_t size);
+void wk_exec_link_gone(struct wk_link *link);
+void wk_link_templates_free(struct wk_link *link);
+void wk_bounce_all(void);
+void wk_on_become_actor(const Ray__Node__BecomeActor *msg);
+struct id_source *wk_id_source(void);
+uint32_t wk_depth(void);
+
+/* ---- wk_node_io.c ---- */
+
+enum wk_ask_state { WK_ASK_WAITING, WK_ASK_ANSWERED, WK_ASK_FAILED };
+/* A question whose asker waits. Lives on its stack. */
+struct wk_ask {
+    struct list link;
+    uint64_t request;
+    uint16_t kind;             /* of the answer */
+    enum wk_ask_state state;
+    struct str answer;
+    bool to_gcs;
+    uint16_t question_kind;    /* kept for asking again after ray-gcs came back */
+    struct str question;
+};
+int wk_node_connect(const char *socket_path, const Ray__Node__Hello *hello, int pidfd) MUST_USE;
+int wk_node_send(uint16_t kind, const ProtobufCMessage *message, uint64_t request) MUST_USE;
+/* Sends and waits; the packed answer is in ask->answer. Lock held, given up meanwhile. */
+int wk_node_ask(uint16_t kind, const ProtobufCMessage *message, struct wk_ask *ask,
+                uint64_t deadline_ns) MUST_USE;
+void wk_ask_fini(struct wk_ask *ask);
+void wk_node_close(void);
+void wk_on_answer_fds(const struct net_frame *frame);
+void wk_set_blocked(bool blocked);
+void wk_watch(const struct id_worker *worker);
+int wk_ask_wait(struct wk_ask *ask, uint64_t deadline_ns) MUST_USE;
+void wk_ask_answer(const struct net_frame *frame);
+void wk_send_packed(struct net_conn *conn, uint16_t kind, const ProtobufCMessage *message,
+                    uint64_t request, int *status);
+
+/* ---- wk_gcs_io.c ---- */
+
+int wk_gcs_send(uint16_t kind, const ProtobufCMessage *message) MUST_USE;
+/* Sends, also over a later connection, until it is answered. on_answer may be NULL. */
+typedef void (*wk_gcs_answer_fn)(void *ctx, uint16_t kind, const uint8_t *body, size_t size);
+int wk_gcs_request(uint16_t kind, const ProtobufCMessage *message, wk_gcs_answer_fn on_answer,
+                   void *ctx) MUST_USE;
+void wk_gcs_on_timer(void *ctx);
+int wk_gcs_ask(uint16_t kind, const ProtobufCMessage *message, struct wk_ask *ask,
+               uint64_t deadline_ns) MUST_USE;
+void wk_gcs_close(void);
+
+/* ---- wk_actor.c ---- */
+
+void wk_actors_pump(void);
+void wk_actor_on_update(const uint8_t *body, size_t size);
+void wk_actor_on_peer_death(struct wk_actor *actor, struct wk_peer *peer);
+void wk_actor_out_of_scope(struct wk_actor *actor);
+void wk_actor_call_done(struct wk_actor *actor);
+void wk_actor_ready(struct wk_actor *actor);
+void wk_actors_rewatch(void);
+void wk_actors_fini(void);
+
+/* ---- wk_boot_io.c ---- */
+
+/* In a process that the raylet started: connects, once. */
+int wk_boot_worker(void) MUST_USE;
+
+/* ---- wk_cface.c ---- */
+
+int wk_c_functions_start(void) MUST_USE;
+int wk_c_worker_main(void);
+
+/* ---- wk_logs.c ---- */
+
+void wk_logs_start(ray_log_fn fn, void *ctx);
+void wk_logs_push(const Ray__Node__LogLines *lines);
+void wk_logs_stop(void);
+void wk_callback_push(ray_ready_fn fn, void *ctx, bool cancelled);
+
+#endif

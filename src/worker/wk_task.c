@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The record of a submitted task or call: its arguments, the references it holds, its returns.
+ *
+ * A task with only values as arguments has them encoded at submission and is pushed by one copy.
+ * Values of reference arguments are taken when it is pushed, since that is when they are there.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "os/os_basic.h"
+#include "worker/wk_priv.h"
+
+static struct own_ref *
+ref_of(ray_ref *handle)
+{
+    return (struct own_ref *)handle;
+}
+
+static size_t
+payload_size(const struct ray_payload *payload)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < payload->buf_count; i++) {
+        size += payload->bufs[i].size;
+    }
+    return size;
+}
+
+/* Arguments too large to travel become objects of this process. `temps[i]` gets one handle each. */
+static int
+store_large_args(const struct ray_arg *args, size_t count, struct own_ref **temps)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (args[i].ref || payload_size(&args[i].value) <= RAY_INLINE_MAX) {
+            continue;
+        }
+        ray_ref *made = NULL;
+        wk_unlock();
+        const int status = ray_put(&args[i].value, NULL, &made);
+        wk_lock();
+        if (status != ST_OK) {
+            return status;
+        }
+        temps[i] = ref_of(made);
+    }
+    return ST_OK;
+}
+
+static void
+drop_temps(struct own_ref **temps, size_t count)
+{
+    for (size_t i = 0; temps && i < count; i++) {
+        if (temps[i]) {
+            struct wk_outs o;
+            own_local_drop(&wk.own, temps[i], wk_outs_begin(&o));
+            wk_outs_end(&o);
+        }
+    }
+    free(temps);
+}
+
+static uint8_t *
+encode_payload(const struct ray_payload *payload, uint8_t *at)
+{
+    const struct peer_piece head = {
+        .size = payload_size(payload),
+        .format = payload->format,
+        .item_count = (uint32_t)payload->ref_count,
+        .kind = PEER_INLINE,
+    };
+    memcpy(at, &head, sizeof(head));
+    uint8_t *data = at + sizeof(head);
+    uint8_t *items = data + wk_pad8(head.size);
+    for (size_t i = 0; i < payload->buf_count; i++) {
+        if (payload->bufs[i].size > 0) {
+            memcpy(data, payload->bufs[i].data, payload->bufs[i].size);
+            data += payload->bufs[i].size;
+        }
+    }
+    memset(data, 0, (size_t)(items - data));
+    for (size_t i = 0; i < payload->ref_count; i++) {
+        struct own_item item;
+        own_item_of(&wk.own, ref_of(payload->refs[i]), &item);
+        memcpy(items + i * sizeof(item), &item, sizeof(item));
+    }
+    const size_t used = payload->ref_count * sizeof(struct own_item);
+    memset(items + used, 0, wk_pad8(used) - used);
+    return items + wk_pad8(used);
+}
+
+/* One block: the table of arguments, the references they hold, the encoded values. */
+static int
+take_args(struct wk_task *task, const struct ray_arg *args, size_t count, struct own_ref **temps)
+{
+    size_t refs = 0, bytes = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (args[i].ref || (temps && temps[i])) {
+            refs++;
+        } else {
+            refs += args[i].value.ref_count;
+            bytes += wk_piece_bytes(payload_size(&args[i].value),
+                                    (uint32_t)args[i].value.ref_count);
+        }
+    }
+    const size_t table = count * sizeof(struct wk_task_arg), list = refs * sizeof(void *);
+    char *block = malloc(table + list + bytes);
+    if (!block) {
+        return st_fail(ST_OUT_OF_MEMORY, "no memory for %zu bytes of arguments", bytes);
+    }
+    task->args = (struct wk_task_arg *)(void *)block;
+    task->refs = (struct own_ref **)(void *)(block + table);
+    task->pieces = (uint8_t *)block + table + list;
+    task->args_bytes = table + list + bytes;
+    task->arg_count = (uint32_t)count;
+    uint8_t *at = task->pieces;
+    for (size_t i = 0; i < count; i++) {
+        struct own_ref *ref = args[i].ref ? ref_of(args[i].ref) : temps ? temps[i] : NULL;
+        task->args[i] = (struct wk_task_arg){ .ref = ref };
+        if (ref) {
+            task->refs[task->ref_count++] = ref;
+            continue;
+        }
+        uint8_t *end = encode_payload(&args[i].value, at);
+        task->args[i].offset = (uint32_t)(at - task->pieces);
+        task->args[i].bytes = (uint32_t)(end - at);
+        at = end;
+        for (size_t j = 0; j < args[i].value.ref_count; j++) {
+            task->refs[task->ref_count++] = ref_of(args[i].value.refs[j]);
+        }
+    }
+    return ST_OK;
+}
+
+static int
+fill_args(struct wk_task *task, const struct ray_arg *args, size_t count)
+{
+    struct own_ref **temps = NULL;
+    for (size_t i = 0; i < count && !temps; i++) {
+        if (!args[i].ref && payload_size(&args[i].value) > RAY_INLINE_MAX) {
+            temps = calloc(count, sizeof(*temps));
+            if (!temps) {
+                return st_fail(ST_OUT_OF_MEMORY, "no memory for %zu arguments", count);
+            }
+        }
+    }
+    int status = temps ? store_large_args(args, count, temps) : ST_OK;
+    if (status == ST_OK) {
+        status = take_args(task, args, count, temps);
+    }
+    if (status == ST_OK) {
+        own_task_submitted(task->refs, task->ref_count);
+    }
+    drop_temps(temps, count);
+    return status;
+}
+
+int
+wk_task_create(struct ray_function *function, struct ray_options *options,
+               const struct ray_arg *args, size_t arg_count, const struct id_task *id,
+               struct wk_task **out)
+{
+    *out = NULL;
+    struct wk_template *tmpl = wk_template_get(function, options);
+    struct wk_task *task = tmpl ? slab_take(&wk.task_slab) : NULL;
+    if (!task) {
+        return st_fail(ST_OUT_OF_MEMORY, "no memory for a task");
+    }
+    memset(task, 0, sizeof(*task));
+    list_init(&task->link);
+    task->tmpl = tmpl;
+    task->function = ray_function_retain(function);
+    task->id = *id;
+    task->return_count = function->kind == RAY_CLASS ? 0 : (uint32_t)options->num_returns;
+    task->retry_exceptions = options->retry_exceptions;
+    task->retries_left = options->max_retries;
+    if (arg_count > 0) {
+        const int status = fill_args(task, args, arg_count);
+        if (status != ST_OK) {
+            wk_task_destroy(task);
+            return status;
+        }
+    }
+    *out = task;
+    return ST_OK;
+}
+
+void
+wk_task_destroy(struct wk_task *task)
+{
+    list_remove(&task->link);
+    ray_function_release(task->function);
+    free(task->args);
+    free(task->returns);
+    slab_give(&wk.task_slab, task);
+}
+
+struct own_ref *
+wk_task_return(const struct wk_task *task, uint32_t index)
+{
+    return task->return_count == 1 ? task->return_one : task->returns[index];
+}
+
+int
+wk_task_begin(struct wk_task *task, ray_ref **refs)
+{
+    if (task->return_count > 1) {
+        task->returns = calloc(task->return_count, sizeof(*task->returns));
+        if (!task->returns) {
+            return st_fail(ST_OUT_OF_MEMORY, "no memory for %u returns", task->return_count);
+        }
+    }
+    for (uint32_t i = 0; i < task->return_count; i++) {
+        const struct id_object id = id_object_of_return(&task->id, i + 1);
+        struct own_ref *ref = own_return_create(&wk.own, &id, 0);
+        if (!ref) {
+            /* Those made so far end as any return does whose task failed. */
+            for (uint32_t j = 0; j < i; j++) {
+                struct wk_outs o;
+                struct step_outs *outs = wk_outs_begin(&o);
+                (void)!own_return_done(&wk.own, task->returns[j], OWN_GONE, 0, ST_OUT_OF_MEMORY,
+                                       NULL, 0, outs);
+                own_local_drop(&wk.own, task->returns[j], outs);
+                wk_outs_end(&o);
+            }
+            return st_fail(ST_OUT_OF_MEMORY, "no memory for a reference");
+        }
+        refs[i] = (ray_ref *)ref;
+        if (task->return_count == 1) {
+            task->return_one = ref;
+        } else {
+            task->returns[i] = ref;
+        }
+    }
+    return ST_OK;
+}
+
+/* Hangs the task on every argument that isn't here yet. */
+int
+wk_task_want_args(struct wk_task *task)
+{
+    for (uint32_t i = 0; i < task->arg_count; i++) {
+        struct own_ref *ref = task->args[i].ref;
+        if (!ref || ref->state != OWN_PENDING) {
+            continue;
+        }
+        if (ref->kind == OWN_BORROWED) {
+            struct wk_outs o;
+            own_want(&wk.own, ref, wk_outs_begin(&o));
+            wk_outs_end(&o);
+            if (ref->state != OWN_PENDING) {
+                continue;
+            }
+        }
+        struct wk_waiter *waiter = malloc(sizeof(*waiter));
+        if (!waiter) {
+            return st_fail(ST_OUT_OF_MEMORY, "no memory to wait for an argument");
+        }
+        *waiter = (struct wk_waiter){ .task = task };
+        memcpy(&waiter->next, &ref->waiters, sizeof(waiter->next));
+        memcpy(&ref->waiters, &waiter, sizeof(waiter));
+        task->deps_pending++;
+    }
+    return ST_OK;
+}
+
+/* What an argument's value is now: bytes, a hint, or a failure that the task is given as such. */
+static struct ray_value *
+arg_value(const struct own_ref *ref)
+{
+    if (ref->state == OWN_GONE) {
+        return wk_failure_of_status(ref->status, NULL);
+    }
+    return ray_value_retain(wk_ref_value(ref));
+}
+
+size_t
+wk_task_args_bytes(const struct wk_task *task)
+{
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < task->arg_count; i++) {
+        if (!task->args[i].ref) {
+            bytes += task->args[i].bytes;
+            continue;
+        }
+        struct ray_value *value = arg_value(task->args[i].ref);
+        bytes += value ? wk_value_piece_bytes(value) : wk_piece_bytes(0, 0);
+        ray_value_release(value);
+    }
+    return bytes;
+}
+
+uint8_t *
+wk_task_args_encode(const struct wk_task *task, uint8_t *out)
+{
+    for (uint32_t i = 0; i < task->arg_count; i++) {
+        const struct wk_task_arg *arg = &task->args[i];
+        if (!arg->ref) {
+            memcpy(out, task->pieces + arg->offset, arg->bytes);
+            out += arg->bytes;
+            continue;
+        }
+        struct ray_value *value = arg_value(arg->ref);
+        if (value) {
+            out += wk_value_encode(value, out);
+            ray_value_release(value);
+        } else {
+            const struct peer_piece empty = { .kind = PEER_INLINE };
+            memcpy(out, &empty, sizeof(empty));
+            out += sizeof(empty);
+        }
+    }
+    return out;
+}
