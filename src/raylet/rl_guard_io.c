@@ -138,9 +138,15 @@ guard(int boot_fd, pid_t raylet, struct rl_session *shared)
     }
     shared->dir[sizeof(shared->dir) - 1] = '\0';
     shared->socket_dir[sizeof(shared->socket_dir) - 1] = '\0';
-    report(boot_fd, shared, &exit);
+    const bool orderly = exit.code == 0 && exit.signal == 0;
+    if (!orderly) {
+        report(boot_fd, shared, &exit); /* first of all: somebody waits to know why */
+    }
     kill_the_rest();
     rl_session_remove(shared);
+    if (orderly) {
+        report(boot_fd, shared, &exit);
+    }
     _exit(0);
 }
 
