@@ -374,7 +374,7 @@ dispatch_local(struct gcs *gcs, const struct step_in *in)
     return st_fail(ST_PROTOCOL, "unknown event %u", in->kind);
 }
 
-/* What only a raylet that has registered may say. */
+/* What only a raylet may say; after a lost connection also before it registers again. */
 static int
 dispatch_raylet(struct gcs *gcs, const struct step_in *in, struct step_outs *outs)
 {
@@ -430,8 +430,8 @@ dispatch_frame(struct gcs *gcs, const struct step_in *in, struct step_outs *outs
     case GCS_GCS_STATE_ASK:
         return gcs_on_state_ask(gcs, in, outs);
     default:
-        if (!peer->node) {
-            return st_fail(ST_PROTOCOL, "frame kind %u is for registered nodes", in->kind);
+        if (!ID_IS_NIL(peer->worker)) {
+            return st_fail(ST_PROTOCOL, "frame kind %u is for raylets", in->kind);
         }
         return dispatch_raylet(gcs, in, outs);
     }

@@ -126,13 +126,13 @@ os_proc_spawn(const struct os_spawn *spec, pid_t *pid)
 /* ---- reaping --------------------------------------------------------------------------------- */
 
 static int
-reap(struct os_exit *out, int options)
+reap(pid_t which, struct os_exit *out, int options)
 {
     memset(out, 0, sizeof(*out));
     int status = 0;
     struct rusage usage;
     memset(&usage, 0, sizeof(usage));
-    const pid_t pid = wait4(-1, &status, options, &usage);
+    const pid_t pid = wait4(which, &status, options, &usage);
     if (pid == 0) {
         return ST_WOULD_BLOCK;
     }
@@ -160,9 +160,9 @@ reap(struct os_exit *out, int options)
 int
 os_proc_reap(struct os_exit *out)
 {
-    int status = reap(out, WNOHANG);
+    int status = reap(-1, out, WNOHANG);
     while (status == ST_INTERRUPTED) {
-        status = reap(out, WNOHANG);
+        status = reap(-1, out, WNOHANG);
     }
     return status;
 }
@@ -170,7 +170,17 @@ os_proc_reap(struct os_exit *out)
 int
 os_proc_reap_wait(struct os_exit *out)
 {
-    return reap(out, 0);
+    return reap(-1, out, 0);
+}
+
+int
+os_proc_wait(pid_t pid, struct os_exit *out)
+{
+    int status = reap(pid, out, 0);
+    while (status == ST_INTERRUPTED) {
+        status = reap(pid, out, 0);
+    }
+    return status;
 }
 
 char *

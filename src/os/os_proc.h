@@ -47,6 +47,8 @@ struct os_exit {
 int os_proc_reap(struct os_exit *out) MUST_USE;
 /* The same, and waits for one. ST_INTERRUPTED when a signal comes first. */
 int os_proc_reap_wait(struct os_exit *out) MUST_USE;
+/* Waits for one child and reaps it. ST_NOT_FOUND when it isn't there (any more). */
+int os_proc_wait(pid_t pid, struct os_exit *out) MUST_USE;
 /* "exit code 1", "SIGSEGV (core dumped)": a phrase. Returns `out`. */
 char *os_exit_text(const struct os_exit *exit, char *out, size_t capacity);
 

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Session and socket directories. See rl_session_io.h. */
+#include "raylet/rl_session_io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/id.h"
+#include "base/status.h"
+#include "os/os_basic.h"
+#include "os/os_dir.h"
+#include "os/os_log.h"
+
+/* Composes a path; ST_INVALID_ARGUMENT when it is too long. */
+static int __attribute__((format(printf, 3, 4)))
+compose(char *out, size_t capacity, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    const int n = vsnprintf(out, capacity, format, args);
+    va_end(args);
+    if (n < 0 || (size_t)n >= capacity) {
+        return st_fail(ST_INVALID_ARGUMENT, "a path has more than %zu bytes: %s", capacity - 1, out);
+    }
+    return ST_OK;
+}
+
+/* ---- the session directory ------------------------------------------------------------------- */
+
+static int
+session_name(char *out, size_t capacity, pid_t pid)
+{
+    struct timespec now;
+    struct tm local;
+    if (clock_gettime(CLOCK_REALTIME, &now) < 0 || !localtime_r(&now.tv_sec, &local)) {
+        return st_fail_errno(ST_SYSTEM, errno, "can't tell the time");
+    }
+    char when[64];
+    if (strftime(when, sizeof(when), "%Y-%m-%d_%H-%M-%S", &local) == 0) {
+        return st_fail(ST_SYSTEM, "can't tell the time");
+    }
+    return compose(out, capacity, "session_%s_%06ld_%d", when, now.tv_nsec / 1000, (int)pid);
+}
+
+/* The directory that sessions are made in. */
+static int
+temp_dir(const char *wanted, char *out, size_t capacity)
+{
+    if (wanted[0] != '\0') {
+        if (wanted[0] != '/') {
+            return st_fail(ST_INVALID_ARGUMENT, "the temporary directory must be absolute: %s",
+                           wanted);
+        }
+        TRY(compose(out, capacity, "%s", wanted));
+        return os_dir_make(out, 0755);
+    }
+    TRY(compose(out, capacity, "/tmp/ray"));
+    if (os_dir_make(out, 0755) == ST_OK && os_dir_writable(out)) {
+        return ST_OK;
+    }
+    const struct passwd *user = getpwuid(geteuid());
+    if (user && user->pw_name && !strchr(user->pw_name, '/')) {
+        TRY(compose(out, capacity, "/tmp/ray-%s", user->pw_name));
+    } else {
+        TRY(compose(out, capacity, "/tmp/ray-%u", (unsigned)geteuid()));
+    }
+    TRY(os_dir_make(out, 0700));
+    if (!os_dir_private(out)) {
+        return st_fail(ST_SYSTEM,
+                       "neither /tmp/ray nor %s can be used for session files: remove the latter, or "
+                       "name another directory with _temp_dir",
+                       out);
+    }
+    return ST_OK;
+}
+
+static int
+make_session_dir(struct rl_session *s, const char *temp, pid_t pid)
+{
+    char base[RL_PATH_MAX - 128], path[RL_PATH_MAX];
+    TRY(temp_dir(temp, base, sizeof(base)));
+    TRY(session_name(s->name, sizeof(s->name), pid));
+    TRY(compose(s->dir, sizeof(s->dir), "%s/%s", base, s->name));
+    TRY(os_dir_make_new(s->dir, 0755));
+    TRY(compose(path, sizeof(path), "%s/logs", s->dir));
+    TRY(os_dir_make_new(path, 0755));
+    TRY(compose(path, sizeof(path), "%s/session_latest", base));
+    if (os_link_replace(s->dir, path) != ST_OK) {
+        os_log(OS_LOG_WARN, "%s", st_last()->text); /* somebody else's: no reason not to start */
+    }
+    return ST_OK;
+}
+
+/* ---- the socket directory -------------------------------------------------------------------- */
+
+enum { BASE_MAX = RL_SOCKET_DIR_MAX - 10 };
+
+static int
+use_base(const char *base)
+{
+    const int status = os_dir_make_new(base, 0700);
+    if (status != ST_OK && status != ST_EXISTS) {
+        return status;
+    }
+    return os_dir_private(base)
+               ? ST_OK
+               : st_fail(ST_SYSTEM, "%s is not private to this user", base);
+}
+
+static int
+runtime_base(char *out)
+{
+    const char *run = getenv("XDG_RUNTIME_DIR");
+    if (run && run[0] == '/' && os_dir_private(run) &&
+        compose(out, BASE_MAX, "%s/ray-c", run) == ST_OK && use_base(out) == ST_OK) {
+        return ST_OK;
+    }
+    TRY(compose(out, BASE_MAX, "/tmp/.ray-%u", (unsigned)geteuid()));
+    if (use_base(out) == ST_OK) {
+        return ST_OK;
+    }
+    /* Somebody took the name: a random one, which this runtime alone uses. */
+    uint32_t random = 0;
+    os_random(&random, sizeof(random));
+    TRY(compose(out, BASE_MAX, "/tmp/.ray-%u-%08x", (unsigned)geteuid(), random));
+    return use_base(out);
+}
+
+/* Takes the lock of a directory's runtime; false when it lives. */
+static bool
+take_lock(const char *dir, int *fd)
+{
+    char path[RL_PATH_MAX];
+    *fd = -1;
+    if (compose(path, sizeof(path), "%s/lock", dir) != ST_OK) {
+        return false;
+    }
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (*fd < 0) {
+        return false;
+    }
+    if (flock(*fd, LOCK_EX | LOCK_NB) < 0) {
+        os_close(fd);
+        return false;
+    }
+    return true;
+}
+
+static int
+make_socket_dir(struct rl_session *s)
+{
+    char base[BASE_MAX], hidden[RL_SOCKET_DIR_MAX + 1], path[RL_PATH_MAX];
+    TRY(runtime_base(base));
+    uint32_t random = 0;
+    os_random(&random, sizeof(random));
+    TRY(compose(s->socket_dir, sizeof(s->socket_dir), "%s/%08x", base, random));
+    /* It gets its name when it is locked, so that no sweeper takes it for a dead one. */
+    TRY(compose(hidden, sizeof(hidden), "%s/.%08x", base, random));
+    TRY(os_dir_make_new(hidden, 0700));
+    if (!take_lock(hidden, &s->lock)) {
+        return st_fail_errno(ST_SYSTEM, errno, "can't lock %s", hidden);
+    }
+    TRY(compose(path, sizeof(path), "%s/session", hidden));
+    TRY(os_file_write(path, s->dir, strlen(s->dir), 0600));
+    if (rename(hidden, s->socket_dir) < 0) {
+        return st_fail_errno(ST_SYSTEM, errno, "can't make %s", s->socket_dir);
+    }
+    return ST_OK;
+}
+
+int
+rl_session_open(struct rl_session *s, const char *temp, pid_t pid)
+{
+    memset(s, 0, sizeof(*s));
+    s->lock = -1;
+    TRY(make_session_dir(s, temp, pid));
+    return make_socket_dir(s);
+}
+
+/* ---- removal --------------------------------------------------------------------------------- */
+
+/* Files of a session that don't outlive its runtime. */
+static void
+remove_session_files(const char *dir)
+{
+    static const char *const names[] = { "gcs.db", "gcs.db-wal", "gcs.db-shm", "gcs.db-journal" };
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        char path[RL_PATH_MAX + 32];
+        if (compose(path, sizeof(path), "%s/%s", dir, names[i]) == ST_OK) {
+            (void)unlink(path);
+        }
+    }
+}
+
+void
+rl_session_remove(const struct rl_session *s)
+{
+    if (s->dir[0] != '\0') {
+        remove_session_files(s->dir);
+    }
+    if (s->socket_dir[0] != '\0' && os_dir_remove(s->socket_dir) != ST_OK) {
+        os_log(OS_LOG_WARN, "%s", st_last()->text);
+    }
+}
+
+/* ---- sweeping -------------------------------------------------------------------------------- */
+
+struct sweep {
+    const struct rl_session *own;
+    char base[BASE_MAX];
+};
+
+static bool
+is_runtime_name(const char *name)
+{
+    return strlen(name) == 8 && strspn(name, "0123456789abcdef") == 8;
+}
+
+static bool
+sweep_one(void *ctx, const char *name)
+{
+    const struct sweep *sweep = ctx;
+    struct rl_session dead = { .lock = -1 };
+    if (!is_runtime_name(name) ||
+        compose(dead.socket_dir, sizeof(dead.socket_dir), "%s/%s", sweep->base, name) != ST_OK ||
+        strcmp(dead.socket_dir, sweep->own->socket_dir) == 0 || !os_dir_private(dead.socket_dir) ||
+        !take_lock(dead.socket_dir, &dead.lock)) {
+        return true;
+    }
+    char path[RL_PATH_MAX];
+    if (compose(path, sizeof(path), "%s/session", dead.socket_dir) == ST_OK) {
+        const int64_t n = os_read_text(path, dead.dir, sizeof(dead.dir));
+        const char *last = n > 0 ? strrchr(dead.dir, '/') : NULL;
+        if (!last || strncmp(last, "/session_", 9) != 0) {
+            dead.dir[0] = '\0'; /* cut short: nothing to go by */
+        }
+    }
+    os_log(OS_LOG_INFO, "removes what a dead runtime left in %s", dead.socket_dir);
+    rl_session_remove(&dead);
+    os_close(&dead.lock);
+    return true;
+}
+
+void
+rl_session_sweep(const struct rl_session *own)
+{
+    struct sweep sweep = { .own = own };
+    const char *slash = strrchr(own->socket_dir, '/');
+    if (!slash || (size_t)(slash - own->socket_dir) >= sizeof(sweep.base)) {
+        return;
+    }
+    memcpy(sweep.base, own->socket_dir, (size_t)(slash - own->socket_dir));
+    if (os_dir_each(sweep.base, sweep_one, &sweep) != ST_OK) {
+        os_log(OS_LOG_WARN, "%s", st_last()->text);
+    }
+}
