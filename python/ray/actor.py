@@ -369,5 +369,5 @@ def exit_actor() -> NoReturn:
     ``atexit`` handlers of the process run. Raises TypeError outside of an actor.
     """
     if not _native.in_actor():
-        raise TypeError("exit_actor API is called on a non-actor worker. It only works in an actor.")
+        raise TypeError("exit_actor API is called on a non-actor worker. It needs an actor.")
     raise _ActorExit(0)

@@ -234,7 +234,8 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
     """
     if not isinstance(actor, _native.ActorHandleBase):
         raise ValueError(
-            f"ray.kill() only supported for actors. For tasks, try ray.cancel(). Got: {type(actor)}."
+            "ray.kill() only supported for actors. For tasks, try ray.cancel(). Got: "
+            f"{type(actor)}."
         )
     ensure_session()
     if not no_restart:

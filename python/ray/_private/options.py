@@ -2,8 +2,8 @@
 """Every option of ``@ray.remote`` and ``.options()``: its types, its range, its default.
 
 One table row an option. ``check_task`` and ``check_actor`` validate what a user wrote; ``TaskPlan``
-and ``ActorPlan`` are what the validated options mean to the runtime, with features that this version
-does not have refused by name.
+and ``ActorPlan`` are what the validated options mean to the runtime, with features that this
+version does not have refused by name.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def _at_least(name: str, least: int, special: str = "") -> Callable[[Any], str |
     def check(value: Any) -> str | None:
         if value is None or value >= least:
             return None
-        return f"The keyword '{name}' only accepts {special or f'integers >= {least}'}, got {value}."
+        accepted = special or f"integers >= {least}"
+        return f"The keyword '{name}' only accepts {accepted}, got {value}."
 
     return check
 
@@ -114,8 +115,8 @@ def _backpressure(value: Any) -> str | None:
     if value is None or value == -1 or value > 0:
         return None
     return (
-        "The keyword '_generator_backpressure_num_objects' only accepts a positive integer, or -1 to "
-        f"turn it off, got {value}."
+        "The keyword '_generator_backpressure_num_objects' only accepts a positive integer, or -1 "
+        f"to turn it off, got {value}."
     )
 
 
@@ -259,7 +260,8 @@ def check_actor(options: Mapping[str, Any], in_options: bool = False) -> None:
     _check(options, ACTOR_OPTIONS, "actors")
     if in_options and options.get("concurrency_groups") is not None:
         raise ValueError(
-            "Setting 'concurrency_groups' is not supported in '.options()'. Give it to the decorator."
+            "Setting 'concurrency_groups' is not supported in '.options()'. Give it to the "
+            "decorator."
         )
     if options.get("get_if_exists") and not options.get("name"):
         raise ValueError("The actor name must be specified to use `get_if_exists`.")
@@ -349,7 +351,8 @@ def plan_num_returns(value: Any, is_generator: bool) -> int:
     """The number of references that a call gives."""
     if isinstance(value, str) and not is_generator:
         raise ValueError(
-            f"num_returns={value!r} is for generator functions, and this is not one. Use an integer."
+            f"num_returns={value!r} is for generator functions, and this is not one. Use an "
+            "integer."
         )
     if isinstance(value, str) or (value is None and is_generator):
         raise not_built(
