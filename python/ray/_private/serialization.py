@@ -6,8 +6,9 @@ objects whose classes and functions can be imported by name; and `dump_by_value`
 classes and functions of ``__main__``, closures and lambdas inside the pickle.
 
 A reference or an actor handle inside a value is written as its number in the list of references
-that travels beside the bytes. That works only in our own picklers. In any other (``pickle.dumps(ref)``)
-the reference carries its owner's address, and its object is kept until the job ends.
+that travels beside the bytes. That works only in our own picklers. In any other
+(``pickle.dumps(ref)``) the reference carries its owner's address, and its object is kept until the
+job ends.
 """
 
 from __future__ import annotations
