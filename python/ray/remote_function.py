@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from ray import _native
 from ray._private import options as opt
 from ray._private import signature as sig
 from ray._private.unbuilt import not_built
+
+TYPE_CHECKING = False  # see ray/__init__.py
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 _COPIED = ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__")
 
