@@ -7,8 +7,8 @@
  * interpreter lock held unless its comment says otherwise. Comments call a PyObject result "new"
  * (the caller owns it) or "borrowed".
  *
- * Locks: interpreter lock first, then whatever libray takes inside; the interpreter lock is given up
- * around every call that may wait. Functions that libray calls on its own thread (a log line, a
+ * Locks: interpreter lock first, then whatever libray takes inside; the interpreter lock is given
+ * up around every call that may wait. Functions that libray calls on its own thread (a log line, a
  * reference that became ready) only append to a queue of this extension, and never touch Python.
  */
 #ifndef RAY_NATIVE_MODULE_H
@@ -25,9 +25,10 @@
 
 /* ---- module state ---------------------------------------------------------------------------- */
 
-/* Every Python object that the module keeps, all strong. Those marked lazy are NULL until needed. */
+/* Every Python object that the module keeps, all strong. Those marked lazy are NULL until needed.
+ */
 #define STATE_OBJECTS(X)                                                                           \
-    X(module_dict)          /* of this module */                                                   \
+    X(module_dict) /* of this module */                                                            \
     X(object_ref_type)                                                                             \
     X(value_buffer_type)                                                                           \
     X(sink_type)                                                                                   \
@@ -39,24 +40,24 @@
     X(method_spec_type)                                                                            \
     X(actor_handle_type)                                                                           \
     X(actor_method_type)                                                                           \
-    X(str_export)           /* "_export" */                                                        \
-    X(str_dump)             /* "dump" */                                                           \
-    X(str_buffers)          /* "buffers" */                                                        \
-    X(str_module)           /* "__module__" */                                                     \
-    X(str_main)             /* "__main__" */                                                       \
-    X(str_qualname)         /* "__qualname__" */                                                   \
+    X(str_export)   /* "_export" */                                                                \
+    X(str_dump)     /* "dump" */                                                                   \
+    X(str_buffers)  /* "buffers" */                                                                \
+    X(str_module)   /* "__module__" */                                                             \
+    X(str_main)     /* "__main__" */                                                               \
+    X(str_qualname) /* "__qualname__" */                                                           \
     X(empty_tuple)                                                                                 \
-    X(load_ref)             /* _native._ref_at */                                                  \
-    X(load_actor)           /* _native._actor_at */                                                \
-    X(serializers)          /* dict: class -> (serializer, deserializer) */                        \
-    X(pickle_loads)         /* lazy: _pickle.loads */                                              \
-    X(fast_pickler)         /* lazy: ray._private.fastpickle.FastPickler */                        \
-    X(dump_by_value)        /* lazy: ray._private.serialization.dump_by_value */                   \
-    X(actor_instance)       /* lazy: the actor that this process is */                             \
-    X(definitions)          /* worker: dict: hash -> function or class */                          \
-    X(method_names)         /* worker: dict: hash -> str */                                        \
-    X(set_title)            /* lazy: setproctitle.setproctitle, when that module is loaded */      \
-    X(environ)              /* lazy: os.environ */
+    X(load_ref)       /* _native._ref_at */                                                        \
+    X(load_actor)     /* _native._actor_at */                                                      \
+    X(serializers)    /* dict: class -> (serializer, deserializer) */                              \
+    X(pickle_loads)   /* lazy: _pickle.loads */                                                    \
+    X(fast_pickler)   /* lazy: ray._private.fastpickle.FastPickler */                              \
+    X(dump_by_value)  /* lazy: ray._private.serialization.dump_by_value */                         \
+    X(actor_instance) /* lazy: the actor that this process is */                                   \
+    X(definitions)    /* worker: dict: hash -> function or class */                                \
+    X(method_names)   /* worker: dict: hash -> str */                                              \
+    X(set_title)      /* lazy: setproctitle.setproctitle, when that module is loaded */            \
+    X(environ)        /* lazy: os.environ */
 
 enum { REF_FREE_MAX = 1024, DEFINITION_CACHE = 16 };
 
@@ -118,7 +119,7 @@ PyObject *call_python(const char *module, const char *name, PyObject *const *arg
 /* Fills *slot with module.name the first time; 0 or -1. */
 int import_once(PyObject **slot, const char *module, const char *name);
 
-/* ---- errors (status.c) ----------------------------------------------------------------------- */
+/* ---- errors (raise.c) ----------------------------------------------------------------------- */
 
 /* Sets the Python exception for a status of libray, with the calling thread's error text. Gives
  * NULL. */
@@ -192,12 +193,12 @@ struct ser {
     size_t ref_count, ref_capacity;
     struct piece *pieces;
     size_t piece_count, piece_capacity;
-    PyObject *kept;         /* list: what pieces point into */
-    Py_buffer *views;       /* of pickled buffers */
+    PyObject *kept;   /* list: what pieces point into */
+    Py_buffer *views; /* of pickled buffers */
     size_t view_count, view_capacity;
-    uint8_t *head;          /* of FORMAT_PICKLE */
+    uint8_t *head; /* of FORMAT_PICKLE */
     size_t head_size;
-    struct ray_buf *bufs;   /* the payload's pieces */
+    struct ray_buf *bufs; /* the payload's pieces */
     enum value_format format;
     uint32_t positional, keywords;
     const uint32_t *slots;
@@ -255,24 +256,24 @@ PyObject *decode_value(struct state *st, ray_value *value);
 
 /* Arguments of a call, for a vectorcall. */
 struct call_args {
-    PyObject **items;       /* items[0] is free for the callee; arguments start at items[1]; new */
+    PyObject **items; /* items[0] is free for the callee; arguments start at items[1]; new */
     Py_ssize_t positional;
-    PyObject *kwnames;      /* new, or NULL */
-    Py_ssize_t count;       /* positional and keyword ones */
+    PyObject *kwnames; /* new, or NULL */
+    Py_ssize_t count;  /* positional and keyword ones */
     PyObject *inline_items[9];
 };
 /* Reads the arguments of a task: `task` argument 0 has the call, the others are references. -1 with
- * an exception set; then *failed_argument says whether it is that of an argument that is an error. */
+ * an exception set; then *failed_argument says whether it is that of an argument that is an error.
+ */
 int decode_call(struct state *st, ray_task *task, struct call_args *out, bool *failed_argument);
 void call_args_fini(struct call_args *args);
 
 /* ---- objects (object_ref.c, value_buffer.c) -------------------------------------------------- */
 
 typedef struct {
-    PyObject_HEAD
-    ray_ref *ref;       /* NULL for an id that stands for no object */
+    PyObject_HEAD ray_ref *ref; /* NULL for an id that stands for no object */
     PyObject *weakrefs;
-    uint8_t *lone_id;   /* RAY_OBJECT_ID_SIZE bytes when ref is NULL */
+    uint8_t *lone_id; /* RAY_OBJECT_ID_SIZE bytes when ref is NULL */
 } ObjectRef;
 
 /* new. Takes over one count of `ref`. */
@@ -296,13 +297,11 @@ ray_value *value_buffer_value(struct state *st, PyObject *o);
 /* ---- functions and options (functions.c) ----------------------------------------------------- */
 
 typedef struct {
-    PyObject_HEAD
-    ray_function *function;
+    PyObject_HEAD ray_function *function;
 } Function;
 
 typedef struct {
-    PyObject_HEAD
-    ray_options *options;
+    PyObject_HEAD ray_options *options;
 } Options;
 
 PyObject *native_export_definition(PyObject *module, PyObject *args);
@@ -313,28 +312,25 @@ PyObject *native_make_options(PyObject *module, PyObject *settings);
 
 /* Base of RemoteFunction, ActorCreator and MethodSpec: a signature and what was prepared for it. */
 typedef struct {
-    PyObject_HEAD
-    struct state *st;
+    PyObject_HEAD struct state *st;
     struct signature signature;
     PyObject *function;     /* Function, or NULL before the first call */
     PyObject *options;      /* Options */
     PyObject *meta;         /* actors: ActorMeta */
     PyObject *handle_class; /* actors: ActorHandle */
     int32_t num_returns;
-    uint32_t session;       /* that function and options belong to */
+    uint32_t session; /* that function and options belong to */
 } CallTarget;
 
 typedef struct {
-    PyObject_HEAD
-    struct state *st;
+    PyObject_HEAD struct state *st;
     ray_actor *actor;
     PyObject *meta; /* ActorMeta */
     uint32_t session;
 } ActorHandle;
 
 typedef struct {
-    PyObject_HEAD
-    struct state *st;
+    PyObject_HEAD struct state *st;
     PyObject *handle; /* weak reference to an ActorHandle */
     PyObject *spec;   /* MethodSpec */
 } ActorMethod;
@@ -344,7 +340,7 @@ struct call_frame {
     struct ser ser;
     struct ray_arg *args;
     size_t arg_count;
-    ray_ref *put;        /* the arguments as an object, when they are large */
+    ray_ref *put; /* the arguments as an object, when they are large */
     uint32_t *slots;
     struct ray_arg inline_args[9];
     uint32_t inline_slots[8];

@@ -244,9 +244,10 @@ method_handle(ActorMethod *self)
         return NULL;
     }
     if (!is_actor_handle(self->st, handle)) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "Lost reference to actor: its handle went out of scope. Keep the handle in a "
-                        "variable for as long as its methods are called.");
+        PyErr_SetString(
+            PyExc_RuntimeError,
+            "Lost reference to actor: its handle went out of scope. Keep the handle in a "
+            "variable for as long as its methods are called.");
         return NULL;
     }
     return (ActorHandle *)new_ref(handle);
@@ -270,9 +271,9 @@ call_actor(struct state *st, ActorHandle *handle, CallTarget *spec, const struct
             return PyErr_NoMemory();
         }
     }
-    const int status = ray_actor_call(handle->actor, ((Function *)spec->function)->function,
-                                      ((Options *)spec->options)->options, frame->args,
-                                      frame->arg_count, refs);
+    const int status =
+        ray_actor_call(handle->actor, ((Function *)spec->function)->function,
+                       ((Options *)spec->options)->options, frame->args, frame->arg_count, refs);
     PyObject *result =
         status == RAY_OK ? call_result(st, refs, spec->num_returns) : raise_status(status);
     if (refs != inline_refs) {

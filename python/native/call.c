@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The arguments of a call. They become one run of bytes, argument 0 of the task; each reference that
- * stands alone as an argument is a further argument, whose value the task gets. A call of plain
- * values needs no memory but the stack's.
+ * The arguments of a call. They become one run of bytes, argument 0 of the task; each reference
+ * that stands alone as an argument is a further argument, whose value the task gets. A call of
+ * plain values needs no memory but the stack's.
  *
  *     FORMAT_CALL:   n positional, n keywords, the keywords' names, then the values, in tags
  *     FORMAT_PICKLE: the same as a pickle of ([values but references], (names...)), see ser
@@ -138,9 +138,9 @@ blame_argument(PyObject *callee, PyObject *const *args, Py_ssize_t nargs, PyObje
             failed = PyDict_SetItem(keywords, PyTuple_GET_ITEM(kwnames, i), args[nargs + i]);
         }
         PyObject *all[4] = { exception, callee, positional, keywords };
-        PyObject *never = failed ? NULL
-                                 : call_python("ray._private.serialization",
-                                               "raise_unserializable_call", all, 4);
+        PyObject *never =
+            failed ? NULL
+                   : call_python("ray._private.serialization", "raise_unserializable_call", all, 4);
         Py_XDECREF(never);
     }
     Py_XDECREF(positional);
@@ -159,10 +159,9 @@ static int
 put_args(struct call_frame *f, const struct ray_payload *payload)
 {
     int status;
-    Py_BEGIN_ALLOW_THREADS
-    status = ray_put(payload, NULL, &f->put);
-    Py_END_ALLOW_THREADS
-    if (status != RAY_OK) {
+    Py_BEGIN_ALLOW_THREADS status = ray_put(payload, NULL, &f->put);
+    Py_END_ALLOW_THREADS if (status != RAY_OK)
+    {
         raise_status(status);
         return -1;
     }

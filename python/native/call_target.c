@@ -88,11 +88,11 @@ target_bind(PyObject *o, PyObject *args)
     int num_returns = 1;
     unsigned session;
     const bool parsed =
-        is_creator ? PyArg_ParseTuple(args, "O!O!OOI:_bind", self->st->function_type, &function,
-                                      self->st->options_type, &options, &meta, &handle_class,
-                                      &session)
-                   : PyArg_ParseTuple(args, "O!O!iI:_bind", self->st->function_type, &function,
-                                      self->st->options_type, &options, &num_returns, &session);
+        is_creator
+            ? PyArg_ParseTuple(args, "O!O!OOI:_bind", self->st->function_type, &function,
+                               self->st->options_type, &options, &meta, &handle_class, &session)
+            : PyArg_ParseTuple(args, "O!O!iI:_bind", self->st->function_type, &function,
+                               self->st->options_type, &options, &num_returns, &session);
     if (!parsed) {
         return NULL;
     }
@@ -177,10 +177,10 @@ submit(CallTarget *self, const struct call_frame *frame)
         }
     }
     const int status =
-        ray_task_submit(((Function *)self->function)->function,
-                        ((Options *)self->options)->options, frame->args, frame->arg_count, refs);
-    PyObject *result = status == RAY_OK ? call_result(self->st, refs, self->num_returns)
-                                        : raise_status(status);
+        ray_task_submit(((Function *)self->function)->function, ((Options *)self->options)->options,
+                        frame->args, frame->arg_count, refs);
+    PyObject *result =
+        status == RAY_OK ? call_result(self->st, refs, self->num_returns) : raise_status(status);
     if (refs != inline_refs) {
         PyMem_Free(refs);
     }
@@ -203,10 +203,11 @@ function_remote(PyObject *o, PyObject *const *args, Py_ssize_t nargs, PyObject *
     return result;
 }
 
-PyDoc_STRVAR(function_remote_doc,
-             "remote($self, /, *args, **kwargs)\n--\n\n"
-             "Submits a task and returns at once: one reference, a list of them when num_returns is "
-             "above 1, None when it is 0.");
+PyDoc_STRVAR(
+    function_remote_doc,
+    "remote($self, /, *args, **kwargs)\n--\n\n"
+    "Submits a task and returns at once: one reference, a list of them when num_returns is "
+    "above 1, None when it is 0.");
 
 static PyMethodDef remote_function_methods[] = {
     { "remote", (PyCFunction)(void (*)(void))function_remote, METH_FASTCALL | METH_KEYWORDS,
@@ -253,9 +254,8 @@ creator_remote(PyObject *o, PyObject *const *args, Py_ssize_t nargs, PyObject *k
     return result;
 }
 
-PyDoc_STRVAR(creator_remote_doc,
-             "remote($self, /, *args, **kwargs)\n--\n\n"
-             "Starts an actor and returns its handle at once.");
+PyDoc_STRVAR(creator_remote_doc, "remote($self, /, *args, **kwargs)\n--\n\n"
+                                 "Starts an actor and returns its handle at once.");
 
 static PyMethodDef actor_creator_methods[] = {
     { "remote", (PyCFunction)(void (*)(void))creator_remote, METH_FASTCALL | METH_KEYWORDS,

@@ -226,7 +226,7 @@ read_value(struct reader *r)
 struct pickle_view {
     struct pickle_header header;
     const uint8_t *base;
-    size_t size;        /* of everything */
+    size_t size; /* of everything */
     size_t pickle_at;
 };
 
@@ -280,8 +280,8 @@ loads(struct state *st, ray_value *value, const struct pickle_view *view)
     if (import_once(&st->pickle_loads, "pickle", "loads")) {
         return NULL;
     }
-    PyObject *data = value_buffer_new(st, value, view->base + view->pickle_at,
-                                      view->header.pickle_size);
+    PyObject *data =
+        value_buffer_new(st, value, view->base + view->pickle_at, view->header.pickle_size);
     if (data == NULL) {
         return NULL;
     }
@@ -324,8 +324,7 @@ decode_value(struct state *st, ray_value *value)
         return open_pickle(value, &view) ? NULL : loads(st, value, &view);
     }
     if (format == FORMAT_RAW) {
-        return PyBytes_FromStringAndSize(ray_value_data(value),
-                                         (Py_ssize_t)ray_value_size(value));
+        return PyBytes_FromStringAndSize(ray_value_data(value), (Py_ssize_t)ray_value_size(value));
     }
     PyErr_Format(PyExc_ValueError, "a value of unknown format %u", (unsigned)format);
     return NULL;
@@ -435,7 +434,8 @@ read_call(struct reader *r, struct call_args *out)
     return 0;
 }
 
-/* Puts the unpickled values where no reference stands, and the references' values where one does. */
+/* Puts the unpickled values where no reference stands, and the references' values where one does.
+ */
 static int
 merge_slots(struct reader *r, const struct pickle_view *view, PyObject *values,
             struct call_args *out)

@@ -24,8 +24,8 @@
 enum {
     MAX_DEPTH = 16,
     MAX_ITEMS = 4096,
-    MAX_INNER_BYTES = 1024,  /* of a str or bytes inside a container: it may occur many times */
-    PIECE_MIN = 16 * 1024,   /* larger bytes are not copied into the writer */
+    MAX_INNER_BYTES = 1024, /* of a str or bytes inside a container: it may occur many times */
+    PIECE_MIN = 16 * 1024,  /* larger bytes are not copied into the writer */
 };
 
 static int

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The worker: runs tasks that libray brings, on the main thread, with the interpreter lock held from
- * one task to the next; it is given up only while libray waits for work.
+ * The worker: runs tasks that libray brings, on the main thread, with the interpreter lock held
+ * from one task to the next; it is given up only while libray waits for work.
  *
- * A task: find the function (a definition is unpickled once), read the arguments, call, write what it
- * returned. Anything that raises on the way fails the task with a pickled RayTaskError, built in
+ * A task: find the function (a definition is unpickled once), read the arguments, call, write what
+ * it returned. Anything that raises on the way fails the task with a pickled RayTaskError, built in
  * ray._private.executor. A process becomes an actor when it runs the creation of one.
  */
 #include "_raymodule.h"
@@ -250,8 +250,7 @@ return_one(struct state *st, ray_task *task, int32_t index, PyObject *value)
     } else if (ser_payload(&s, &payload) == 0) {
         int status;
         if (ser_total(&s) > RAY_INLINE_MAX) { /* may wait for memory */
-            Py_BEGIN_ALLOW_THREADS
-            status = ray_task_return(task, index, &payload);
+            Py_BEGIN_ALLOW_THREADS status = ray_task_return(task, index, &payload);
             Py_END_ALLOW_THREADS
         } else {
             status = ray_task_return(task, index, &payload);
@@ -274,8 +273,7 @@ return_none(ray_task *task, PyObject *result)
     }
     PyObject *name = PyUnicode_FromString(ray_task_function_name(task));
     PyObject *done =
-        name == NULL ? NULL
-                     : call_python("ray._private.executor", "warn_ignored_return", &name, 1);
+        name == NULL ? NULL : call_python("ray._private.executor", "warn_ignored_return", &name, 1);
     Py_XDECREF(name);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
@@ -333,7 +331,8 @@ fail_by_exit(struct state *st, ray_task *task, PyObject *exception)
     if (strcmp(Py_TYPE(exception)->tp_name, "_ActorExit") == 0) {
         snprintf(text, sizeof(text), "The actor exited by its own will: exit_actor() is called.");
     } else {
-        snprintf(text, sizeof(text), "The %s's process called sys.exit() and left with exit code %d.",
+        snprintf(text, sizeof(text),
+                 "The %s's process called sys.exit() and left with exit code %d.",
                  in_actor ? "actor" : "task", st->exit_code);
     }
     (void)ray_worker_exit_soon();
@@ -385,7 +384,8 @@ fail(struct state *st, ray_task *task, const struct outcome *outcome)
         const char *text = "an exception that could not be described";
         Py_ssize_t size = 0;
         int retry = 0;
-        if (described != NULL && !PyArg_ParseTuple(described, "y#sp", &data, &size, &text, &retry)) {
+        if (described != NULL &&
+            !PyArg_ParseTuple(described, "y#sp", &data, &size, &text, &retry)) {
             data = NULL;
         }
         const struct ray_buf buf = { data, (size_t)size };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Functions and options as libray knows them: pickling and naming definitions, and turning a dict of
- * checked options into ray_options. Each happens once a function and session.
+ * Functions and options as libray knows them: pickling and naming definitions, and turning a dict
+ * of checked options into ray_options. Each happens once a function and session.
  */
 #include "_raymodule.h"
 
@@ -76,8 +76,7 @@ hash_update(PyObject *hash, const void *data, size_t size)
     if (size == 0) {
         return 0;
     }
-    PyObject *view =
-        PyMemoryView_FromMemory((char *)(uintptr_t)data, (Py_ssize_t)size, PyBUF_READ);
+    PyObject *view = PyMemoryView_FromMemory((char *)(uintptr_t)data, (Py_ssize_t)size, PyBUF_READ);
     PyObject *done = view == NULL ? NULL : PyObject_CallMethod(hash, "update", "O", view);
     Py_XDECREF(view);
     Py_XDECREF(done);
@@ -154,8 +153,8 @@ native_export_definition(PyObject *module, PyObject *args)
     }
     PyObject *function = failed ? NULL : function_create(st, &desc);
     if (function != NULL) {
-        result = Py_BuildValue("Ny#n", function, desc.hash, (Py_ssize_t)20,
-                               (Py_ssize_t)ser_total(&s));
+        result =
+            Py_BuildValue("Ny#n", function, desc.hash, (Py_ssize_t)20, (Py_ssize_t)ser_total(&s));
     }
     ser_fini(&s);
     return result;
@@ -265,8 +264,8 @@ native_make_options(PyObject *module, PyObject *settings)
     PyTypeObject *type = (PyTypeObject *)st->options_type;
     Options *self = NULL;
     if (fill_options(settings, &options) == 0 &&
-        resources_of(PyDict_GetItemString(settings, "resources"), &held,
-                     &options.resource_count) == 0 &&
+        resources_of(PyDict_GetItemString(settings, "resources"), &held, &options.resource_count) ==
+            0 &&
         resources_of(PyDict_GetItemString(settings, "placement_resources"), &placement,
                      &options.placement_resource_count) == 0) {
         options.resources = held;

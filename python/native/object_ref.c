@@ -321,8 +321,7 @@ native_ref_from_parts(PyObject *module, PyObject *args)
         return NULL;
     }
     ray_ref *ref = NULL;
-    const int status =
-        ray_ref_from_address((const uint8_t *)id, owner, (size_t)owner_size, &ref);
+    const int status = ray_ref_from_address((const uint8_t *)id, owner, (size_t)owner_size, &ref);
     return status != RAY_OK ? raise_status(status) : object_ref_new(state_of_module(module), ref);
 }
 

@@ -116,10 +116,9 @@ wait_for_all(ray_ref *const *refs, size_t count, int64_t timeout_ms, size_t *err
     *error = SIZE_MAX;
     for (;;) {
         int status;
-        Py_BEGIN_ALLOW_THREADS
-        status = ray_wait_all(refs, count, timeout_ms, error);
-        Py_END_ALLOW_THREADS
-        if (status == RAY_OK) {
+        Py_BEGIN_ALLOW_THREADS status = ray_wait_all(refs, count, timeout_ms, error);
+        Py_END_ALLOW_THREADS if (status == RAY_OK)
+        {
             return *error != SIZE_MAX;
         }
         if (status != RAY_E_INTERRUPTED) {
@@ -280,8 +279,7 @@ store(struct state *st, const struct ser *s, const struct ray_payload *payload, 
     ray_ref *ref = NULL;
     int status;
     if (owner != NULL || ser_total(s) >= ALONE_MIN) {
-        Py_BEGIN_ALLOW_THREADS
-        status = ray_put(payload, owner, &ref);
+        Py_BEGIN_ALLOW_THREADS status = ray_put(payload, owner, &ref);
         Py_END_ALLOW_THREADS
     } else {
         status = ray_put(payload, NULL, &ref);
@@ -303,7 +301,8 @@ blame_value(PyObject *value)
     PyErr_Fetch(&type, &exception, &traceback);
     PyErr_NormalizeException(&type, &exception, &traceback);
     PyObject *args[2] = { exception, value };
-    PyObject *never = call_python("ray._private.serialization", "raise_unserializable_value", args, 2);
+    PyObject *never =
+        call_python("ray._private.serialization", "raise_unserializable_value", args, 2);
     Py_XDECREF(never);
     Py_XDECREF(type);
     Py_XDECREF(exception);
@@ -320,9 +319,10 @@ native_put(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwnames
         return NULL;
     }
     if (is_object_ref(st, slots[0])) {
-        PyErr_SetString(PyExc_TypeError,
-                        "Calling 'put' on an ray.ObjectRef is not allowed. If you really want to do "
-                        "this, you can wrap the ray.ObjectRef in a list and call 'put' on it.");
+        PyErr_SetString(
+            PyExc_TypeError,
+            "Calling 'put' on an ray.ObjectRef is not allowed. If you really want to do "
+            "this, you can wrap the ray.ObjectRef in a list and call 'put' on it.");
         return NULL;
     }
     ray_actor *owner = NULL;
@@ -419,10 +419,10 @@ wait_for_some(ray_ref *const *refs, size_t count, size_t num_returns, int64_t ti
     const int64_t deadline = timeout_ms > 0 ? now_ms() + timeout_ms : 0;
     for (;;) {
         int status;
-        Py_BEGIN_ALLOW_THREADS
-        status = ray_wait(refs, count, num_returns, timeout_ms, fetch_local, ready);
-        Py_END_ALLOW_THREADS
-        if (status == RAY_OK || status == RAY_E_TIMED_OUT) {
+        Py_BEGIN_ALLOW_THREADS status =
+            ray_wait(refs, count, num_returns, timeout_ms, fetch_local, ready);
+        Py_END_ALLOW_THREADS if (status == RAY_OK || status == RAY_E_TIMED_OUT)
+        {
             return 0;
         }
         if (status != RAY_E_INTERRUPTED) {

@@ -24,8 +24,7 @@ pickle_context(void)
 /* ---- where picklers write -------------------------------------------------------------------- */
 
 typedef struct {
-    PyObject_HEAD
-    struct ser *ser; /* NULL when the pickling is over */
+    PyObject_HEAD struct ser *ser; /* NULL when the pickling is over */
 } Sink;
 
 static struct ser *

@@ -73,7 +73,9 @@ write_by_module(struct state *st, const char *title)
         }
         st->set_title = PyObject_GetAttrString(module, "setproctitle");
     }
-    PyObject *text = st->set_title == NULL ? NULL : PyUnicode_DecodeUTF8(title, (Py_ssize_t)strlen(title), "replace");
+    PyObject *text = st->set_title == NULL
+                         ? NULL
+                         : PyUnicode_DecodeUTF8(title, (Py_ssize_t)strlen(title), "replace");
     PyObject *done = text == NULL ? NULL : PyObject_CallOneArg(st->set_title, text);
     Py_XDECREF(text);
     if (done == NULL) {

@@ -167,10 +167,8 @@ native_take_logs(PyObject *module, PyObject *timeout_ms)
     struct log_entry *entries = NULL;
     size_t dropped = 0;
     bool more;
-    Py_BEGIN_ALLOW_THREADS
-    more = take_entries(q, timeout, &entries, &dropped);
-    Py_END_ALLOW_THREADS
-    PyObject *list = more ? PyList_New(0) : new_ref(Py_None);
+    Py_BEGIN_ALLOW_THREADS more = take_entries(q, timeout, &entries, &dropped);
+    Py_END_ALLOW_THREADS PyObject *list = more ? PyList_New(0) : new_ref(Py_None);
     while (entries != NULL) {
         struct log_entry *entry = entries;
         entries = entry->next;
@@ -277,10 +275,8 @@ native_take_ready(PyObject *module, PyObject *unused)
     (void)unused;
     struct ready_queue *q = state_of_module(module)->ready;
     struct ready_entry *entries;
-    Py_BEGIN_ALLOW_THREADS
-    entries = take_ready(q);
-    Py_END_ALLOW_THREADS
-    PyObject *list = PyList_New(0);
+    Py_BEGIN_ALLOW_THREADS entries = take_ready(q);
+    Py_END_ALLOW_THREADS PyObject *list = PyList_New(0);
     while (entries != NULL) {
         struct ready_entry *entry = entries;
         entries = entry->next;

@@ -118,7 +118,8 @@ static PyMethodDef module_methods[] = {
     { "current_task", native_current_task, METH_NOARGS, "The running task, or None." },
     { "take_logs", native_take_logs, METH_O,
       "Waits for lines of workers: a list of (name, pid, is_stderr, text), None at the end." },
-    { "on_ready", native_on_ready, METH_VARARGS, "Queues a callback for when a reference is ready." },
+    { "on_ready", native_on_ready, METH_VARARGS,
+      "Queues a callback for when a reference is ready." },
     { "take_ready", native_take_ready, METH_NOARGS, "Waits for queued callbacks." },
     { "zygote_run", native_zygote_run, METH_NOARGS, "Serves fork requests; 1 in a worker." },
     { "worker_run", native_worker_run, METH_NOARGS, "Runs tasks; gives the exit code." },
@@ -188,9 +189,9 @@ add_strings(struct state *st)
         size_t slot;
         const char *text;
     } strings[] = {
-        { SLOT(str_export), "_export" },    { SLOT(str_dump), "dump" },
-        { SLOT(str_buffers), "buffers" },   { SLOT(str_module), "__module__" },
-        { SLOT(str_main), "__main__" },     { SLOT(str_qualname), "__qualname__" },
+        { SLOT(str_export), "_export" },  { SLOT(str_dump), "dump" },
+        { SLOT(str_buffers), "buffers" }, { SLOT(str_module), "__module__" },
+        { SLOT(str_main), "__main__" },   { SLOT(str_qualname), "__qualname__" },
     };
     for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {
         PyObject *text = PyUnicode_InternFromString(strings[i].text);

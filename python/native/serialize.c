@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One serialisation: a growing run of bytes, the references named in it, and large pieces that are
- * handed to libray where they lie. All memory of a small value is inside `struct ser`, on the stack.
+ * handed to libray where they lie. All memory of a small value is inside `struct ser`, on the
+ * stack.
  */
 #include "_raymodule.h"
 
@@ -153,8 +154,8 @@ ser_add_piece(struct ser *s, const void *data, size_t size)
 {
     if (s->piece_count == s->piece_capacity) {
         void *pieces = s->pieces;
-        if (grow(&pieces, s->inline_pieces, s->piece_count, &s->piece_capacity,
-                 s->piece_count + 1, sizeof(struct piece))) {
+        if (grow(&pieces, s->inline_pieces, s->piece_count, &s->piece_capacity, s->piece_count + 1,
+                 sizeof(struct piece))) {
             return -1;
         }
         s->pieces = pieces;

@@ -115,8 +115,8 @@ native_init(PyObject *module, PyObject *settings)
     int status = RAY_OK;
     const int failed = take_settings(st, settings, &taken);
     if (!failed) {
-        Py_BEGIN_ALLOW_THREADS
-        if (st->session != 0) {
+        Py_BEGIN_ALLOW_THREADS if (st->session != 0)
+        {
             (void)ray_shutdown(); /* what is left of a session whose raylet died */
         }
         log_queue_open(st->logs);
@@ -149,11 +149,10 @@ native_shutdown(PyObject *module, PyObject *unused)
     }
     st->session = 0;
     int status;
-    Py_BEGIN_ALLOW_THREADS
-    status = ray_shutdown();
+    Py_BEGIN_ALLOW_THREADS status = ray_shutdown();
     log_queue_close(st->logs);
-    Py_END_ALLOW_THREADS
-    if (status != RAY_OK && status != RAY_E_NOT_INITIALIZED) {
+    Py_END_ALLOW_THREADS if (status != RAY_OK && status != RAY_E_NOT_INITIALIZED)
+    {
         return raise_status(status);
     }
     Py_RETURN_NONE;
@@ -204,10 +203,9 @@ native_state_json(PyObject *module, PyObject *what)
     }
     char *text = NULL;
     int status;
-    Py_BEGIN_ALLOW_THREADS
-    status = ray_state_json(name, &text);
-    Py_END_ALLOW_THREADS
-    if (status != RAY_OK) {
+    Py_BEGIN_ALLOW_THREADS status = ray_state_json(name, &text);
+    Py_END_ALLOW_THREADS if (status != RAY_OK)
+    {
         return raise_status(status);
     }
     PyObject *json = PyUnicode_FromString(text);
@@ -225,11 +223,10 @@ native_kill_actor(PyObject *module, PyObject *handle)
     }
     ray_actor *actor = ray_actor_retain(((ActorHandle *)handle)->actor);
     int status;
-    Py_BEGIN_ALLOW_THREADS
-    status = ray_actor_kill(actor, true);
+    Py_BEGIN_ALLOW_THREADS status = ray_actor_kill(actor, true);
     ray_actor_release(actor);
-    Py_END_ALLOW_THREADS
-    if (status != RAY_OK) {
+    Py_END_ALLOW_THREADS if (status != RAY_OK)
+    {
         return raise_status(status);
     }
     Py_RETURN_NONE;

@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Checking a call against a signature: a few comparisons when it fits. When it doesn't, the words of
- * the error come from ray._private.signature.explain.
+ * Checking a call against a signature: a few comparisons when it fits. When it doesn't, the words
+ * of the error come from ray._private.signature.explain.
  */
 #include "_raymodule.h"
 
-enum { FIELD_NAMES, FIELD_POSITIONAL_ONLY, FIELD_DEFAULTS, FIELD_KEYWORD_ONLY,
-       FIELD_KEYWORD_REQUIRED, FIELD_VARARGS, FIELD_VARKEYWORDS, FIELD_COUNT };
+enum {
+    FIELD_NAMES,
+    FIELD_POSITIONAL_ONLY,
+    FIELD_DEFAULTS,
+    FIELD_KEYWORD_ONLY,
+    FIELD_KEYWORD_REQUIRED,
+    FIELD_VARARGS,
+    FIELD_VARKEYWORDS,
+    FIELD_COUNT
+};
 
 int
 signature_set(struct signature *signature, PyObject *tuple)

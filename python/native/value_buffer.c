@@ -6,8 +6,7 @@
 #include "_raymodule.h"
 
 typedef struct {
-    PyObject_HEAD
-    ray_value *value;
+    PyObject_HEAD ray_value *value;
     const void *data;
     Py_ssize_t size;
 } ValueBuffer;

@@ -12,7 +12,15 @@ from ray._version import __commit__, __version__
 
 TYPE_CHECKING = False  # as typing has it, which would take a fifth of the time that we have
 if TYPE_CHECKING:
-    from ray import actor, cloudpickle, exceptions, job_config, remote_function, runtime_context, util
+    from ray import (
+        actor,
+        cloudpickle,
+        exceptions,
+        job_config,
+        remote_function,
+        runtime_context,
+        util,
+    )
     from ray._native import ObjectRef
     from ray._private.api import (
         LOCAL_MODE,

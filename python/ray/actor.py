@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
-from typing import Any, NoReturn
+from _weakref import ref as weak_reference
 
 from ray import _native
 from ray._private import options as opt
 from ray._private import signature as sig
 from ray._private.unbuilt import not_built
+
+TYPE_CHECKING = False  # see ray/__init__.py
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
 
 _METHOD_KEYS = (
     "num_returns",
@@ -169,7 +172,7 @@ class ActorMethod(_native.ActorMethodBase):
     """
 
     def __init__(self, handle: ActorHandle, spec: MethodSpec) -> None:
-        self._init(weakref.ref(handle), spec)
+        self._init(weak_reference(handle), spec)
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(
@@ -369,5 +372,5 @@ def exit_actor() -> NoReturn:
     ``atexit`` handlers of the process run. Raises TypeError outside of an actor.
     """
     if not _native.in_actor():
-        raise TypeError("exit_actor API is called on a non-actor worker. It only works in an actor.")
+        raise TypeError("exit_actor API is called on a non-actor worker. It needs an actor.")
     raise _ActorExit(0)

@@ -80,11 +80,11 @@ class RayTaskError(RayError):
         actor_repr: str | None = None,
         actor_id: str | None = None,
     ) -> None:
-        from ray._private.errors import pickled_or_substitute
+        from ray._private.errors import make_portable
 
         self.function_name = function_name
         self.traceback_str = traceback_str
-        self.cause = pickled_or_substitute(cause)
+        self.cause, self._in_parts = make_portable(cause)
         self.proctitle = proctitle if proctitle is not None else f"ray::{function_name}"
         self.pid = pid
         self.ip = ip
@@ -93,15 +93,21 @@ class RayTaskError(RayError):
         super().__init__(function_name, traceback_str, self.cause, self.proctitle, pid, ip)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        cause: Any = self.cause
+        if self._in_parts:
+            from ray._private.errors import ExceptionParts
+
+            cause = ExceptionParts(cause)
         return _rebuild_task_error, (
             self.function_name,
             self.traceback_str,
-            self.cause,
+            cause,
             self.proctitle,
             self.pid,
             self.ip,
             self.actor_repr,
             self._actor_id,
+            self._in_parts,
             self._is_dual,
         )
 
@@ -163,6 +169,7 @@ _TASK_ERROR_FIELDS = (
     "ip",
     "actor_repr",
     "_actor_id",
+    "_in_parts",
 )
 
 
@@ -193,13 +200,15 @@ def _rebuild_task_error(
     ip: str | None,
     actor_repr: str | None,
     actor_id: str | None,
+    in_parts: bool,
     dual: bool,
 ) -> RayTaskError:
     """Makes a task error again without trying once more whether its cause can be pickled."""
     error = RayTaskError.__new__(RayTaskError)
-    values = (function_name, traceback_str, cause, proctitle, pid, ip, actor_repr, actor_id)
+    head = (function_name, traceback_str, cause, proctitle, pid, ip)
+    values = (*head, actor_repr, actor_id, in_parts)
     error.__dict__.update(zip(_TASK_ERROR_FIELDS, values))
-    error.args = values[:6]
+    error.args = head
     return error.as_instanceof_cause() if dual else error
 
 
@@ -326,8 +335,8 @@ class ActorUnavailableError(RayActorError):
         hex_id = actor_id.hex() if isinstance(actor_id, bytes) else actor_id
         super().__init__(
             hex_id,
-            f"The actor {hex_id} is unavailable: {error_message}. The task may or may not have been "
-            "executed on the actor.",
+            f"The actor {hex_id} is unavailable: {error_message}. The task may or may not have "
+            "been executed on the actor.",
         )
 
 
@@ -484,8 +493,8 @@ class ObjectReconstructionFailedError(ObjectLostError):
 
     def _why(self) -> str:
         return (
-            "The object cannot be reconstructed because it was created by an actor, ray.put() call, "
-            "or its ObjectRef was created by a different worker."
+            "The object cannot be reconstructed because it was created by an actor, ray.put() "
+            "call, or its ObjectRef was created by a different worker."
         )
 
 
@@ -494,8 +503,8 @@ class ObjectReconstructionFailedMaxAttemptsExceededError(ObjectLostError):
 
     def _why(self) -> str:
         return (
-            "The object cannot be reconstructed because the maximum number of task retries has been "
-            "exceeded. To allow more retries, set `max_retries` in the @ray.remote decorator "
+            "The object cannot be reconstructed because the maximum number of task retries has "
+            "been exceeded. To allow more retries, set `max_retries` in the @ray.remote decorator "
             "(default 3)."
         )
 
@@ -632,8 +641,8 @@ class AuthenticationError(RayError):
 
     def __str__(self) -> str:
         return (
-            f"{self.message} Set RAY_AUTH_MODE=token and give the cluster's token by RAY_AUTH_TOKEN, "
-            "RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token."
+            f"{self.message} Set RAY_AUTH_MODE=token and give the cluster's token by "
+            "RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token."
         )
 
 

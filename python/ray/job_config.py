@@ -32,7 +32,9 @@ class JobConfig:
         """Adds one pair of metadata."""
         self.metadata[key] = value
 
-    def set_runtime_env(self, runtime_env: Mapping[str, Any] | None, validate: bool = False) -> None:
+    def set_runtime_env(
+        self, runtime_env: Mapping[str, Any] | None, validate: bool = False
+    ) -> None:
         """Replaces the runtime environment."""
         self.runtime_env = dict(runtime_env or {})
 

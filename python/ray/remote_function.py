@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from ray import _native
 from ray._private import options as opt
 from ray._private import signature as sig
 from ray._private.unbuilt import not_built
+
+TYPE_CHECKING = False  # see ray/__init__.py
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 _COPIED = ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__")
 
@@ -64,14 +66,15 @@ class RemoteFunction(_native.RemoteFunctionBase):
         raise not_built("Building task graphs with .bind()", "Use .remote().")
 
     def _export(self) -> None:
-        """Prepares options and definition for the current session; starts one when there is none."""
+        """Prepares options and definition for the current session; starts one if need be."""
         from ray._private import api, definitions
 
         plan = opt.plan_task(self._default_options, self._is_generator)
         session = api.ensure_session()
         source = self._parent or self
         prepared = definitions.prepare_task_options(plan)
-        self._bind(definitions.export_function(source, session), prepared, plan.num_returns, session)
+        function = definitions.export_function(source, session)
+        self._bind(function, prepared, plan.num_returns, session)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # In two steps, so that a function that refers to itself finds its own half-made object.

@@ -15,7 +15,7 @@ def _hex_or_none(raw: bytes) -> str | None:
 
 
 class RuntimeContext:
-    """Answers about the current process, task and actor. Each answer is looked up when asked for."""
+    """Answers about the current process, task and actor, looked up when asked for."""
 
     @staticmethod
     def _context() -> dict[str, Any]:

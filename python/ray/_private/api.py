@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from ray import _native
 from ray._native import get, put, wait
 from ray._private.unbuilt import not_built
 
+TYPE_CHECKING = False  # see ray/__init__.py
 if TYPE_CHECKING:
+    from typing import Any
+
     from ray._private.context import RayContext
     from ray.actor import ActorHandle
 
@@ -234,7 +235,8 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
     """
     if not isinstance(actor, _native.ActorHandleBase):
         raise ValueError(
-            f"ray.kill() only supported for actors. For tasks, try ray.cancel(). Got: {type(actor)}."
+            "ray.kill() only supported for actors. For tasks, try ray.cancel(). Got: "
+            f"{type(actor)}."
         )
     ensure_session()
     if not no_restart:
@@ -305,10 +307,3 @@ def timeline(filename: str | None = None) -> Any:
     if not _native.is_initialized():
         raise RuntimeError("Ray has not been initialized yet.")
     raise not_built("ray.timeline()")
-
-
-def _in_background(work: Callable[[], None]) -> None:
-    """Runs something that may take its time, without anyone waiting for it."""
-    import _thread
-
-    _thread.start_new_thread(work, ())

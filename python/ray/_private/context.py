@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from typing import Any
 
 from ray import _native
 from ray._private.unbuilt import not_built
+
+TYPE_CHECKING = False  # see ray/__init__.py
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
 
 MIN_OBJECT_STORE_MEMORY = 75 << 20
 _MAX_OPEN_FILES = 65536

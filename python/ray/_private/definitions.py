@@ -9,12 +9,14 @@ can't be inside a definition is its own; the worker puts it in after loading (`n
 from __future__ import annotations
 
 import os
-import threading
-from typing import TYPE_CHECKING, Any
+from _thread import _local
 
 from ray import _native
 
+TYPE_CHECKING = False  # see ray/__init__.py
 if TYPE_CHECKING:
+    from typing import Any
+
     from ray._private.options import ActorPlan, TaskPlan
     from ray.actor import ActorClass
     from ray.remote_function import RemoteFunction
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 WARN_SIZE = 10**7
 ERROR_SIZE = 10**8
 
-_loading = threading.local()
+_loading = _local()
 
 
 def note_unnamed(function: RemoteFunction) -> None:

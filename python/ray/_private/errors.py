@@ -25,24 +25,53 @@ _INTERNAL = (
 )
 
 
-def pickled_or_substitute(cause: BaseException) -> BaseException:
-    """The cause itself if it can travel, else a RayError that tells what it was."""
+class ExceptionParts:
+    """An exception on its way, for classes whose constructor wants other arguments than `args`.
+
+    Such an exception pickles, but can't be unpickled; taken apart it can be put together again.
+    """
+
+    def __init__(self, exc: BaseException) -> None:
+        self.exc = exc
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _join_parts, (type(self.exc), self.exc.args, dict(self.exc.__dict__))
+
+
+def _join_parts(cls: type[BaseException], args: tuple[Any, ...], state: Any) -> BaseException:
+    exc = cls.__new__(cls, *args)
+    exc.args = args
+    exc.__dict__.update(state)
+    return exc
+
+
+def _travels(obj: Any) -> Exception | None:
     import pickle
 
     import cloudpickle
 
     try:
-        pickle.loads(cloudpickle.dumps(cause))
-        return cause
+        pickle.loads(cloudpickle.dumps(obj))
     except Exception as exc:
-        import logging
+        return exc
+    return None
 
-        text = (
-            f"The original cause of the RayTaskError ({type(cause)}) isn't serializable: {exc}. "
-            f"It reads: {cause!r}. Overwriting the cause to a RayError."
-        )
-        logging.getLogger("ray").warning("%s", text)
-        return exceptions.RayError(text)
+
+def make_portable(cause: BaseException) -> tuple[BaseException, bool]:
+    """The cause, and whether it must travel in parts; a RayError that tells of it if it can't."""
+    problem = _travels(cause)
+    if problem is None:
+        return cause, False
+    if _travels(ExceptionParts(cause)) is None:
+        return cause, True
+    import logging
+
+    text = (
+        f"The original cause of the RayTaskError ({type(cause)}) isn't serializable: {problem}. "
+        f"It reads: {cause!r}. Overwriting the cause to a RayError."
+    )
+    logging.getLogger("ray").warning("%s", text)
+    return exceptions.RayError(text), False
 
 
 def _where(error: RayTaskError) -> str:
@@ -138,6 +167,7 @@ def _task_error(failure: dict[str, Any]) -> RayTaskError:
         failure["node_ip"],
         None,
         _hex(failure["actor_id"]),
+        False,
         False,
     )
 

@@ -108,8 +108,8 @@ def raise_wrong_count(function_name: str, expected: int, value: Any) -> NoReturn
         ) from None
     what = "returned" if count else "returned only"
     raise ValueError(
-        f"Task {function_name} has num_returns={expected} return values, but {what} {count} objects: "
-        f"the number of values must be {expected}."
+        f"Task {function_name} has num_returns={expected} return values, but {what} {count} "
+        f"objects: the number of values must be {expected}."
     )
 
 

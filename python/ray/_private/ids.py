@@ -69,7 +69,9 @@ class BaseID:
         return self._bytes.hex()
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._bytes == other._bytes  # type: ignore[attr-defined]
+        return isinstance(other, BaseID) and (
+            type(self) is type(other) and self._bytes == other._bytes
+        )
 
     def __ne__(self, other: object) -> bool:
         return not self == other

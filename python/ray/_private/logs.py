@@ -2,8 +2,8 @@
 """Lines that workers print, on the driver's terminal.
 
 A line appears as ``(name pid=123) text``, written through ``sys.stdout`` or ``sys.stderr`` so that
-redirection and capture work. When several processes print the same line (numbers in it don't count),
-the first is shown at once and the others are counted for a while and shown as one.
+redirection and capture work. When several processes print the same line (numbers in it don't
+count), the first is shown at once and the others are counted for a while and shown as one.
 """
 
 from __future__ import annotations

@@ -2,17 +2,20 @@
 """Every option of ``@ray.remote`` and ``.options()``: its types, its range, its default.
 
 One table row an option. ``check_task`` and ``check_actor`` validate what a user wrote; ``TaskPlan``
-and ``ActorPlan`` are what the validated options mean to the runtime, with features that this version
-does not have refused by name.
+and ``ActorPlan`` are what the validated options mean to the runtime, with features that this
+version does not have refused by name.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
 
 from ray._private.unbuilt import not_built
+
+TYPE_CHECKING = False  # see ray/__init__.py
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 RESOURCE_UNIT = 10000  # amounts are whole multiples of 1/10000
 DEFAULT_TASK_MAX_RETRIES = 3
@@ -25,12 +28,20 @@ _DICT = (dict, type(None))
 _ANY: tuple[type, ...] = (object,)
 
 
-class Option(NamedTuple):
+class Option:
     """What one option accepts. ``check`` returns what is wrong with a value, or None."""
 
-    types: tuple[type, ...]
-    default: Any = None
-    check: Callable[[Any], str | None] | None = None
+    __slots__ = ("check", "default", "types")
+
+    def __init__(
+        self,
+        types: tuple[type, ...],
+        default: Any = None,
+        check: Callable[[Any], str | None] | None = None,
+    ) -> None:
+        self.types = types
+        self.default = default
+        self.check = check
 
 
 def _quantity(name: str) -> Callable[[Any], str | None]:
@@ -60,7 +71,8 @@ def _at_least(name: str, least: int, special: str = "") -> Callable[[Any], str |
     def check(value: Any) -> str | None:
         if value is None or value >= least:
             return None
-        return f"The keyword '{name}' only accepts {special or f'integers >= {least}'}, got {value}."
+        accepted = special or f"integers >= {least}"
+        return f"The keyword '{name}' only accepts {accepted}, got {value}."
 
     return check
 
@@ -114,8 +126,8 @@ def _backpressure(value: Any) -> str | None:
     if value is None or value == -1 or value > 0:
         return None
     return (
-        "The keyword '_generator_backpressure_num_objects' only accepts a positive integer, or -1 to "
-        f"turn it off, got {value}."
+        "The keyword '_generator_backpressure_num_objects' only accepts a positive integer, or -1 "
+        f"to turn it off, got {value}."
     )
 
 
@@ -259,7 +271,8 @@ def check_actor(options: Mapping[str, Any], in_options: bool = False) -> None:
     _check(options, ACTOR_OPTIONS, "actors")
     if in_options and options.get("concurrency_groups") is not None:
         raise ValueError(
-            "Setting 'concurrency_groups' is not supported in '.options()'. Give it to the decorator."
+            "Setting 'concurrency_groups' is not supported in '.options()'. Give it to the "
+            "decorator."
         )
     if options.get("get_if_exists") and not options.get("name"):
         raise ValueError("The actor name must be specified to use `get_if_exists`.")
@@ -333,9 +346,18 @@ def _retries(options: Mapping[str, Any]) -> int:
     return min(int(value), INT32_MAX)
 
 
-class TaskPlan(NamedTuple):
+class TaskPlan:
     """What the options of a remote function mean to the runtime."""
 
+    __slots__ = (
+        "max_calls",
+        "max_retries",
+        "name",
+        "num_returns",
+        "resources",
+        "retry_exceptions",
+        "retry_on",
+    )
     num_returns: int
     resources: dict[str, float]
     max_retries: int
@@ -349,7 +371,8 @@ def plan_num_returns(value: Any, is_generator: bool) -> int:
     """The number of references that a call gives."""
     if isinstance(value, str) and not is_generator:
         raise ValueError(
-            f"num_returns={value!r} is for generator functions, and this is not one. Use an integer."
+            f"num_returns={value!r} is for generator functions, and this is not one. Use an "
+            "integer."
         )
     if isinstance(value, str) or (value is None and is_generator):
         raise not_built(
@@ -368,20 +391,21 @@ def plan_task(options: Mapping[str, Any], is_generator: bool = False) -> TaskPla
         # A process that has used a GPU may hold on to the device's memory until it ends.
         max_calls = 1 if "GPU" in resources else 0
     retry = options.get("retry_exceptions") or False
-    return TaskPlan(
-        num_returns=plan_num_returns(options.get("num_returns"), is_generator),
-        resources=resources,
-        max_retries=_retries(options),
-        max_calls=min(int(max_calls), INT32_MAX),
-        name=options.get("name") or None,
-        retry_exceptions=bool(retry),
-        retry_on=tuple(retry) if isinstance(retry, (list, tuple)) else (),
-    )
+    plan = TaskPlan()
+    plan.num_returns = plan_num_returns(options.get("num_returns"), is_generator)
+    plan.resources = resources
+    plan.max_retries = _retries(options)
+    plan.max_calls = min(int(max_calls), INT32_MAX)
+    plan.name = options.get("name") or None
+    plan.retry_exceptions = bool(retry)
+    plan.retry_on = tuple(retry) if isinstance(retry, (list, tuple)) else ()
+    return plan
 
 
-class ActorPlan(NamedTuple):
+class ActorPlan:
     """What the options of an actor class mean to the runtime."""
 
+    __slots__ = ("max_pending_calls", "name", "placement", "resources")
     resources: dict[str, float]  # held while the actor lives
     placement: dict[str, float]  # needed to be placed
     max_pending_calls: int
@@ -420,9 +444,9 @@ def plan_actor(options: Mapping[str, Any], has_async: bool = False) -> ActorPlan
     # An actor that asks for nothing is placed where a CPU is free, then holds none.
     placement = held if asked else {**held, "CPU": 1.0}
     limit = options.get("max_pending_calls")
-    return ActorPlan(
-        resources=held,
-        placement=placement,
-        max_pending_calls=-1 if limit is None else int(limit),
-        name=options.get("name"),
-    )
+    plan = ActorPlan()
+    plan.resources = held
+    plan.placement = placement
+    plan.max_pending_calls = -1 if limit is None else int(limit)
+    plan.name = options.get("name")
+    return plan

@@ -5,9 +5,10 @@ Three ways, tried in this order by the C code: a compact format for plain values
 objects whose classes and functions can be imported by name; and `dump_by_value`, which carries
 classes and functions of ``__main__``, closures and lambdas inside the pickle.
 
-A reference or an actor handle inside a value is written as its number in the list of references that
-travels beside the bytes. That works only in our own picklers. In any other (``pickle.dumps(ref)``)
-the reference carries its owner's address, and its object is kept until the job ends.
+A reference or an actor handle inside a value is written as its number in the list of references
+that travels beside the bytes. That works only in our own picklers. In any other
+(``pickle.dumps(ref)``) the reference carries its owner's address, and its object is kept until the
+job ends.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ray import _native
 
 
 class ValuePickler(cloudpickle.Pickler):
-    """cloudpickle, with references, handles and registered serialisers as the C code writes them."""
+    """cloudpickle, with references, handles and registered serialisers as in the C code."""
 
     def reducer_override(self, obj: Any) -> Any:
         reduced = _native.reduce_in_context(obj)
@@ -113,8 +114,8 @@ def check_out_of_band(ref: Any) -> None:
     if os.environ.get("RAY_allow_out_of_band_object_ref_serialization", "1") == "0":
         raise OufOfBandObjectRefSerializationException(
             f"{ref} is pickled outside of Ray, and "
-            "RAY_allow_out_of_band_object_ref_serialization=0 forbids that. Pass it as an argument, "
-            "return it, or put it into an object instead."
+            "RAY_allow_out_of_band_object_ref_serialization=0 forbids that. Pass it as an "
+            "argument, return it, or put it into an object instead."
         )
 
 

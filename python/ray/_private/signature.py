@@ -9,22 +9,51 @@ module words the error when it fails.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+
+TYPE_CHECKING = False  # see ray/__init__.py
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
 _VARARGS, _VARKEYWORDS, _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x04, 0x08, 0x20, 0x80, 0x200
 
 
-class Signature(NamedTuple):
-    """Parameters of a function, without `self`."""
+class Signature(tuple):
+    """Parameters of a function, without `self`; a tuple, as the C code reads it.
 
-    names: tuple[str, ...]  # positional parameters
-    positional_only: int  # how many of them can't be given by name
-    defaults: int  # how many of them, from the end, have a default
-    keyword_only: tuple[str, ...]
-    keyword_required: tuple[str, ...]  # keyword-only ones without a default
-    varargs: bool
-    varkeywords: bool
+    names: the positional parameters; positional_only: how many of them can't be given by name;
+    defaults: how many of them, from the end, have a default; keyword_only, keyword_required: those
+    that must be named, and those of them without a default; varargs, varkeywords: whether there is
+    a ``*args``, a ``**kwargs``.
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        names: tuple[str, ...],
+        positional_only: int,
+        defaults: int,
+        keyword_only: tuple[str, ...],
+        keyword_required: tuple[str, ...],
+        varargs: bool,
+        varkeywords: bool,
+    ) -> Signature:
+        values: tuple[Any, ...] = (names, positional_only, defaults)
+        values += (keyword_only, keyword_required, varargs, varkeywords)
+        return tuple.__new__(cls, values)
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return tuple(self)
+
+    names = property(lambda self: self[0])
+    positional_only = property(lambda self: self[1])
+    defaults = property(lambda self: self[2])
+    keyword_only = property(lambda self: self[3])
+    keyword_required = property(lambda self: self[4])
+    varargs = property(lambda self: self[5])
+    varkeywords = property(lambda self: self[6])
+
 
 
 ANYTHING = Signature((), 0, 0, (), (), True, True)

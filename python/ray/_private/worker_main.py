@@ -33,7 +33,7 @@ def _reseed() -> None:
 
 
 def main() -> NoReturn:
-    """Runs tasks until told to leave, then ends the process: exit handlers run, output is written."""
+    """Runs tasks until told to leave, then ends the process: exit handlers, output."""
     from ray import _native
 
     sys.argv[:] = [""]

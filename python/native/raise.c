@@ -66,17 +66,17 @@ failure_dict(const struct ray_failure *failure)
     if (failure->data != NULL) {
         Py_SETREF(data, bytes_of((const uint8_t *)failure->data, failure->data_size));
     }
-    return Py_BuildValue(
-        "{s:i,s:N,s:N,s:N,s:N,s:i,s:N,s:N,s:N,s:N,s:N,s:O,s:O,s:N}", "status", failure->status,
-        "status_name", text_of(ray_status_name(failure->status)), "python_class",
-        text_of(ray_status_python_class(failure->status)), "text", text_of(failure->text),
-        "function", text_of(failure->function), "pid", failure->pid, "node_ip",
-        text_of(failure->node_ip), "actor_id", bytes_of(failure->actor_id, RAY_ACTOR_ID_SIZE),
-        "task_id", bytes_of(failure->task_id, RAY_TASK_ID_SIZE), "object_id",
-        bytes_of(failure->object_id, RAY_OBJECT_ID_SIZE), "class_name",
-        text_of(failure->class_name), "actor_init_failed",
-        failure->actor_init_failed ? Py_True : Py_False, "never_started",
-        failure->never_started ? Py_True : Py_False, "data", data);
+    return Py_BuildValue("{s:i,s:N,s:N,s:N,s:N,s:i,s:N,s:N,s:N,s:N,s:N,s:O,s:O,s:N}", "status",
+                         failure->status, "status_name", text_of(ray_status_name(failure->status)),
+                         "python_class", text_of(ray_status_python_class(failure->status)), "text",
+                         text_of(failure->text), "function", text_of(failure->function), "pid",
+                         failure->pid, "node_ip", text_of(failure->node_ip), "actor_id",
+                         bytes_of(failure->actor_id, RAY_ACTOR_ID_SIZE), "task_id",
+                         bytes_of(failure->task_id, RAY_TASK_ID_SIZE), "object_id",
+                         bytes_of(failure->object_id, RAY_OBJECT_ID_SIZE), "class_name",
+                         text_of(failure->class_name), "actor_init_failed",
+                         failure->actor_init_failed ? Py_True : Py_False, "never_started",
+                         failure->never_started ? Py_True : Py_False, "data", data);
 }
 
 PyObject *
