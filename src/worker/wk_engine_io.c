@@ -369,6 +369,9 @@ lead(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
 {
     struct net_events events;
     for (;;) {
+        if (!wk.running) {
+            return ST_CLOSED;
+        }
         drain();
         if (done(ctx)) {
             return ST_OK;
@@ -380,8 +383,12 @@ lead(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
         if (now >= deadline_ns) {
             return ST_TIMED_OUT;
         }
-        if (may_spin(now) && spin(now)) {
-            continue;
+        if (may_spin(now)) {
+            /* Without the lock: another thread may have handled meanwhile what this one waits for. */
+            const uint64_t changes = wk.change_count;
+            if (spin(now) || wk.change_count != changes || !wk.running) {
+                continue;
+            }
         }
         if (!net_bell_sleep_prepare(&wk.bell)) {
             continue;
