@@ -220,16 +220,19 @@ play_many(const struct options *o, const struct sim_world *world)
 static bool
 try_mutations(const struct options *o, const struct sim_world *world)
 {
+    static uint64_t kept[KEPT_MAX];
+    const uint32_t kept_count = kept_seeds(o, world, kept);
     bool all = true;
     for (uint32_t i = 0; world->mutations && world->mutations[i]; i++) {
         struct sim_result result = { 0 };
-        uint64_t seed = o->first_seed;
-        while (!result.failed && seed < o->first_seed + o->seeds) {
-            sim_run(world, seed++, UINT32_C(1) << i, NULL, &result);
+        uint64_t seed = 0;
+        for (uint64_t k = 0; !result.failed && k < kept_count + o->seeds; k++) {
+            seed = k < kept_count ? kept[k] : o->first_seed + k - kept_count;
+            sim_run(world, seed, UINT32_C(1) << i, NULL, &result);
         }
         if (result.failed) {
             printf("world %s without %s: noticed by seed %" PRIu64 ": %s\n", world->name,
-                   world->mutations[i], seed - 1, result.text);
+                   world->mutations[i], seed, result.text);
         } else {
             printf("world %s without %s: NOT NOTICED in %" PRIu64 " seeds\n", world->name,
                    world->mutations[i], o->seeds);

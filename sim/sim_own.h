@@ -115,6 +115,7 @@ struct sim_push {
     uint32_t task, arg_count, return_count;
     struct own_item args[ARGS_MAX];
     bool resolved[ARGS_MAX]; /* the argument's value came along */
+    bool bare[ARGS_MAX];     /* and the reference itself didn't */
     uint32_t return_objects[RETURNS_MAX];
 };
 

@@ -75,19 +75,27 @@ set_inner(struct sim_own *w, uint32_t object, struct own_ref *const *refs, uint3
               count > 2 ? o->inner[2] : 0);
 }
 
+/* What was read out of a value that is freed, or whose owner is long dead, may be gone. */
+static void
+excuse_if_uncovered(struct sim_own *w, const struct sim_node *n, uint32_t object)
+{
+    const struct sim_object *o = &w->objects[object];
+    const bool owner_long_dead = !w->nodes[o->owner] && sim_now(w->sim) - w->died_ns[o->owner] >
+                                                            n->own.grace_ns / 2;
+    if (o->has_value && (o->freed || o->excused || owner_long_dead)) {
+        excuse_inner(w, object);
+    }
+}
+
 void
 act_deserialise(struct sim_own *w, struct sim_node *n, struct own_ref *ref, uint32_t run)
 {
     const uint32_t object = object_of(&ref->id);
     const struct sim_object *o = &w->objects[object];
-    const bool owner_long_dead = !w->nodes[o->owner] && sim_now(w->sim) - w->died_ns[o->owner] >
-                                                            n->own.grace_ns / 2;
     if (!o->has_value) {
         return;
     }
-    if (o->freed || o->excused || owner_long_dead) {
-        excuse_inner(w, object);
-    }
+    excuse_if_uncovered(w, n, object);
     for (uint32_t i = 0; i < o->inner_count; i++) {
         if (sim_chance(w->sim, 700)) {
             const struct own_item item = item_of_object(w, o->inner[i]);
@@ -115,6 +123,7 @@ send_push(struct sim_own *w, struct sim_node *n, const struct sim_call *c)
         const struct own_ref *arg = c->args[i];
         own_item_of(&n->own, arg, &m.args[i]);
         m.resolved[i] = arg->state == OWN_INLINE && sim_chance(w->sim, 500);
+        m.bare[i] = m.resolved[i] && sim_chance(w->sim, 500);
         SIM_TRACE(w->sim, "  argument o%u%s", object_of(&arg->id),
                   m.resolved[i] ? " with its value" : "");
     }
@@ -291,6 +300,31 @@ on_reply(struct sim_own *w, struct sim_node *n, uint32_t from, const struct sim_
 
 /* --- tasks, the executor ------------------------------------------------------------------------------- */
 
+/* The value of an argument, without the reference: what is inside stands in the frame. */
+static void
+open_bare(struct sim_own *w, struct sim_node *n, const struct sim_run *run, uint32_t object,
+          uint32_t until)
+{
+    const struct sim_object *o = &w->objects[object];
+    excuse_if_uncovered(w, n, object);
+    for (uint32_t i = 0; o->has_value && i < o->inner_count; i++) {
+        const struct own_item item = item_of_object(w, o->inner[i]);
+        struct own_ref *ref = own_frame_add(&n->own, run->frame, &item);
+        SIM_CHECK(w->sim, ref, "own_frame_add failed");
+        if (o->owner != run->caller) {
+            own_register(&n->own, ref, node_outs(w, n));
+            node_flush(w, n);
+        }
+        if (sim_chance(w->sim, 700)) {
+            (void)own_borrow(&n->own, run->frame, NULL, &item, node_outs(w, n));
+            SIM_TRACE(w->sim, "P%u takes o%u out of the value of o%u", n->number, o->inner[i],
+                      object);
+            handle_add(w, n, ref, until);
+            node_flush(w, n);
+        }
+    }
+}
+
 void
 on_push(struct sim_own *w, struct sim_node *n, uint32_t from, const struct sim_push *m)
 {
@@ -298,18 +332,24 @@ on_push(struct sim_own *w, struct sim_node *n, uint32_t from, const struct sim_p
     struct sim_run run = { .task = m->task, .caller = from, .return_count = m->return_count };
     run.serial = ++w->run;
     memcpy(run.return_objects, m->return_objects, sizeof(run.return_objects));
-    struct own_ref *refs[ARGS_MAX];
+    struct own_ref *refs[ARGS_MAX] = { NULL };
     if (m->arg_count > 0) {
         run.frame = own_frame_open(&n->own, node_peer(w, n, from), 0);
     }
     for (uint32_t i = 0; i < m->arg_count; i++) {
-        refs[i] = own_frame_add(&n->own, run.frame, &m->args[i]);
-        SIM_CHECK(w->sim, refs[i], "own_frame_add failed");
+        if (!m->bare[i]) {
+            refs[i] = own_frame_add(&n->own, run.frame, &m->args[i]);
+            SIM_CHECK(w->sim, refs[i], "own_frame_add failed");
+        }
     }
     SIM_TRACE(w->sim, "P%u starts t%u", n->number, m->task);
     n->runs[n->run_count++] = run;
     for (uint32_t i = 0; i < m->arg_count; i++) {
         const uint32_t until = sim_chance(w->sim, w->keep_per_mille) ? 0 : run.serial;
+        if (m->bare[i]) {
+            open_bare(w, n, &run, object_of(&m->args[i].object), until);
+            continue;
+        }
         if (sim_chance(w->sim, 600)) {
             struct own_ref *ref =
                 own_borrow(&n->own, run.frame, NULL, &m->args[i], node_outs(w, n));

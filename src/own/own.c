@@ -146,26 +146,6 @@ own_ref_of_item(struct own *own, const struct own_item *item, bool *made)
     return ref;
 }
 
-int
-own_contain(struct own *own, struct own_ref *ref, struct own_ref *const *inner, uint32_t count)
-{
-    if (count == 0 || OWN_WITHOUT(own, contained)) {
-        return ST_OK;
-    }
-    ASSERT(!ref->contained);
-    struct own_contained *c = mem_alloc(own->mem, contained_size(count));
-    if (!c) {
-        return ST_OUT_OF_MEMORY;
-    }
-    c->count = count;
-    for (uint32_t i = 0; i < count; i++) {
-        c->v[i] = inner[i];
-        inner[i]->contained_in++;
-    }
-    ref->contained = c;
-    return ST_OK;
-}
-
 static void
 uncontain(struct own *own, struct own_ref *ref)
 {
@@ -177,6 +157,26 @@ uncontain(struct own *own, struct own_ref *ref)
         }
     }
     free_contained(own, ref);
+}
+
+int
+own_contain(struct own *own, struct own_ref *ref, struct own_ref *const *inner, uint32_t count)
+{
+    struct own_contained *c = NULL;
+    if (count > 0 && !OWN_WITHOUT(own, contained)) {
+        c = mem_alloc(own->mem, contained_size(count));
+        if (!c) {
+            return ST_OUT_OF_MEMORY;
+        }
+        c->count = count;
+    }
+    for (uint32_t i = 0; c && i < count; i++) {
+        c->v[i] = inner[i];
+        inner[i]->contained_in++;
+    }
+    uncontain(own, ref); /* of a value that was made again */
+    ref->contained = c;
+    return ST_OK;
 }
 
 void

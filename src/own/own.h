@@ -294,11 +294,16 @@ struct own_frame *own_frame_open(struct own *own, uint32_t from, uint64_t token)
 struct own_ref *own_frame_add(struct own *own, struct own_frame *frame,
                               const struct own_item *item);
 
+/* Registers a borrowed reference at once, although a frame covers it. The executor must do so for the
+ * references inside an argument's resolved value when the caller isn't the owner of that object:
+ * the frame's cover for them would end with that owner. */
+void own_register(struct own *own, struct own_ref *ref, struct step_outs *outs);
+
 /* The program deserialised a reference: found or made, with one more local handle. What covers it
  * until it is registered: `frame`, when it stood in a task's arguments themselves (and so was added
  * to the frame; registered only if it outlives that); `outer`, when it stood inside the value of that
- * object, an argument's resolved value included (registered at once; `outer` is kept until that is
- * answered); or neither, when its exporter captured it (registered at once). NULL: out of memory. */
+ * object (registered at once; `outer` is kept until that is answered), whether or not a frame is
+ * given too; or neither, when its exporter captured it (registered at once). NULL: out of memory. */
 struct own_ref *own_borrow(struct own *own, struct own_frame *frame, struct own_ref *outer,
                            const struct own_item *item, struct step_outs *outs);
 

@@ -194,6 +194,15 @@ own_frame_add(struct own *own, struct own_frame *frame, const struct own_item *i
     return ref;
 }
 
+void
+own_register(struct own *own, struct own_ref *ref, struct step_outs *outs)
+{
+    if (!OWN_WITHOUT(own, resolved_register)) {
+        own_enlist(own, ref);
+    }
+    (void)own_pump(own, outs);
+}
+
 /* A new entry, seen first while something was deserialised. */
 static bool
 cover_new(struct own *own, struct own_frame *frame, struct own_ref *outer, struct own_ref *ref)
@@ -201,7 +210,7 @@ cover_new(struct own *own, struct own_frame *frame, struct own_ref *outer, struc
     if (ref->kind == OWN_OWNED || ref->reg == OWN_REG_GONE) {
         return true;
     }
-    if (frame) {
+    if (frame && !outer) {
         return hold(own, frame, ref);
     }
     if (outer && !OWN_WITHOUT(own, outer_cover)) {

@@ -116,7 +116,7 @@ struct own_ref *own_ref_make(struct own *own, const struct id_object *id, enum o
                              struct own_proc *owner);
 /* The entry of an item, made BORROWED (or, late, GONE) when new. `*made` may be NULL. */
 struct own_ref *own_ref_of_item(struct own *own, const struct own_item *item, bool *made);
-/* Counts `inner` into the value of `ref`. */
+/* Counts `inner` into the value of `ref`, instead of what its last value held. */
 int own_contain(struct own *own, struct own_ref *ref, struct own_ref *const *inner,
                 uint32_t count) MUST_USE;
 /* The value is to be dropped and the entry to become GONE. */
