@@ -162,7 +162,8 @@ play_one(const struct options *o, const struct sim_world *world, uint64_t seed, 
     if (!o->trace) {
         print_tail(world, seed, mutations);
     }
-    printf("world %s, seed %" PRIu64 ": %s\nreplay: ray-sim --world %s --seed %" PRIu64 " --trace\n",
+    printf("world %s, seed %" PRIu64 ": %s\nreplay: ray-sim --world %s --seed %" PRIu64
+           " --trace\n",
            world->name, seed, result.text, world->name, seed);
     if (o->keep) {
         keep_seed(o, world, seed);
@@ -211,7 +212,8 @@ play_many(const struct options *o, const struct sim_world *world)
             return false;
         }
     }
-    printf("world %s: %u kept and %" PRIu64 " seeds from %" PRIu64 ", %" PRIu64 " steps: all hold\n",
+    printf("world %s: %u kept and %" PRIu64 " seeds from %" PRIu64 ", %" PRIu64
+           " steps: all hold\n",
            world->name, kept_count, o->seeds, o->first_seed, steps);
     return true;
 }
@@ -245,9 +247,7 @@ try_mutations(const struct options *o, const struct sim_world *world)
 int
 main(int argc, char **argv)
 {
-    struct options o = {
-        .world = "all", .seed_dir = "sim/seeds", .first_seed = 1, .seeds = 1000
-    };
+    struct options o = { .world = "all", .seed_dir = "sim/seeds", .first_seed = 1, .seeds = 1000 };
     if (parse(argc, argv, &o)) {
         usage();
         return 2;

@@ -80,8 +80,8 @@ static void
 excuse_if_uncovered(struct sim_own *w, const struct sim_node *n, uint32_t object)
 {
     const struct sim_object *o = &w->objects[object];
-    const bool owner_long_dead = !w->nodes[o->owner] && sim_now(w->sim) - w->died_ns[o->owner] >
-                                                            n->own.grace_ns / 2;
+    const bool owner_long_dead =
+        !w->nodes[o->owner] && sim_now(w->sim) - w->died_ns[o->owner] > n->own.grace_ns / 2;
     if (o->has_value && (o->freed || o->excused || owner_long_dead)) {
         excuse_inner(w, object);
     }
@@ -108,7 +108,8 @@ act_deserialise(struct sim_own *w, struct sim_node *n, struct own_ref *ref, uint
     }
 }
 
-/* --- tasks, the caller ------------------------------------------------------------------------------ */
+/* --- tasks, the caller
+ * ------------------------------------------------------------------------------ */
 
 static void
 send_push(struct sim_own *w, struct sim_node *n, const struct sim_call *c)
@@ -220,8 +221,8 @@ on_executor_died(struct sim_own *w, struct sim_node *n, uint32_t dead)
             fail_returns(w, n, c, ST_WORKER_CRASHED);
         }
         SIM_CHECK(w->sim,
-                  own_task_failed(&n->own, c->args, c->arg_count, peer, !again,
-                                  node_outs(w, n)) == ST_OK,
+                  own_task_failed(&n->own, c->args, c->arg_count, peer, !again, node_outs(w, n)) ==
+                      ST_OK,
                   "own_task_failed failed");
         node_flush(w, n);
         if (again) {
@@ -298,7 +299,8 @@ on_reply(struct sim_own *w, struct sim_node *n, uint32_t from, const struct sim_
     }
 }
 
-/* --- tasks, the executor ------------------------------------------------------------------------------- */
+/* --- tasks, the executor
+ * ------------------------------------------------------------------------------- */
 
 /* The value of an argument, without the reference: what is inside stands in the frame. */
 static void
@@ -410,14 +412,13 @@ act_finish_run(struct sim_own *w, struct sim_node *n, uint32_t index)
     memset(&m, 0, sizeof(m));
     m.task = run.task;
     m.return_count = run.return_count;
-    struct own_ref *pinned[RETURNS_MAX * INNER_MAX];
+    struct own_ref *pinned[RETURNS_MAX * INNER_MAX] = { NULL };
     uint32_t count = 0;
     SIM_TRACE(w->sim, "P%u ends t%u", n->number, run.task);
     for (uint32_t i = 0; i < run.return_count && answer; i++) {
         m.state[i] = sim_chance(w->sim, 850) ? OWN_INLINE : OWN_ERROR;
-        m.inner_count[i] = m.state[i] == OWN_INLINE
-                               ? older_refs(w, n, &pinned[count], run.return_objects[i])
-                               : 0;
+        m.inner_count[i] =
+            m.state[i] == OWN_INLINE ? older_refs(w, n, &pinned[count], run.return_objects[i]) : 0;
         for (uint32_t k = 0; k < m.inner_count[i]; k++) {
             own_item_of(&n->own, pinned[count++], &m.inner[i][k]);
         }
@@ -441,7 +442,8 @@ act_finish_run(struct sim_own *w, struct sim_node *n, uint32_t index)
     }
 }
 
-/* --- objects -------------------------------------------------------------------------------------------- */
+/* --- objects
+ * -------------------------------------------------------------------------------------------- */
 
 static void
 act_put(struct sim_own *w, struct sim_node *n)
@@ -462,11 +464,9 @@ act_put(struct sim_own *w, struct sim_node *n)
 static void
 wait_for(struct sim_own *w, struct sim_node *n, struct own_ref *ref, uint32_t run, bool transfer)
 {
-    n->wants[n->want_count++] = (struct sim_want){ .id = ++w->want,
-                                                   .ref = ref,
-                                                   .object = object_of(&ref->id),
-                                                   .run = run,
-                                                   .transfer = transfer };
+    n->wants[n->want_count++] = (struct sim_want){
+        .id = ++w->want, .ref = ref, .object = object_of(&ref->id), .run = run, .transfer = transfer
+    };
     ref->waiters = w->want;
 }
 
@@ -484,16 +484,15 @@ act_put_for(struct sim_own *w, struct sim_node *n)
     SIM_TRACE(w->sim, "P%u puts o%u for P%u", n->number, object, owner);
     set_inner(w, object, inner, count);
     struct own_ref *ref;
-    const int status =
-        own_put_for(&n->own, &id, node_peer(w, n, owner), OWN_INLINE, value_new(w, n, object),
-                    inner, count, &ref, node_outs(w, n));
+    const int status = own_put_for(&n->own, &id, node_peer(w, n, owner), OWN_INLINE,
+                                   value_new(w, n, object), inner, count, &ref, node_outs(w, n));
     SIM_CHECK(w->sim, status == ST_OK, "own_put_for failed: %d", status);
     wait_for(w, n, ref, 0, true);
     node_flush(w, n);
 }
 
-/* The running task that waits for `ref`, rather one that was given it; 0: somebody else does. A task
- * waits only for tasks that were submitted before it, so there is no circle. */
+/* The running task that waits for `ref`, rather one that was given it; 0: somebody else does. A
+ * task waits only for tasks that were submitted before it, so there is no circle. */
 static uint32_t
 who_waits(struct sim_own *w, const struct sim_node *n, const struct own_ref *ref)
 {

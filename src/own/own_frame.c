@@ -7,11 +7,12 @@
 
 #include "own/own_priv.h"
 
-/* --- transit pins ----------------------------------------------------------------------------------- */
+/* --- transit pins
+ * ----------------------------------------------------------------------------------- */
 
 int
-own_transit_add(struct own *own, struct own_proc *proc, uint64_t token,
-                struct own_ref *const *refs, uint32_t count)
+own_transit_add(struct own *own, struct own_proc *proc, uint64_t token, struct own_ref *const *refs,
+                uint32_t count)
 {
     struct own_transit *t = mem_alloc(own->mem, sizeof(*t) + count * sizeof(struct own_ref *));
     if (!t) {
@@ -41,7 +42,8 @@ own_transit_drop(struct own *own, struct own_proc *proc, struct own_transit *t)
     own_proc_review(own, proc);
 }
 
-/* --- the caller's side of tasks ----------------------------------------------------------------------- */
+/* --- the caller's side of tasks
+ * ----------------------------------------------------------------------- */
 
 struct own_ref *
 own_return_create(struct own *own, const struct id_object *id, uint64_t lineage)
@@ -124,7 +126,8 @@ own_return_again(struct own_ref *ref)
     ref->pins++;
 }
 
-/* --- frames ---------------------------------------------------------------------------------------------- */
+/* --- frames
+ * ---------------------------------------------------------------------------------------------- */
 
 struct own_frame *
 own_frame_open(struct own *own, uint32_t from, uint64_t token)
@@ -330,7 +333,8 @@ own_reply_pin(struct own *own, uint32_t caller, struct own_ref *const *inner, ui
     return OWN_WITHOUT(own, return_pin) ? ST_OK : own_transit_add(own, proc, *token, inner, count);
 }
 
-/* --- put for another owner ------------------------------------------------------------------------------- */
+/* --- put for another owner
+ * ------------------------------------------------------------------------------- */
 
 static struct own_msg_transfer *
 emit_transfer(struct own *own, const struct own_ref *ref, struct own_ref *const *inner,
@@ -386,8 +390,7 @@ own_put_for(struct own *own, const struct id_object *id, uint32_t owner, enum ow
     struct own_msg_transfer *m = emit_transfer(own, ref, inner, count, outs);
     if (!m) {
         if (token) {
-            own_transit_drop(own, proc,
-                             LIST_ENTRY(proc->transits.prev, struct own_transit, link));
+            own_transit_drop(own, proc, LIST_ENTRY(proc->transits.prev, struct own_transit, link));
         }
         unmake(own, ref, outs);
         return ST_OUT_OF_MEMORY;
