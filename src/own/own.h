@@ -268,9 +268,11 @@ own_task_submitted(struct own_ref *const *args, uint32_t count)
 int own_task_replied(struct own *own, struct own_ref *const *args, uint32_t count,
                      uint32_t executor, uint64_t kept, struct step_outs *outs) MUST_USE;
 
-/* An attempt ended without an answer. `executor`: the process that may have begun to run it and so
- * may have lent the arguments on (they stay pinned for its grace), OWN_SELF when none did. `last`:
- * no other attempt follows, the arguments are given up. */
+/* An attempt ended without an answer. `executor`: the dead process that may have begun to run it
+ * and so may have lent the arguments on (they stay pinned for its grace, so it must be dead or
+ * about to be told so), OWN_SELF when none did. `last`: no other attempt follows, the arguments are
+ * given up. An attempt that was answered and is to be repeated is no failure: own_task_submitted
+ * once more, then own_task_replied with what that reply kept. */
 int own_task_failed(struct own *own, struct own_ref *const *args, uint32_t count, uint32_t executor,
                     bool last, struct step_outs *outs) MUST_USE;
 

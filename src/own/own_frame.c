@@ -103,7 +103,10 @@ own_return_done(struct own *own, struct own_ref *ref, enum own_state state, uint
 {
     ASSERT(ref->kind == OWN_OWNED && ref->pins > 0 && state != OWN_PENDING);
     if (ref->state != OWN_PENDING || ref->flags & REF_LOSE) {
-        own_discard(outs, value, (uint8_t)(state)); /* freed explicitly before it came */
+        ref->state = (uint8_t)state; /* freed explicitly before it came: given back, GONE again */
+        ref->value = value;
+        ref->flags |= REF_LOSE;
+        own_touch(own, ref);
     } else {
         TRY(own_contain(own, ref, inner, count));
         ref->state = (uint8_t)state;
