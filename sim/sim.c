@@ -84,7 +84,8 @@ struct sim {
     struct sim_result *result;
 };
 
-/* --- memory ------------------------------------------------------------------------------------ */
+/* --- memory ------------------------------------------------------------------------------------
+ */
 
 static void *
 tracked_resize(void *ctx, void *old, size_t old_size, size_t new_size)
@@ -118,7 +119,8 @@ sim_alloc(struct sim *sim, size_t size)
     return p;
 }
 
-/* --- what worlds ask ----------------------------------------------------------------------------- */
+/* --- what worlds ask -----------------------------------------------------------------------------
+ */
 
 struct sim_params *
 sim_params(struct sim *sim)
@@ -210,7 +212,8 @@ sim_proc_count(const struct sim *sim)
     return sim->proc_count;
 }
 
-/* --- events ---------------------------------------------------------------------------------------- */
+/* --- events
+ * ---------------------------------------------------------------------------------------- */
 
 static struct event *
 add_event(struct sim *sim, enum event_kind kind, uint64_t when, uint32_t proc, uint32_t other)
@@ -251,7 +254,7 @@ find_conn(struct sim *sim, uint32_t from, uint32_t to, uint32_t lane)
 {
     const uint64_t hash = id_mix64((uint64_t)from << 32 | (uint64_t)to << 8 | lane);
     struct map_link *l;
-    MAP_FOR_HASH(l, &sim->conns, hash) {
+    MAP_FOR_HASH (l, &sim->conns, hash) {
         struct conn *c = CONTAINER_OF(l, struct conn, link);
         if (c->from == from && c->to == to && c->lane == lane) {
             return c;
@@ -352,7 +355,8 @@ sim_timer(struct sim *sim, uint32_t proc, uint32_t tag, uint64_t when_ns)
     }
 }
 
-/* --- processes ------------------------------------------------------------------------------------- */
+/* --- processes
+ * ------------------------------------------------------------------------------------- */
 
 uint32_t
 sim_proc_add(struct sim *sim, const char *role)
@@ -391,7 +395,7 @@ static void
 cut_tail(struct sim *sim, struct conn *c)
 {
     uint32_t count = 0;
-    LIST_FOR(l, &c->queue) {
+    LIST_FOR (l, &c->queue) {
         count++;
     }
     uint32_t lost = sim->params.local ? 0 : (uint32_t)sim_below(sim, count + 1);
@@ -426,7 +430,8 @@ sim_proc_kill(struct sim *sim, uint32_t proc)
     }
 }
 
-/* --- the loop ---------------------------------------------------------------------------------------- */
+/* --- the loop
+ * ---------------------------------------------------------------------------------------- */
 
 static void
 on_message(struct sim *sim, struct conn *c)
@@ -463,7 +468,7 @@ on_act(struct sim *sim)
 static void
 dispatch(struct sim *sim, const struct event *e)
 {
-    struct proc *p = e->proc ? proc_of(sim, e->proc) : NULL;
+    struct proc *p;
     switch (e->kind) {
     case EV_ACT:
         on_act(sim);
@@ -472,6 +477,7 @@ dispatch(struct sim *sim, const struct event *e)
         on_message(sim, e->conn);
         break;
     case EV_NOTICE:
+        p = proc_of(sim, e->proc);
         if (p->alive) {
             SIM_TRACE(sim, "P%u learns that P%u is dead", e->proc, e->other);
             set_bit(p->known_dead, e->other);
@@ -481,6 +487,7 @@ dispatch(struct sim *sim, const struct event *e)
         }
         break;
     case EV_TIMER:
+        p = proc_of(sim, e->proc);
         p->timers[e->other] = NULL;
         SIM_TRACE(sim, "P%u timer %u", e->proc, e->other);
         sim->world->timer(sim, sim->state, e->proc, e->other);

@@ -10,7 +10,8 @@
  * happen, since every message is delayed at random. At a death any prefix of what each connection
  * carried is delivered (in a `local` history all of it, before the notice, as through a ring), and
  * the notice reaches each survivor on its own, before or after those messages. What is sent to the
- * dead is dropped; a process that started after that death gets its notice when it first sends. A stopped process (SIGSTOP) gets nothing until it goes on.
+ * dead is dropped; a process that started after that death gets its notice when it first sends. A
+ * stopped process (SIGSTOP) gets nothing until it goes on.
  *
  * Phases. Chaos: the world's `act` is called `actions` times, at random moments. Then `heal` once:
  * the world winds its work down, nobody is killed any more, and the history must go quiet: no
@@ -33,8 +34,8 @@
 struct sim;
 
 enum {
-    SIM_LANES = 2,        /* connections from one process to another */
-    SIM_PROCS_MAX = 256,  /* in one history, the dead included; numbers from 1 */
+    SIM_LANES = 2,       /* connections from one process to another */
+    SIM_PROCS_MAX = 256, /* in one history, the dead included; numbers from 1 */
     SIM_STEPS_MAX = 2000000,
 };
 
@@ -88,9 +89,9 @@ extern const struct sim_world *const sim_worlds[];
 struct sim_params *sim_params(struct sim *sim);
 const struct mem *sim_mem(struct sim *sim);
 uint64_t sim_now(const struct sim *sim);
-uint64_t sim_below(struct sim *sim, uint64_t n);       /* uniform in [0, n) */
+uint64_t sim_below(struct sim *sim, uint64_t n); /* uniform in [0, n) */
 bool sim_chance(struct sim *sim, uint32_t per_mille);
-uint32_t sim_mutations(const struct sim *sim);         /* bits of rules switched off */
+uint32_t sim_mutations(const struct sim *sim); /* bits of rules switched off */
 bool sim_is_healing(const struct sim *sim);
 
 /* A new live process; `role` is static text for traces. */
@@ -128,7 +129,8 @@ _Noreturn void sim_fail(struct sim *sim, const char *format, ...)
         }                                                                                          \
     } while (0)
 
-/* --- for the runner and tests -------------------------------------------------------------------- */
+/* --- for the runner and tests --------------------------------------------------------------------
+ */
 
 struct sim_result {
     bool failed;

@@ -162,7 +162,8 @@ play_one(const struct options *o, const struct sim_world *world, uint64_t seed, 
     if (!o->trace) {
         print_tail(world, seed, mutations);
     }
-    printf("world %s, seed %" PRIu64 ": %s\nreplay: ray-sim --world %s --seed %" PRIu64 " --trace\n",
+    printf("world %s, seed %" PRIu64 ": %s\nreplay: ray-sim --world %s --seed %" PRIu64
+           " --trace\n",
            world->name, seed, result.text, world->name, seed);
     if (o->keep) {
         keep_seed(o, world, seed);
@@ -211,7 +212,8 @@ play_many(const struct options *o, const struct sim_world *world)
             return false;
         }
     }
-    printf("world %s: %u kept and %" PRIu64 " seeds from %" PRIu64 ", %" PRIu64 " steps: all hold\n",
+    printf("world %s: %u kept and %" PRIu64 " seeds from %" PRIu64 ", %" PRIu64
+           " steps: all hold\n",
            world->name, kept_count, o->seeds, o->first_seed, steps);
     return true;
 }
@@ -220,16 +222,19 @@ play_many(const struct options *o, const struct sim_world *world)
 static bool
 try_mutations(const struct options *o, const struct sim_world *world)
 {
+    static uint64_t kept[KEPT_MAX];
+    const uint32_t kept_count = kept_seeds(o, world, kept);
     bool all = true;
     for (uint32_t i = 0; world->mutations && world->mutations[i]; i++) {
         struct sim_result result = { 0 };
-        uint64_t seed = o->first_seed;
-        while (!result.failed && seed < o->first_seed + o->seeds) {
-            sim_run(world, seed++, UINT32_C(1) << i, NULL, &result);
+        uint64_t seed = 0;
+        for (uint64_t k = 0; !result.failed && k < kept_count + o->seeds; k++) {
+            seed = k < kept_count ? kept[k] : o->first_seed + k - kept_count;
+            sim_run(world, seed, UINT32_C(1) << i, NULL, &result);
         }
         if (result.failed) {
             printf("world %s without %s: noticed by seed %" PRIu64 ": %s\n", world->name,
-                   world->mutations[i], seed - 1, result.text);
+                   world->mutations[i], seed, result.text);
         } else {
             printf("world %s without %s: NOT NOTICED in %" PRIu64 " seeds\n", world->name,
                    world->mutations[i], o->seeds);
@@ -242,9 +247,7 @@ try_mutations(const struct options *o, const struct sim_world *world)
 int
 main(int argc, char **argv)
 {
-    struct options o = {
-        .world = "all", .seed_dir = "sim/seeds", .first_seed = 1, .seeds = 1000
-    };
+    struct options o = { .world = "all", .seed_dir = "sim/seeds", .first_seed = 1, .seeds = 1000 };
     if (parse(argc, argv, &o)) {
         usage();
         return 2;

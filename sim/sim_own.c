@@ -108,7 +108,8 @@ handle_drop(struct sim_own *w, struct sim_node *n, uint32_t index)
     node_flush(w, n);
 }
 
-/* --- nodes -------------------------------------------------------------------------------------- */
+/* --- nodes --------------------------------------------------------------------------------------
+ */
 
 uint32_t
 node_add(struct sim_own *w)
@@ -183,8 +184,8 @@ send_message(struct sim_own *w, struct sim_node *n, const struct step_out *out)
     switch ((enum own_msg_kind)out->kind) {
     case OWN_MSG_REGISTER: {
         const struct own_msg_register *m = out->msg;
-        SIM_TRACE(w->sim, "P%u -> P%u REGISTER o%u seq %llu", n->number, to,
-                  object_of(&m->object), LLU(m->seq));
+        SIM_TRACE(w->sim, "P%u -> P%u REGISTER o%u seq %llu", n->number, to, object_of(&m->object),
+                  LLU(m->seq));
         check_seq(w, n, m->seq);
         size = sizeof(*m);
         break;
@@ -322,11 +323,12 @@ node_flush(struct sim_own *w, struct sim_node *n)
     }
 }
 
-/* --- callbacks of the framework ---------------------------------------------------------------------- */
+/* --- callbacks of the framework
+ * ---------------------------------------------------------------------- */
 
 static void
-step_machine(struct sim_own *w, struct sim_node *n, uint32_t from, uint16_t kind,
-             uint64_t payload, const void *msg)
+step_machine(struct sim_own *w, struct sim_node *n, uint32_t from, uint16_t kind, uint64_t payload,
+             const void *msg)
 {
     struct own_msg_transfer transfer;
     struct step_in in = { .kind = kind, .now_ns = sim_now(w->sim), .msg = msg };

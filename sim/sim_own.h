@@ -4,8 +4,8 @@
  * machine, beside a naive model of who refers to what.
  *
  * The model knows the program's handles (each process's variables), the contents of values, and who
- * owns what; it knows nothing of counts, pins or messages. sim_own.c carries out the machine's outs,
- * as the core worker does; sim_own_act.c invents the program; sim_own_check.c compares.
+ * owns what; it knows nothing of counts, pins or messages. sim_own.c carries out the machine's
+ * outs, as the core worker does; sim_own_act.c invents the program; sim_own_check.c compares.
  */
 #ifndef RAY_SIM_SIM_OWN_H
 #define RAY_SIM_SIM_OWN_H
@@ -36,7 +36,7 @@ struct sim_object {
     uint32_t owner; /* simulator's process number */
     uint32_t task;  /* whose return it is; 0 for puts */
     bool freed;     /* explicitly */
-    bool excused;   /* may be gone although referred to: its way led through a freed or dead value */
+    bool excused; /* may be gone although referred to: its way led through a freed or dead value */
     bool has_value;
     uint32_t inner_count;
     uint32_t inner[INNER_MAX];
@@ -79,9 +79,9 @@ struct sim_node {
     struct own own;
     uint32_t number;
     uint64_t last_seq;
-    uint32_t known_dead;  /* bits by process number: death notices that came */
+    uint32_t known_dead;               /* bits by process number: death notices that came */
     uint32_t dead_peer[NODES_MAX + 1]; /* the number that its connection had */
-    uint32_t unreachable; /* bits: was sent to, and is known dead */
+    uint32_t unreachable;              /* bits: was sent to, and is known dead */
     uint32_t handle_count, call_count, run_count, want_count, value_count;
     struct sim_handle handles[HANDLES_MAX];
     struct sim_call calls[CALLS_MAX];
@@ -98,13 +98,13 @@ struct sim_own {
     struct sim_node *nodes[NODES_MAX + 1]; /* NULL when dead */
     uint64_t died_ns[NODES_MAX + 1];
     uint32_t node_count, kills_left;
-    bool frees, stops; /* this history has explicit frees, stopped processes */
-    bool lax;          /* its grace is shorter than its delays: objects may be gone early, but
-                          everybody must be told, and nothing be left */
+    bool frees, stops;       /* this history has explicit frees, stopped processes */
+    bool lax;                /* its grace is shorter than its delays: objects may be gone early, but
+                                everybody must be told, and nothing be left */
     uint32_t drops_max;      /* handles dropped at a time: few make long lives, many short ones */
     uint32_t lend_per_mille; /* tasks after whose submission the caller drops what it lent */
     uint32_t keep_per_mille; /* arguments that outlive their task */
-    uint32_t stage;    /* of winding down */
+    uint32_t stage;          /* of winding down */
     uint32_t task, run;
     uint64_t value, want;
     uint32_t object_count;
@@ -115,6 +115,7 @@ struct sim_push {
     uint32_t task, arg_count, return_count;
     struct own_item args[ARGS_MAX];
     bool resolved[ARGS_MAX]; /* the argument's value came along */
+    bool bare[ARGS_MAX];     /* and the reference itself didn't */
     uint32_t return_objects[RETURNS_MAX];
 };
 

@@ -75,19 +75,27 @@ set_inner(struct sim_own *w, uint32_t object, struct own_ref *const *refs, uint3
               count > 2 ? o->inner[2] : 0);
 }
 
+/* What was read out of a value that is freed, or whose owner is long dead, may be gone. */
+static void
+excuse_if_uncovered(struct sim_own *w, const struct sim_node *n, uint32_t object)
+{
+    const struct sim_object *o = &w->objects[object];
+    const bool owner_long_dead =
+        !w->nodes[o->owner] && sim_now(w->sim) - w->died_ns[o->owner] > n->own.grace_ns / 2;
+    if (o->has_value && (o->freed || o->excused || owner_long_dead)) {
+        excuse_inner(w, object);
+    }
+}
+
 void
 act_deserialise(struct sim_own *w, struct sim_node *n, struct own_ref *ref, uint32_t run)
 {
     const uint32_t object = object_of(&ref->id);
     const struct sim_object *o = &w->objects[object];
-    const bool owner_long_dead = !w->nodes[o->owner] && sim_now(w->sim) - w->died_ns[o->owner] >
-                                                            n->own.grace_ns / 2;
     if (!o->has_value) {
         return;
     }
-    if (o->freed || o->excused || owner_long_dead) {
-        excuse_inner(w, object);
-    }
+    excuse_if_uncovered(w, n, object);
     for (uint32_t i = 0; i < o->inner_count; i++) {
         if (sim_chance(w->sim, 700)) {
             const struct own_item item = item_of_object(w, o->inner[i]);
@@ -100,7 +108,8 @@ act_deserialise(struct sim_own *w, struct sim_node *n, struct own_ref *ref, uint
     }
 }
 
-/* --- tasks, the caller ------------------------------------------------------------------------------ */
+/* --- tasks, the caller
+ * ------------------------------------------------------------------------------ */
 
 static void
 send_push(struct sim_own *w, struct sim_node *n, const struct sim_call *c)
@@ -115,6 +124,7 @@ send_push(struct sim_own *w, struct sim_node *n, const struct sim_call *c)
         const struct own_ref *arg = c->args[i];
         own_item_of(&n->own, arg, &m.args[i]);
         m.resolved[i] = arg->state == OWN_INLINE && sim_chance(w->sim, 500);
+        m.bare[i] = m.resolved[i] && sim_chance(w->sim, 500);
         SIM_TRACE(w->sim, "  argument o%u%s", object_of(&arg->id),
                   m.resolved[i] ? " with its value" : "");
     }
@@ -211,8 +221,8 @@ on_executor_died(struct sim_own *w, struct sim_node *n, uint32_t dead)
             fail_returns(w, n, c, ST_WORKER_CRASHED);
         }
         SIM_CHECK(w->sim,
-                  own_task_failed(&n->own, c->args, c->arg_count, peer, !again,
-                                  node_outs(w, n)) == ST_OK,
+                  own_task_failed(&n->own, c->args, c->arg_count, peer, !again, node_outs(w, n)) ==
+                      ST_OK,
                   "own_task_failed failed");
         node_flush(w, n);
         if (again) {
@@ -289,7 +299,33 @@ on_reply(struct sim_own *w, struct sim_node *n, uint32_t from, const struct sim_
     }
 }
 
-/* --- tasks, the executor ------------------------------------------------------------------------------- */
+/* --- tasks, the executor
+ * ------------------------------------------------------------------------------- */
+
+/* The value of an argument, without the reference: what is inside stands in the frame. */
+static void
+open_bare(struct sim_own *w, struct sim_node *n, const struct sim_run *run, uint32_t object,
+          uint32_t until)
+{
+    const struct sim_object *o = &w->objects[object];
+    excuse_if_uncovered(w, n, object);
+    for (uint32_t i = 0; o->has_value && i < o->inner_count; i++) {
+        const struct own_item item = item_of_object(w, o->inner[i]);
+        struct own_ref *ref = own_frame_add(&n->own, run->frame, &item);
+        SIM_CHECK(w->sim, ref, "own_frame_add failed");
+        if (o->owner != run->caller) {
+            own_register(&n->own, ref, node_outs(w, n));
+            node_flush(w, n);
+        }
+        if (sim_chance(w->sim, 700)) {
+            (void)own_borrow(&n->own, run->frame, NULL, &item, node_outs(w, n));
+            SIM_TRACE(w->sim, "P%u takes o%u out of the value of o%u", n->number, o->inner[i],
+                      object);
+            handle_add(w, n, ref, until);
+            node_flush(w, n);
+        }
+    }
+}
 
 void
 on_push(struct sim_own *w, struct sim_node *n, uint32_t from, const struct sim_push *m)
@@ -298,18 +334,24 @@ on_push(struct sim_own *w, struct sim_node *n, uint32_t from, const struct sim_p
     struct sim_run run = { .task = m->task, .caller = from, .return_count = m->return_count };
     run.serial = ++w->run;
     memcpy(run.return_objects, m->return_objects, sizeof(run.return_objects));
-    struct own_ref *refs[ARGS_MAX];
+    struct own_ref *refs[ARGS_MAX] = { NULL };
     if (m->arg_count > 0) {
         run.frame = own_frame_open(&n->own, node_peer(w, n, from), 0);
     }
     for (uint32_t i = 0; i < m->arg_count; i++) {
-        refs[i] = own_frame_add(&n->own, run.frame, &m->args[i]);
-        SIM_CHECK(w->sim, refs[i], "own_frame_add failed");
+        if (!m->bare[i]) {
+            refs[i] = own_frame_add(&n->own, run.frame, &m->args[i]);
+            SIM_CHECK(w->sim, refs[i], "own_frame_add failed");
+        }
     }
     SIM_TRACE(w->sim, "P%u starts t%u", n->number, m->task);
     n->runs[n->run_count++] = run;
     for (uint32_t i = 0; i < m->arg_count; i++) {
         const uint32_t until = sim_chance(w->sim, w->keep_per_mille) ? 0 : run.serial;
+        if (m->bare[i]) {
+            open_bare(w, n, &run, object_of(&m->args[i].object), until);
+            continue;
+        }
         if (sim_chance(w->sim, 600)) {
             struct own_ref *ref =
                 own_borrow(&n->own, run.frame, NULL, &m->args[i], node_outs(w, n));
@@ -370,14 +412,13 @@ act_finish_run(struct sim_own *w, struct sim_node *n, uint32_t index)
     memset(&m, 0, sizeof(m));
     m.task = run.task;
     m.return_count = run.return_count;
-    struct own_ref *pinned[RETURNS_MAX * INNER_MAX];
+    struct own_ref *pinned[RETURNS_MAX * INNER_MAX] = { NULL };
     uint32_t count = 0;
     SIM_TRACE(w->sim, "P%u ends t%u", n->number, run.task);
     for (uint32_t i = 0; i < run.return_count && answer; i++) {
         m.state[i] = sim_chance(w->sim, 850) ? OWN_INLINE : OWN_ERROR;
-        m.inner_count[i] = m.state[i] == OWN_INLINE
-                               ? older_refs(w, n, &pinned[count], run.return_objects[i])
-                               : 0;
+        m.inner_count[i] =
+            m.state[i] == OWN_INLINE ? older_refs(w, n, &pinned[count], run.return_objects[i]) : 0;
         for (uint32_t k = 0; k < m.inner_count[i]; k++) {
             own_item_of(&n->own, pinned[count++], &m.inner[i][k]);
         }
@@ -401,7 +442,8 @@ act_finish_run(struct sim_own *w, struct sim_node *n, uint32_t index)
     }
 }
 
-/* --- objects -------------------------------------------------------------------------------------------- */
+/* --- objects
+ * -------------------------------------------------------------------------------------------- */
 
 static void
 act_put(struct sim_own *w, struct sim_node *n)
@@ -422,11 +464,9 @@ act_put(struct sim_own *w, struct sim_node *n)
 static void
 wait_for(struct sim_own *w, struct sim_node *n, struct own_ref *ref, uint32_t run, bool transfer)
 {
-    n->wants[n->want_count++] = (struct sim_want){ .id = ++w->want,
-                                                   .ref = ref,
-                                                   .object = object_of(&ref->id),
-                                                   .run = run,
-                                                   .transfer = transfer };
+    n->wants[n->want_count++] = (struct sim_want){
+        .id = ++w->want, .ref = ref, .object = object_of(&ref->id), .run = run, .transfer = transfer
+    };
     ref->waiters = w->want;
 }
 
@@ -444,16 +484,15 @@ act_put_for(struct sim_own *w, struct sim_node *n)
     SIM_TRACE(w->sim, "P%u puts o%u for P%u", n->number, object, owner);
     set_inner(w, object, inner, count);
     struct own_ref *ref;
-    const int status =
-        own_put_for(&n->own, &id, node_peer(w, n, owner), OWN_INLINE, value_new(w, n, object),
-                    inner, count, &ref, node_outs(w, n));
+    const int status = own_put_for(&n->own, &id, node_peer(w, n, owner), OWN_INLINE,
+                                   value_new(w, n, object), inner, count, &ref, node_outs(w, n));
     SIM_CHECK(w->sim, status == ST_OK, "own_put_for failed: %d", status);
     wait_for(w, n, ref, 0, true);
     node_flush(w, n);
 }
 
-/* The running task that waits for `ref`, rather one that was given it; 0: somebody else does. A task
- * waits only for tasks that were submitted before it, so there is no circle. */
+/* The running task that waits for `ref`, rather one that was given it; 0: somebody else does. A
+ * task waits only for tasks that were submitted before it, so there is no circle. */
 static uint32_t
 who_waits(struct sim_own *w, const struct sim_node *n, const struct own_ref *ref)
 {

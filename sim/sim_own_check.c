@@ -39,7 +39,8 @@ check_holders(struct sim *sim, void *world)
     }
 }
 
-/* --- when all is quiet --------------------------------------------------------------------------- */
+/* --- when all is quiet ---------------------------------------------------------------------------
+ */
 
 struct reach {
     struct sim_own *w;
@@ -100,8 +101,8 @@ check_listing(const struct sim_own *w, const struct sim_node *n, const struct ow
     const uint32_t count = own_holders(ref, holders, NODES_MAX);
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t proc = node_proc(n, holders[i]);
-        const struct own_ref *there = w->nodes[proc] ? own_find(&w->nodes[proc]->own, &ref->id)
-                                                     : NULL;
+        const struct own_ref *there =
+            w->nodes[proc] ? own_find(&w->nodes[proc]->own, &ref->id) : NULL;
         SIM_CHECK(w->sim, there && there->reg == OWN_REG_LISTED,
                   "I3: P%u lists P%u for o%u, which doesn't hold it", n->number, proc,
                   object_of(&ref->id));
@@ -187,8 +188,7 @@ check_empty(struct sim *sim, void *world)
                   "I3: P%u keeps listings or pins", i);
         SIM_CHECK(sim, n->own.cover_slab.live == 0 && n->own.frame_slab.live == 0,
                   "I3: P%u keeps frames or covers", i);
-        SIM_CHECK(sim, n->value_count == 0, "I5: P%u never gave back %u values", i,
-                  n->value_count);
+        SIM_CHECK(sim, n->value_count == 0, "I5: P%u never gave back %u values", i, n->value_count);
         for (uint32_t k = 1; k < n->own.proc_count; k++) {
             SIM_CHECK(sim, !n->own.procs[k] || !own_proc_is_dead(&n->own, k),
                       "I3: P%u still remembers a dead process", i);

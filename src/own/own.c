@@ -53,7 +53,7 @@ own_fini(struct own *own)
     for (uint32_t i = 1; i < own->proc_count; i++) {
         struct own_proc *proc = own->procs[i];
         if (proc) {
-            LIST_FOR_SAFE(pos, next, &proc->transits) {
+            LIST_FOR_SAFE (pos, next, &proc->transits) {
                 struct own_transit *t = LIST_ENTRY(pos, struct own_transit, link);
                 mem_free(own->mem, t, sizeof(*t) + t->count * sizeof(struct own_ref *));
             }
@@ -72,13 +72,14 @@ own_fini(struct own *own)
     own->magic = 0;
 }
 
-/* --- entries ----------------------------------------------------------------------------------- */
+/* --- entries -----------------------------------------------------------------------------------
+ */
 
 struct own_ref *
 own_find(const struct own *own, const struct id_object *id)
 {
     struct map_link *l;
-    MAP_FOR_HASH(l, &own->refs, id_object_hash(id)) {
+    MAP_FOR_HASH (l, &own->refs, id_object_hash(id)) {
         struct own_ref *ref = CONTAINER_OF(l, struct own_ref, link);
         if (ID_EQ(ref->id, *id)) {
             return ref;
@@ -146,26 +147,6 @@ own_ref_of_item(struct own *own, const struct own_item *item, bool *made)
     return ref;
 }
 
-int
-own_contain(struct own *own, struct own_ref *ref, struct own_ref *const *inner, uint32_t count)
-{
-    if (count == 0 || OWN_WITHOUT(own, contained)) {
-        return ST_OK;
-    }
-    ASSERT(!ref->contained);
-    struct own_contained *c = mem_alloc(own->mem, contained_size(count));
-    if (!c) {
-        return ST_OUT_OF_MEMORY;
-    }
-    c->count = count;
-    for (uint32_t i = 0; i < count; i++) {
-        c->v[i] = inner[i];
-        inner[i]->contained_in++;
-    }
-    ref->contained = c;
-    return ST_OK;
-}
-
 static void
 uncontain(struct own *own, struct own_ref *ref)
 {
@@ -177,6 +158,26 @@ uncontain(struct own *own, struct own_ref *ref)
         }
     }
     free_contained(own, ref);
+}
+
+int
+own_contain(struct own *own, struct own_ref *ref, struct own_ref *const *inner, uint32_t count)
+{
+    struct own_contained *c = NULL;
+    if (count > 0 && !OWN_WITHOUT(own, contained)) {
+        c = mem_alloc(own->mem, contained_size(count));
+        if (!c) {
+            return ST_OUT_OF_MEMORY;
+        }
+        c->count = count;
+    }
+    for (uint32_t i = 0; c && i < count; i++) {
+        c->v[i] = inner[i];
+        inner[i]->contained_in++;
+    }
+    uncontain(own, ref); /* of a value that was made again */
+    ref->contained = c;
+    return ST_OK;
 }
 
 void
@@ -235,7 +236,8 @@ own_uncover(struct own *own, struct own_ref *ref)
     }
 }
 
-/* --- outs ---------------------------------------------------------------------------------------- */
+/* --- outs ----------------------------------------------------------------------------------------
+ */
 
 void *
 own_emit(struct step_outs *outs, uint16_t kind, uint32_t peer, size_t size)
@@ -258,8 +260,8 @@ void
 own_discard(struct step_outs *outs, uint64_t value, uint8_t state)
 {
     if (value) {
-        const bool room =
-            note(outs, (struct step_out){ .kind = OWN_OUT_DROP, .payload = value, .when_ns = state });
+        const bool room = note(
+            outs, (struct step_out){ .kind = OWN_OUT_DROP, .payload = value, .when_ns = state });
         ASSERT(room);
     }
 }
@@ -283,7 +285,8 @@ drop_value(struct step_outs *outs, struct own_ref *ref, bool end)
     return true;
 }
 
-/* --- settling ------------------------------------------------------------------------------------- */
+/* --- settling
+ * ------------------------------------------------------------------------------------- */
 
 static bool
 tell_waiters(struct step_outs *outs, struct own_ref *ref)
@@ -357,8 +360,7 @@ settle_owned(struct own *own, struct step_outs *outs, struct own_ref *ref)
         ref->state = OWN_GONE;
         ref->status = ST_OBJECT_GONE;
     }
-    if (ref->state != OWN_PENDING &&
-        !(tell_waiters(outs, ref) && answer_getters(own, outs, ref))) {
+    if (ref->state != OWN_PENDING && !(tell_waiters(outs, ref) && answer_getters(own, outs, ref))) {
         return false;
     }
     if (end) {
@@ -452,9 +454,9 @@ settle_refs(struct own *own, struct step_outs *outs)
             own->work_last = NULL;
         }
         ref->flags &= (uint8_t)~REF_WORK;
-        const bool done = lose_value(own, outs, ref) && (ref->kind == OWN_OWNED
-                                                             ? settle_owned(own, outs, ref)
-                                                             : settle_borrowed(own, outs, ref));
+        const bool done = lose_value(own, outs, ref) &&
+                          (ref->kind == OWN_OWNED ? settle_owned(own, outs, ref)
+                                                  : settle_borrowed(own, outs, ref));
         if (!done) {
             ref->flags |= REF_WORK;
             ref->work_next = own->work_first;
@@ -524,7 +526,8 @@ own_pump(struct own *own, struct step_outs *outs)
     return outs->more && outs->count < outs->capacity ? ST_OUT_OF_MEMORY : ST_OK;
 }
 
-/* --- what the program does ------------------------------------------------------------------------ */
+/* --- what the program does
+ * ------------------------------------------------------------------------ */
 
 void
 own_local_drop(struct own *own, struct own_ref *ref, struct step_outs *outs)

@@ -4,13 +4,13 @@
  *
  * One `struct own` a process (driver or worker). It is pure: no call, no lock, no clock, no payload
  * bytes; the core worker calls it under its engine lock and carries out what it gives back
- * (`struct step_outs`: messages to peers, values to drop, waiters to wake, a timer to arm). The only
- * field that others may touch without the lock is own_ref.local, through own_local_add and
+ * (`struct step_outs`: messages to peers, values to drop, waiters to wake, a timer to arm). The
+ * only field that others may touch without the lock is own_ref.local, through own_local_add and
  * own_local_try_drop. docs/protocols/ownership.md tells the protocol and its invariants.
  *
  * Rules for the caller
- *   - Every function that takes `outs` needs room for OWN_OUTS_MIN of them. When `outs->more` is set
- *     after a call, carry out what is there and call own_step with STEP_CONTINUE, until it isn't.
+ *   - Every function that takes `outs` needs room for OWN_OUTS_MIN of them. When `outs->more` is
+ * set after a call, carry out what is there and call own_step with STEP_CONTINUE, until it isn't.
  *     All outs of own_frame_close must be on their way to the peers before the frame's reply is
  *     published, and the reply before anything else is passed in; a connection delivers in order.
  *   - A function that allocates returns NULL or ST_OUT_OF_MEMORY and has then changed nothing but
@@ -100,32 +100,33 @@ struct own_contained {
     struct own_ref *v[];
 };
 
-/* One object id known to this process, 152 bytes; the counts say who in this process refers to it. */
+/* One object id known to this process, 152 bytes; the counts say who in this process refers to it.
+ */
 struct own_ref {
-    struct map_link link;  /* own.refs */
+    struct map_link link; /* own.refs */
     struct id_object id;
-    uint8_t kind;          /* enum own_kind */
-    uint8_t state;         /* enum own_state */
-    uint8_t reg;           /* enum own_reg, BORROWED only */
-    uint8_t flags;         /* private */
-    uint64_t value;        /* the engine's handle, 0 none; given back by OWN_OUT_DROP */
-    uint64_t lineage;      /* the engine's handle, 0 none; given back by OWN_OUT_DROP */
-    uint64_t waiters;      /* the engine's: head of its waiter list, who each hold a handle; 0 none */
-    uint32_t local;        /* handles held by the program; atomic, see own_local_* */
-    uint32_t submitted;    /* arguments of tasks not answered yet */
+    uint8_t kind;       /* enum own_kind */
+    uint8_t state;      /* enum own_state */
+    uint8_t reg;        /* enum own_reg, BORROWED only */
+    uint8_t flags;      /* private */
+    uint64_t value;     /* the engine's handle, 0 none; given back by OWN_OUT_DROP */
+    uint64_t lineage;   /* the engine's handle, 0 none; given back by OWN_OUT_DROP */
+    uint64_t waiters;   /* the engine's: head of its waiter list, who each hold a handle; 0 none */
+    uint32_t local;     /* handles held by the program; atomic, see own_local_* */
+    uint32_t submitted; /* arguments of tasks not answered yet */
     uint32_t contained_in; /* objects owned here whose value holds this reference */
-    uint32_t pins;         /* transit pins, open frames, captures, covers, a running task's returns */
-    uint32_t owner;        /* process number, OWN_SELF when OWNED */
-    int32_t status;        /* why it is GONE */
-    uint64_t seq;          /* of the registration last sent, BORROWED only */
+    uint32_t pins;  /* transit pins, open frames, captures, covers, a running task's returns */
+    uint32_t owner; /* process number, OWN_SELF when OWNED */
+    int32_t status; /* why it is GONE */
+    uint64_t seq;   /* of the registration last sent, BORROWED only */
     union {
         struct own_borrower *borrowers; /* OWNED */
         struct own_cover *covers;       /* BORROWED: let go when the registration is answered */
     };
-    struct own_getter *getters;       /* OWNED */
-    struct own_contained *contained;  /* OWNED: references inside its value */
-    struct own_ref *work_next;        /* private: work list */
-    struct list by_owner;             /* BORROWED: the owner's list of references borrowed from it */
+    struct own_getter *getters;      /* OWNED */
+    struct own_contained *contained; /* OWNED: references inside its value */
+    struct own_ref *work_next;       /* private: work list */
+    struct list by_owner;            /* BORROWED: the owner's list of references borrowed from it */
 };
 
 _Static_assert(sizeof(struct own_ref) <= 160, "a million pending references stay below 200 MB");
@@ -139,11 +140,11 @@ struct own_config {
 };
 
 struct own_stats {
-    uint64_t owned, borrowed;   /* entries */
-    uint64_t lent;              /* owned entries with listed borrowers */
-    uint64_t transits, frames;  /* bundles pinned for others, received from others */
-    uint64_t registers, releases;          /* messages sent */
-    uint64_t late_registers, late_gets;   /* answered GONE */
+    uint64_t owned, borrowed;           /* entries */
+    uint64_t lent;                      /* owned entries with listed borrowers */
+    uint64_t transits, frames;          /* bundles pinned for others, received from others */
+    uint64_t registers, releases;       /* messages sent */
+    uint64_t late_registers, late_gets; /* answered GONE */
 };
 
 struct own {
@@ -228,7 +229,8 @@ void own_item_of(const struct own *own, const struct own_ref *ref, struct own_it
 /* --- making objects ------------------------------------------------------------------------- */
 
 /* A return value of a task that is about to be submitted: OWNED, PENDING, one local handle, and one
- * pin of the running task that own_return_done gives up. NULL: out of memory. The id must be new. */
+ * pin of the running task that own_return_done gives up. NULL: out of memory. The id must be new.
+ */
 struct own_ref *own_return_create(struct own *own, const struct id_object *id, uint64_t lineage);
 
 /* A put, or the pseudo-object of an actor (`pseudo`): OWNED with its value, one local handle.
@@ -237,11 +239,11 @@ struct own_ref *own_put(struct own *own, const struct id_object *id, enum own_st
                         uint64_t value, bool pseudo, struct own_ref *const *inner, uint32_t count);
 
 /* put(_owner=): the value goes to process `owner` by TRANSFER with `value` as payload handle; the
- * reference is BORROWED, PENDING, with one local handle. The caller hands the reference on only when
- * own_is_listed says so, waiting as for a value (`waiters`). */
+ * reference is BORROWED, PENDING, with one local handle. The caller hands the reference on only
+ * when own_is_listed says so, waiting as for a value (`waiters`). */
 int own_put_for(struct own *own, const struct id_object *id, uint32_t owner, enum own_state state,
-                uint64_t value, struct own_ref *const *inner, uint32_t count,
-                struct own_ref **out, struct step_outs *outs) MUST_USE;
+                uint64_t value, struct own_ref *const *inner, uint32_t count, struct own_ref **out,
+                struct step_outs *outs) MUST_USE;
 static inline bool
 own_is_listed(const struct own_ref *ref)
 {
@@ -260,17 +262,19 @@ own_task_submitted(struct own_ref *const *args, uint32_t count)
 }
 
 /* The task is answered by process `executor`, in whatever way, current attempt or stale. `kept` is
- * from the reply (own_frame_close of the executor): 0, or the token that its TRANSIT_DONE will name.
- * Gives up the arguments, or turns them into a transit pin. Returns are told by own_return_done,
- * before or after. */
+ * from the reply (own_frame_close of the executor): 0, or the token that its TRANSIT_DONE will
+ * name. Gives up the arguments, or turns them into a transit pin. Returns are told by
+ * own_return_done, before or after. */
 int own_task_replied(struct own *own, struct own_ref *const *args, uint32_t count,
                      uint32_t executor, uint64_t kept, struct step_outs *outs) MUST_USE;
 
-/* An attempt ended without an answer. `executor`: the process that may have begun to run it and so
- * may have lent the arguments on (they stay pinned for its grace), OWN_SELF when none did. `last`:
- * no other attempt follows, the arguments are given up. */
-int own_task_failed(struct own *own, struct own_ref *const *args, uint32_t count,
-                    uint32_t executor, bool last, struct step_outs *outs) MUST_USE;
+/* An attempt ended without an answer. `executor`: the dead process that may have begun to run it
+ * and so may have lent the arguments on (they stay pinned for its grace, so it must be dead or
+ * about to be told so), OWN_SELF when none did. `last`: no other attempt follows, the arguments are
+ * given up. An attempt that was answered and is to be repeated is no failure: own_task_submitted
+ * once more, then own_task_replied with what that reply kept. */
+int own_task_failed(struct own *own, struct own_ref *const *args, uint32_t count, uint32_t executor,
+                    bool last, struct step_outs *outs) MUST_USE;
 
 /* A return value has come (state INLINE, STORE or ERROR with `value`; `inner` are the references
  * inside it, added to the reply's frame) or never will (state GONE, `status`). Gives up the pin of
@@ -283,7 +287,8 @@ int own_return_done(struct own *own, struct own_ref *ref, enum own_state state, 
  * value handle is the caller's. */
 void own_return_again(struct own_ref *ref);
 
-/* --- receiving references ---------------------------------------------------------------------- */
+/* --- receiving references ----------------------------------------------------------------------
+ */
 
 /* Opens a frame for references that came from process `from`: arguments of a task that is to run
  * here (token 0), or those inside a reply's return values (`token` of the reply). NULL: out of
@@ -294,11 +299,17 @@ struct own_frame *own_frame_open(struct own *own, uint32_t from, uint64_t token)
 struct own_ref *own_frame_add(struct own *own, struct own_frame *frame,
                               const struct own_item *item);
 
+/* Registers a borrowed reference at once, although a frame covers it. The executor must do so for
+ * the references inside an argument's resolved value when the caller isn't the owner of that
+ * object: the frame's cover for them would end with that owner. */
+void own_register(struct own *own, struct own_ref *ref, struct step_outs *outs);
+
 /* The program deserialised a reference: found or made, with one more local handle. What covers it
  * until it is registered: `frame`, when it stood in a task's arguments themselves (and so was added
- * to the frame; registered only if it outlives that); `outer`, when it stood inside the value of that
- * object, an argument's resolved value included (registered at once; `outer` is kept until that is
- * answered); or neither, when its exporter captured it (registered at once). NULL: out of memory. */
+ * to the frame; registered only if it outlives that); `outer`, when it stood inside the value of
+ * that object (registered at once; `outer` is kept until that is answered), whether or not a frame
+ * is given too; or neither, when its exporter captured it (registered at once). NULL: out of
+ * memory. */
 struct own_ref *own_borrow(struct own *own, struct own_frame *frame, struct own_ref *outer,
                            const struct own_item *item, struct step_outs *outs);
 
@@ -318,7 +329,8 @@ void own_frame_abandon(struct own *own, struct own_frame *frame, struct step_out
 int own_reply_pin(struct own *own, uint32_t caller, struct own_ref *const *inner, uint32_t count,
                   uint64_t *token) MUST_USE;
 
-/* --- values ------------------------------------------------------------------------------------ */
+/* --- values ------------------------------------------------------------------------------------
+ */
 
 /* Asks a borrowed object's owner for its value, once; nothing to do for other states and kinds. Set
  * `waiters` to be told (OWN_OUT_READY), unless the state is no longer PENDING after the call. */
@@ -339,7 +351,8 @@ own_capture(struct own_ref *ref)
 }
 void own_capture_drop(struct own *own, struct own_ref *ref, struct step_outs *outs);
 
-/* --- deaths and questions ------------------------------------------------------------------------ */
+/* --- deaths and questions ------------------------------------------------------------------------
+ */
 
 /* Process `number` is dead. The same as OWN_IN_DIED. */
 void own_died(struct own *own, uint32_t number, uint64_t now_ns, struct step_outs *outs);
@@ -350,7 +363,8 @@ bool own_is_needed(const struct own *own);
 
 /* Every entry, for state queries and for own_fini: `fn` must not change the table. */
 void own_walk(const struct own *own, void (*fn)(void *ctx, const struct own_ref *ref), void *ctx);
-/* Processes listed as holders of an owned object; returns how many there are, writes up to `max`. */
+/* Processes listed as holders of an owned object; returns how many there are, writes up to `max`.
+ */
 uint32_t own_holders(const struct own_ref *ref, uint32_t *procs, uint32_t max);
 
 #endif

@@ -7,11 +7,12 @@
 
 #include "own/own_priv.h"
 
-/* --- transit pins ----------------------------------------------------------------------------------- */
+/* --- transit pins
+ * ----------------------------------------------------------------------------------- */
 
 int
-own_transit_add(struct own *own, struct own_proc *proc, uint64_t token,
-                struct own_ref *const *refs, uint32_t count)
+own_transit_add(struct own *own, struct own_proc *proc, uint64_t token, struct own_ref *const *refs,
+                uint32_t count)
 {
     struct own_transit *t = mem_alloc(own->mem, sizeof(*t) + count * sizeof(struct own_ref *));
     if (!t) {
@@ -41,7 +42,8 @@ own_transit_drop(struct own *own, struct own_proc *proc, struct own_transit *t)
     own_proc_review(own, proc);
 }
 
-/* --- the caller's side of tasks ----------------------------------------------------------------------- */
+/* --- the caller's side of tasks
+ * ----------------------------------------------------------------------- */
 
 struct own_ref *
 own_return_create(struct own *own, const struct id_object *id, uint64_t lineage)
@@ -101,7 +103,10 @@ own_return_done(struct own *own, struct own_ref *ref, enum own_state state, uint
 {
     ASSERT(ref->kind == OWN_OWNED && ref->pins > 0 && state != OWN_PENDING);
     if (ref->state != OWN_PENDING || ref->flags & REF_LOSE) {
-        own_discard(outs, value, (uint8_t)(state)); /* freed explicitly before it came */
+        ref->state = (uint8_t)state; /* freed explicitly before it came: given back, GONE again */
+        ref->value = value;
+        ref->flags |= REF_LOSE;
+        own_touch(own, ref);
     } else {
         TRY(own_contain(own, ref, inner, count));
         ref->state = (uint8_t)state;
@@ -124,7 +129,8 @@ own_return_again(struct own_ref *ref)
     ref->pins++;
 }
 
-/* --- frames ---------------------------------------------------------------------------------------------- */
+/* --- frames
+ * ---------------------------------------------------------------------------------------------- */
 
 struct own_frame *
 own_frame_open(struct own *own, uint32_t from, uint64_t token)
@@ -194,6 +200,15 @@ own_frame_add(struct own *own, struct own_frame *frame, const struct own_item *i
     return ref;
 }
 
+void
+own_register(struct own *own, struct own_ref *ref, struct step_outs *outs)
+{
+    if (!OWN_WITHOUT(own, resolved_register)) {
+        own_enlist(own, ref);
+    }
+    (void)own_pump(own, outs);
+}
+
 /* A new entry, seen first while something was deserialised. */
 static bool
 cover_new(struct own *own, struct own_frame *frame, struct own_ref *outer, struct own_ref *ref)
@@ -201,7 +216,7 @@ cover_new(struct own *own, struct own_frame *frame, struct own_ref *outer, struc
     if (ref->kind == OWN_OWNED || ref->reg == OWN_REG_GONE) {
         return true;
     }
-    if (frame) {
+    if (frame && !outer) {
         return hold(own, frame, ref);
     }
     if (outer && !OWN_WITHOUT(own, outer_cover)) {
@@ -321,7 +336,8 @@ own_reply_pin(struct own *own, uint32_t caller, struct own_ref *const *inner, ui
     return OWN_WITHOUT(own, return_pin) ? ST_OK : own_transit_add(own, proc, *token, inner, count);
 }
 
-/* --- put for another owner ------------------------------------------------------------------------------- */
+/* --- put for another owner
+ * ------------------------------------------------------------------------------- */
 
 static struct own_msg_transfer *
 emit_transfer(struct own *own, const struct own_ref *ref, struct own_ref *const *inner,
@@ -377,8 +393,7 @@ own_put_for(struct own *own, const struct id_object *id, uint32_t owner, enum ow
     struct own_msg_transfer *m = emit_transfer(own, ref, inner, count, outs);
     if (!m) {
         if (token) {
-            own_transit_drop(own, proc,
-                             LIST_ENTRY(proc->transits.prev, struct own_transit, link));
+            own_transit_drop(own, proc, LIST_ENTRY(proc->transits.prev, struct own_transit, link));
         }
         unmake(own, ref, outs);
         return ST_OUT_OF_MEMORY;

@@ -19,6 +19,7 @@
     RULE(release_after_ack, "a release is sent before its registration is answered")               \
     RULE(orphan_register, "what a dead caller had lent isn't registered")                          \
     RULE(outer_cover, "the outer object isn't kept until the inner registration is answered")      \
+    RULE(resolved_register, "inner references of an argument's value wait for the task's end")     \
     RULE(contained, "references inside a value aren't counted")                                    \
     RULE(cascade, "references inside a freed value keep their count")                              \
     RULE(drop_getters, "a dead process's GETs stay")                                               \

@@ -31,14 +31,14 @@ struct own_proc {
     struct own_addr addr;
     uint32_t number;
     bool dead;
-    bool settled;            /* dead and its grace is over */
-    uint64_t deadline_ns;    /* end of the grace */
-    struct list order;       /* own.grace or own.leaving */
-    struct list borrowed;    /* own_ref.by_owner: what it owns */
-    struct list listings;    /* own_borrower.by_proc: what it holds of ours */
-    struct list getters;     /* own_getter.by_proc */
-    struct list transits;    /* own_transit.link: pinned for it */
-    struct list frames;      /* own_frame.link: received from it */
+    bool settled;         /* dead and its grace is over */
+    uint64_t deadline_ns; /* end of the grace */
+    struct list order;    /* own.grace or own.leaving */
+    struct list borrowed; /* own_ref.by_owner: what it owns */
+    struct list listings; /* own_borrower.by_proc: what it holds of ours */
+    struct list getters;  /* own_getter.by_proc */
+    struct list transits; /* own_transit.link: pinned for it */
+    struct list frames;   /* own_frame.link: received from it */
 };
 
 struct own_borrower {
@@ -70,9 +70,9 @@ struct own_frame {
     struct list ready; /* own.finished */
     struct own_proc *proc;
     uint64_t token;
-    uint32_t pending;  /* registrations not answered */
+    uint32_t pending; /* registrations not answered */
     bool closed;
-    bool orphan;       /* its sender is dead: nobody waits for TRANSIT_DONE */
+    bool orphan; /* its sender is dead: nobody waits for TRANSIT_DONE */
     struct own_cover *covers;
 };
 
@@ -116,9 +116,9 @@ struct own_ref *own_ref_make(struct own *own, const struct id_object *id, enum o
                              struct own_proc *owner);
 /* The entry of an item, made BORROWED (or, late, GONE) when new. `*made` may be NULL. */
 struct own_ref *own_ref_of_item(struct own *own, const struct own_item *item, bool *made);
-/* Counts `inner` into the value of `ref`. */
-int own_contain(struct own *own, struct own_ref *ref, struct own_ref *const *inner,
-                uint32_t count) MUST_USE;
+/* Counts `inner` into the value of `ref`, instead of what its last value held. */
+int own_contain(struct own *own, struct own_ref *ref, struct own_ref *const *inner, uint32_t count)
+    MUST_USE;
 /* The value is to be dropped and the entry to become GONE. */
 void own_lose(struct own *own, struct own_ref *ref, int32_t status);
 /* Asks for registration where it is still only covered. */
@@ -140,8 +140,8 @@ void own_proc_review(struct own *own, struct own_proc *proc);
 bool own_proc_is_idle(const struct own_proc *proc);
 void own_proc_forget(struct own *own, struct own_proc *proc);
 void own_expire(struct own *own, uint64_t now_ns);
-int own_list_borrower(struct own *own, struct own_ref *ref, struct own_proc *proc,
-                      uint64_t seq) MUST_USE;
+int own_list_borrower(struct own *own, struct own_ref *ref, struct own_proc *proc, uint64_t seq)
+    MUST_USE;
 struct own_borrower *own_listing(const struct own *own, const struct own_ref *ref,
                                  const struct own_proc *proc);
 void own_unlist(struct own *own, struct own_borrower *b);

@@ -19,7 +19,7 @@ static struct own_proc *
 by_worker(const struct own *own, const struct id_worker *worker, uint64_t hash)
 {
     struct map_link *l;
-    MAP_FOR_HASH(l, &own->procs_by_id, hash) {
+    MAP_FOR_HASH (l, &own->procs_by_id, hash) {
         struct own_proc *proc = CONTAINER_OF(l, struct own_proc, link);
         if (ID_EQ(proc->addr.worker, *worker)) {
             return proc;
@@ -134,7 +134,8 @@ own_proc_forget(struct own *own, struct own_proc *proc)
     mem_free(own->mem, proc, sizeof(*proc));
 }
 
-/* --- listings -------------------------------------------------------------------------------------- */
+/* --- listings
+ * -------------------------------------------------------------------------------------- */
 
 static uint64_t
 listing_hash(const struct own_ref *ref, const struct own_proc *proc)
@@ -146,7 +147,7 @@ struct own_borrower *
 own_listing(const struct own *own, const struct own_ref *ref, const struct own_proc *proc)
 {
     struct map_link *l;
-    MAP_FOR_HASH(l, &own->listings, listing_hash(ref, proc)) {
+    MAP_FOR_HASH (l, &own->listings, listing_hash(ref, proc)) {
         struct own_borrower *b = CONTAINER_OF(l, struct own_borrower, link);
         if (b->ref == ref && b->proc == proc) {
             return b;
@@ -211,12 +212,13 @@ own_getter_remove(struct own *own, struct own_getter *g)
     slab_give(&own->getter_slab, g);
 }
 
-/* --- deaths ---------------------------------------------------------------------------------------- */
+/* --- deaths
+ * ---------------------------------------------------------------------------------------- */
 
 static void
 lose_owner(struct own *own, struct own_proc *proc)
 {
-    LIST_FOR(pos, &proc->borrowed) {
+    LIST_FOR (pos, &proc->borrowed) {
         struct own_ref *ref = LIST_ENTRY(pos, struct own_ref, by_owner);
         ref->reg = OWN_REG_GONE;
         ref->flags &= (uint8_t) ~(REF_WANT | REF_ASKED);
@@ -230,7 +232,7 @@ lose_owner(struct own *own, struct own_proc *proc)
 static void
 orphan_frames(struct own *own, struct own_proc *proc)
 {
-    LIST_FOR_SAFE(pos, next, &proc->frames) {
+    LIST_FOR_SAFE (pos, next, &proc->frames) {
         struct own_frame *frame = LIST_ENTRY(pos, struct own_frame, link);
         frame->orphan = true;
         for (struct own_cover *c = frame->covers; c; c = c->next) {
@@ -253,17 +255,17 @@ own_died(struct own *own, uint32_t number, uint64_t now_ns, struct step_outs *ou
             lose_owner(own, proc);
         }
         orphan_frames(own, proc);
-        LIST_FOR_SAFE(pos, next, &proc->getters) {
+        LIST_FOR_SAFE (pos, next, &proc->getters) {
             if (!OWN_WITHOUT(own, drop_getters)) {
                 own_getter_remove(own, LIST_ENTRY(pos, struct own_getter, by_proc));
             }
         }
-        LIST_FOR_SAFE(pos, next, &proc->listings) {
+        LIST_FOR_SAFE (pos, next, &proc->listings) {
             if (OWN_WITHOUT(own, grace_listing)) {
                 own_unlist(own, LIST_ENTRY(pos, struct own_borrower, by_proc));
             }
         }
-        LIST_FOR_SAFE(pos, next, &proc->transits) {
+        LIST_FOR_SAFE (pos, next, &proc->transits) {
             if (OWN_WITHOUT(own, grace_transit)) {
                 own_transit_drop(own, proc, LIST_ENTRY(pos, struct own_transit, link));
             }
@@ -283,10 +285,10 @@ own_expire(struct own *own, uint64_t now_ns)
         }
         list_remove(&proc->order);
         proc->settled = true;
-        LIST_FOR_SAFE(pos, next, &proc->listings) {
+        LIST_FOR_SAFE (pos, next, &proc->listings) {
             own_unlist(own, LIST_ENTRY(pos, struct own_borrower, by_proc));
         }
-        LIST_FOR_SAFE(pos, next, &proc->transits) {
+        LIST_FOR_SAFE (pos, next, &proc->transits) {
             own_transit_drop(own, proc, LIST_ENTRY(pos, struct own_transit, link));
         }
         own_proc_review(own, proc);

@@ -83,7 +83,7 @@ on_transit_done(struct own *own, struct own_proc *proc, const struct own_msg_tra
     if (m->token == 0 || OWN_WITHOUT(own, transit_release)) {
         return;
     }
-    LIST_FOR(pos, &proc->transits) {
+    LIST_FOR (pos, &proc->transits) {
         struct own_transit *t = LIST_ENTRY(pos, struct own_transit, link);
         if (t->token == m->token) {
             own_transit_drop(own, proc, t);
@@ -153,8 +153,8 @@ static int
 adopt(struct own *own, struct own_proc *proc, const struct own_msg_transfer *m, uint64_t payload,
       struct own_ref *const *inner, struct step_outs *outs)
 {
-    struct own_ref *ref = own_put(own, &m->object, (enum own_state)m->state, payload, false, inner,
-                                  m->count);
+    struct own_ref *ref =
+        own_put(own, &m->object, (enum own_state)m->state, payload, false, inner, m->count);
     if (!ref) {
         return ST_OUT_OF_MEMORY;
     }
