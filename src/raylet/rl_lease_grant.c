@@ -165,6 +165,9 @@ grant_one(struct rl_lease *m, struct rl_request *request, uint64_t now_ns, struc
     }
     if (request->count == 0) {
         rl_lease_request_drop(m, request);
+    } else {
+        request->serial = m->next_serial++; /* behind others of its depth */
+        rl_lease_enqueue(m, request);
     }
     return true;
 }
