@@ -336,7 +336,7 @@ choose(struct sl_world *w)
     }
     params->notice_max_ns = SIM_MS;
     params->act_max_ns = sim_chance(sim, 500) ? SIM_MS : 8 * SIM_MS;
-    params->actions = 10 + (uint32_t)sim_below(sim, 30);
+    params->actions = 10 + (uint32_t)sim_below(sim, 70);
     w->mode = sim_chance(sim, 500) ? SL_CHAOS : (enum sl_mode)(1 + sim_below(sim, SL_MODES - 1));
     w->cpus = 1 + (uint32_t)sim_below(sim, 3);
     w->gpus = (uint32_t)sim_below(sim, 3);
@@ -346,7 +346,7 @@ choose(struct sl_world *w)
     w->stops = w->mode == SL_CHAOS && sim_chance(sim, 300);
     w->owning = w->mode == SL_CHAOS && sim_chance(sim, 300);
     if (w->mode == SL_NEST) {
-        w->cpus = 1;
+        w->cpus = 1 + (uint32_t)sim_below(sim, 2);
     } else if (w->mode == SL_MEET) {
         w->cpus = 2;
     } else if (w->mode == SL_CAP) {

@@ -132,6 +132,16 @@ rl_lease_on_driver(struct rl_lease *m, uint64_t proc, uint32_t job, int32_t pid)
 }
 
 void
+rl_lease_prestart(struct rl_lease *m, uint32_t job, uint64_t env_hash, uint32_t count)
+{
+    struct rl_class *class_ = rl_pool_class(&m->pool, job, env_hash);
+    if (class_) {
+        class_->prestarted = true;
+        class_->prestart = count < m->pool.config.cpus ? count : m->pool.config.cpus;
+    }
+}
+
+void
 rl_lease_enqueue(struct rl_lease *m, struct rl_request *request)
 {
     list_remove(&request->of_lane);
