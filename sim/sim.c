@@ -374,7 +374,8 @@ void
 sim_proc_stop(struct sim *sim, uint32_t proc, uint64_t duration_ns)
 {
     struct proc *p = proc_of(sim, proc);
-    if (p->alive && p->stopped_until < sim->now + duration_ns) {
+    /* Not while it is stopped: what was put off to the old time would change order. */
+    if (p->alive && p->stopped_until <= sim->now) {
         p->stopped_until = sim->now + duration_ns;
         SIM_TRACE(sim, "P%u stopped for %.3f ms", proc, (double)duration_ns / 1e6);
     }

@@ -131,10 +131,20 @@ rl_lease_on_driver(struct rl_lease *m, uint64_t proc, uint32_t job, int32_t pid)
     return ST_OK;
 }
 
-/* Keeps the lane ordered: deepest first, then first come. */
-static void
-enqueue(struct rl_lease *m, struct rl_request *request)
+void
+rl_lease_prestart(struct rl_lease *m, uint32_t job, uint64_t env_hash, uint32_t count)
 {
+    struct rl_class *class_ = rl_pool_class(&m->pool, job, env_hash);
+    if (class_) {
+        class_->prestarted = true;
+        class_->prestart = count < m->pool.config.cpus ? count : m->pool.config.cpus;
+    }
+}
+
+void
+rl_lease_enqueue(struct rl_lease *m, struct rl_request *request)
+{
+    list_remove(&request->of_lane);
     struct list *lane = &request->owner->job->lanes[request->kind];
     struct list *at = lane->prev;
     while (at != lane && !(m->config.rules_off & RL_RULE_DEEPEST)) {
@@ -243,8 +253,7 @@ rl_lease_on_request(struct rl_lease *m, uint64_t now_ns, uint64_t owner,
     memcpy(request->name, msg->name, sizeof(request->name));
     if (is_new || msg->depth > request->depth) {
         request->depth = msg->depth;
-        list_remove(&request->of_lane);
-        enqueue(m, request);
+        rl_lease_enqueue(m, request);
     }
     if (is_new) {
         check_feasible(m, request, outs);

@@ -8,7 +8,7 @@
  * control pages, spawns, kills and reaps. Rules and traces: docs/protocols/leases.md.
  *
  * Grants: fair over jobs; in a job actor creations and tasks take turns; among each the deepest
- * first, then first come first served. A lease holds its resources from the decision on, also while
+ * first, then in turns. A lease holds its resources from the decision on, also while
  * its process is being made. Failures of memory leave requests pending and are counted.
  *
  * Use: rl_lease_step, or a typed rl_lease_on_* followed by rl_lease_pump, which emits what follows
@@ -59,7 +59,7 @@ struct rl_in_taken {
     bool running;   /* RUNNING held an older epoch after the new one was written */
 };
 struct rl_in_owning {
-    bool owning;
+    bool owning; /* objects that others refer to, or tasks that have not ended */
 };
 struct rl_in_spawned {
     int32_t pid;
@@ -173,6 +173,7 @@ struct rl_lease {
     struct rl_request *capped;   /* deepest that lacks only a process, as of the last look */
     struct rl_request *reserved; /* resources are kept for it until reserve_until_ns */
     uint64_t reserve_until_ns, reserve_pause_ns, reserve_length_ns;
+    uint64_t scan_ns;         /* when to look at the queues again though nothing changed */
     uint64_t revoke_ns;       /* not to look for leases to revoke before */
     uint64_t stuck_since_ns;  /* at the cap, nothing able to move; 0 when not */
     bool progress;            /* something happened since the last look at that */
@@ -195,6 +196,9 @@ int rl_lease_step(struct rl_lease *m, const struct step_in *in, struct step_outs
 /* Typed transitions. A number unknown or of the wrong kind gives ST_PROTOCOL and changes nothing;
  * what merely crossed with something else is ignored. */
 int rl_lease_on_driver(struct rl_lease *m, uint64_t proc, uint32_t job, int32_t pid) MUST_USE;
+/* A driver has come and will soon want processes of this environment: start up to `count` (not more
+ * than there are CPUs) ahead of its first request. */
+void rl_lease_prestart(struct rl_lease *m, uint32_t job, uint64_t env_hash, uint32_t count);
 int rl_lease_on_request(struct rl_lease *m, uint64_t now_ns, uint64_t owner,
                         const struct sched_lease_request *msg, struct step_outs *outs) MUST_USE;
 int rl_lease_on_cancel(struct rl_lease *m, uint64_t now_ns, uint64_t owner,

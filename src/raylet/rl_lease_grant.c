@@ -11,7 +11,8 @@
 
 enum {
     SHARE_ALL = 10000,
-    WAITING_LOOK_MAX = 32, /* requests looked at for revocation */
+    WAITING_LOOK_MAX = 64, /* requests looked at for revocation, */
+    LANE_LOOK_MAX = 4,     /* of each job's lane */
 };
 #define REVOKE_PERIOD_NS UINT64_C(1000000)
 
@@ -165,6 +166,9 @@ grant_one(struct rl_lease *m, struct rl_request *request, uint64_t now_ns, struc
     }
     if (request->count == 0) {
         rl_lease_request_drop(m, request);
+    } else {
+        request->serial = m->next_serial++; /* behind others of its depth */
+        rl_lease_enqueue(m, request);
     }
     return true;
 }
@@ -292,7 +296,11 @@ rl_grant_requests(struct rl_lease *m, uint64_t now_ns, struct step_outs *outs)
         m->capped = NULL;
         return UINT64_MAX;
     }
+    if (!m->changed && now_ns < m->scan_ns) {
+        return m->scan_ns;
+    }
     struct scan scan;
+    m->changed = true;
     for (;;) {
         scan_queues(m, now_ns, &scan);
         if (!scan.grantable) {
@@ -305,8 +313,11 @@ rl_grant_requests(struct rl_lease *m, uint64_t now_ns, struct step_outs *outs)
     }
     m->capped = scan.capped;
     const bool had = m->reserved != NULL;
-    const uint64_t next_ns = reserve(m, &scan, now_ns);
-    return had && !m->reserved ? now_ns : next_ns;
+    m->scan_ns = reserve(m, &scan, now_ns);
+    if (had && !m->reserved) {
+        m->scan_ns = now_ns; /* what was kept is free for the others */
+    }
+    return m->scan_ns;
 }
 
 void
@@ -396,12 +407,14 @@ collect_waiting(const struct rl_lease *m, struct waiting *waiting)
     LIST_FOR (l, &m->job_list) {
         const struct rl_job *job = LIST_ENTRY(l, struct rl_job, link);
         for (uint32_t lane = 0; lane < RL_LANES; lane++) {
+            uint32_t looked = 0;
             LIST_FOR (k, &job->lanes[lane]) {
                 struct rl_request *r = LIST_ENTRY(k, struct rl_request, of_lane);
-                if (waiting->count == WAITING_LOOK_MAX) {
-                    return;
+                if (waiting->count == WAITING_LOOK_MAX || looked == LANE_LOOK_MAX) {
+                    break;
                 }
                 if (!r->infeasible && !rl_grant_fits(m, r, NULL)) {
+                    looked++;
                     waiting->v[waiting->count++] = r;
                     waiting->units += r == m->reserved ? RL_COUNT_MAX : r->count;
                 }

@@ -58,7 +58,7 @@ struct rl_request {
     bool detached;
     bool placed_alike; /* key->placement equals key->resources */
     bool infeasible;   /* told once */
-    uint64_t serial;   /* order of arrival */
+    uint64_t serial;   /* order of arrival, or of the last grant */
     uint64_t since_ns; /* since the last grant to it, or its arrival */
     struct id_task first_task;
     char name[SCHED_NAME_MAX];
@@ -106,6 +106,9 @@ void rl_lease_make_dead(struct rl_lease *m, struct rl_lease_record *lease);
 /* The same, and the process is killed. */
 void rl_lease_end(struct rl_lease *m, uint64_t now_ns, struct rl_lease_record *lease,
                   enum rl_pool_reason reason, struct step_outs *outs);
+/* Puts the request where it belongs in its lane: deepest first, then the one least recently served
+ * or come. */
+void rl_lease_enqueue(struct rl_lease *m, struct rl_request *request);
 void rl_lease_emit_take_back(struct rl_worker *worker, struct step_outs *outs);
 void rl_lease_emit_failed(struct rl_lease *m, uint64_t owner, uint32_t cookie, uint32_t count,
                           int status, const char *text, struct step_outs *outs);

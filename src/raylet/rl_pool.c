@@ -705,15 +705,12 @@ start_due(struct rl_pool *pool, struct rl_class *class_, uint64_t now_ns, struct
     if (!has_room(outs, 2)) {
         return false;
     }
-    const bool full = rl_pool_processes(pool) >= pool->config.cap;
-    if (full || (needed && active(pool) >= pool->config.cpus)) {
+    if (rl_pool_processes(pool) >= pool->config.cap) {
+        /* An idle one makes room; one exit at a time is enough. */
         struct rl_worker *victim = least_missed(pool);
-        /* At the cap one exit at a time is enough: its death makes room. */
-        if (victim && (!full || pool->count[RL_WORKER_EXITING] == 0)) {
+        if (victim && pool->count[RL_WORKER_EXITING] == 0) {
             rl_pool_exit(pool, now_ns, victim, RL_END_ROOM, outs);
         }
-    }
-    if (full) {
         return false;
     }
     class_->prestart -= class_->prestart > 0 ? 1 : 0;
@@ -725,8 +722,9 @@ rl_pool_pump(struct rl_pool *pool, uint64_t now_ns, struct step_outs *outs)
 {
     kill_doomed(pool, now_ns, outs);
     end_draining(pool, now_ns, outs);
-    uint64_t next_ns = time_out(pool, now_ns, outs);
-    next_ns = sooner(next_ns, end_idle(pool, now_ns, outs));
+    const uint64_t failed = pool->failed_total;
+    (void)time_out(pool, now_ns, outs);
+    uint64_t next_ns = end_idle(pool, now_ns, outs);
     struct map_walk walk;
     map_walk_init(&walk);
     for (struct map_link *l; (l = map_walk_next(&pool->classes, &walk)) != NULL;) {
@@ -734,5 +732,9 @@ rl_pool_pump(struct rl_pool *pool, uint64_t now_ns, struct step_outs *outs)
         while (!outs->more && start_due(pool, class_, now_ns, outs, &next_ns)) {
         }
     }
-    return next_ns;
+    if (pool->failed_total != failed) {
+        return now_ns; /* what waits for a broken class is to be failed */
+    }
+    /* Again, for those that have just been started or asked to exit. */
+    return sooner(next_ns, time_out(pool, now_ns, outs));
 }

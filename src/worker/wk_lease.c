@@ -546,25 +546,7 @@ struct look {
 };
 
 static void
-look_idle(struct wk_leases *c, struct wk_lease *lease, uint64_t now_ns, struct step_outs *outs,
-          struct look *look)
-{
-    struct wk_lease_key *key = lease->key;
-    const uint64_t end = lease->idle_since_ns + key->linger_ns;
-    if (key->ready > 0 || end > now_ns || is_off(c, WK_RULE_LINGER)) {
-        look->idle++;
-        if (!is_off(c, WK_RULE_LINGER)) {
-            wake_by(c, end > now_ns ? end : now_ns + key->linger_ns);
-        }
-    } else if (give_back(c, lease, now_ns, outs)) {
-        key->linger_ns = key->linger_ns / 2 > c->config.linger_min_ns ? key->linger_ns / 2
-                                                                      : c->config.linger_min_ns;
-    }
-}
-
-static void
-look_running(struct wk_leases *c, struct wk_lease *lease, uint64_t now_ns, struct step_outs *outs,
-             struct look *look)
+look_running(struct wk_leases *c, struct wk_lease *lease, uint64_t now_ns, struct step_outs *outs)
 {
     if (lease->recall_due) {
         recall(c, lease, outs);
@@ -581,7 +563,6 @@ look_running(struct wk_leases *c, struct wk_lease *lease, uint64_t now_ns, struc
     }
     lease->overrun = true;
     place(c, lease);
-    look->behind += lease->inflight - 1;
 }
 
 static void
@@ -589,27 +570,25 @@ look_at_leases(struct wk_leases *c, struct wk_lease_key *key, uint64_t now_ns,
                struct step_outs *outs, struct look *look)
 {
     *look = (struct look){ 0 };
-    for (uint32_t i = 0; i < COUNT_OF(key->places); i++) {
+    for (uint32_t i = WK_PLACE_BUSY; i <= WK_PLACE_FULL; i++) {
         LIST_FOR_SAFE (l, next, &key->places[i]) {
             struct wk_lease *lease = LIST_ENTRY(l, struct wk_lease, link);
-            const bool ends = (lease->state == WK_LEASE_REVOKED && !is_off(c, WK_RULE_REVOKED)) ||
-                              lease->retiring;
             if (lease->inflight > 0) {
-                look_running(c, lease, now_ns, outs, look);
-            } else if (ends) {
-                (void)give_back(c, lease, now_ns, outs);
-            } else {
-                look_idle(c, lease, now_ns, outs, look);
+                look_running(c, lease, now_ns, outs);
             }
         }
     }
-    if (look->behind == 0 || look->idle == 0) {
-        return;
+    for (struct list *l = key->places[WK_PLACE_IDLE].next; l != &key->places[WK_PLACE_IDLE];
+         l = l->next) {
+        look->idle++;
     }
     LIST_FOR (l, &key->places[WK_PLACE_FULL]) {
         struct wk_lease *lease = LIST_ENTRY(l, struct wk_lease, link);
         if (lease->overrun && lease->inflight >= 2 && !lease->recall_asked) {
-            recall(c, lease, outs);
+            look->behind += lease->inflight - 1;
+            if (look->idle > 0) {
+                recall(c, lease, outs);
+            }
         }
     }
 }
@@ -682,8 +661,40 @@ cancel(struct wk_leases *c, struct wk_lease_key *key, uint64_t now_ns, struct st
     }
 }
 
+/* What nobody needs goes back: idle for long, or asked for by the raylet. */
 static void
-pump_key(struct wk_leases *c, struct wk_lease_key *key, uint64_t now_ns, struct step_outs *outs)
+return_leases(struct wk_leases *c, struct wk_lease_key *key, uint64_t now_ns,
+              struct step_outs *outs)
+{
+    for (uint32_t i = 0; i < COUNT_OF(key->places); i++) {
+        LIST_FOR_SAFE (l, next, &key->places[i]) {
+            struct wk_lease *lease = LIST_ENTRY(l, struct wk_lease, link);
+            if (lease->inflight > 0) {
+                continue;
+            }
+            if ((lease->state == WK_LEASE_REVOKED && !is_off(c, WK_RULE_REVOKED)) ||
+                lease->retiring) {
+                (void)give_back(c, lease, now_ns, outs);
+                continue;
+            }
+            const uint64_t end = lease->idle_since_ns + key->linger_ns;
+            if (is_off(c, WK_RULE_LINGER)) {
+                continue;
+            }
+            if (key->ready > 0 || end > now_ns) {
+                wake_by(c, end > now_ns ? end : now_ns + key->linger_ns);
+            } else if (give_back(c, lease, now_ns, outs)) {
+                key->linger_ns = key->linger_ns / 2 > c->config.linger_min_ns
+                                     ? key->linger_ns / 2
+                                     : c->config.linger_min_ns;
+            }
+        }
+    }
+}
+
+static void
+recall_and_ask(struct wk_leases *c, struct wk_lease_key *key, uint64_t now_ns,
+               struct step_outs *outs)
 {
     struct look look;
     look_at_leases(c, key, now_ns, outs, &look);
@@ -708,11 +719,16 @@ wk_lease_pump(struct wk_leases *c, uint64_t now_ns, struct step_outs *outs)
             }
         }
     }
+    /* All requests before any return: else the raylet, for a moment, sees a free CPU and nobody
+     * nested who wants it, and lets a shallower task in. */
+    LIST_FOR (l, &c->dirty) {
+        recall_and_ask(c, LIST_ENTRY(l, struct wk_lease_key, dirty_link), now_ns, outs);
+    }
     while (!list_is_empty(&c->dirty) && !outs->more) {
         struct wk_lease_key *key =
             LIST_ENTRY(list_first(&c->dirty), struct wk_lease_key, dirty_link);
         list_remove(&key->dirty_link);
-        pump_key(c, key, now_ns, outs);
+        return_leases(c, key, now_ns, outs);
         if (outs->more) {
             touch(c, key);
         }
