@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "os/os_basic.h"
@@ -21,6 +20,7 @@ extern char **environ;
 #define GOODBYE_NS  UINT64_C(10000000000)
 
 static bool driver_owns_runtime;
+static bool boot_closed; /* the guard has gone, and with it everything of the runtime */
 static Ray__Node__BootReply *boot_reply;
 
 /* ---- the engine's parts ---- */
@@ -121,6 +121,7 @@ on_boot_close(void *ctx, struct net_conn *conn, int status)
     (void)conn;
     (void)status;
     wk.raylet_dead = true;
+    boot_closed = true;
     wk_changed();
 }
 
@@ -174,10 +175,10 @@ spawn_raylet(int boot_fd, int pidfd)
         .new_session = true,
     };
     pid_t pid;
+    struct os_exit exit;
     TRY(os_proc_spawn(&spec, &pid));
-    /* It leaves at once, having made the guard, which is nobody's child. */
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
-    }
+    /* The guard detaches at once; without this a zombie would stay as long as the driver. */
+    (void)!os_proc_wait(pid, &exit);
     return ST_OK;
 }
 
@@ -241,6 +242,7 @@ boot_runtime(const struct ray_init_options *options, int pidfd)
 {
     int fds[2];
     TRY(os_sock_pair(fds));
+    boot_closed = false;
     int status = spawn_raylet(fds[1], pidfd);
     os_close(&fds[1]);
     if (status != ST_OK) {
@@ -478,11 +480,12 @@ ray_init(int argc, char **argv, const struct ray_init_options *options)
     return wk_c_functions_start();
 }
 
+/* With a runtime of its own the driver waits until everything of that is gone. */
 static bool
 said_goodbye(void *ctx)
 {
     (void)ctx;
-    return wk.goodbye || wk.raylet_dead;
+    return driver_owns_runtime ? boot_closed : wk.goodbye || wk.raylet_dead;
 }
 
 RAY_API int
