@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""init and shutdown; ends of the interpreter; what is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import ray
+
+pytestmark = pytest.mark.usefixtures("fresh")
+
+
+def test_init_and_shutdown():
+    assert not ray.is_initialized()
+    context = ray.init(num_cpus=2)
+    assert ray.is_initialized()
+    assert context["node_id"] == context.address_info["node_id"] and "session_dir" in context
+    assert os.path.isdir(context.address_info["session_dir"])
+    assert context.ray_version == ray.__version__
+    with pytest.raises(RuntimeError, match="Maybe you called ray.init twice by accident?"):
+        ray.init()
+    assert ray.init(ignore_reinit_error=True).address_info == context.address_info
+    ray.shutdown()
+    ray.shutdown()
+    assert not ray.is_initialized()
+
+
+def test_context_manager():
+    with ray.init(num_cpus=1):
+        assert ray.is_initialized()
+    assert not ray.is_initialized()
+
+
+def test_implicit_init():
+    assert ray.get(ray.put(1)) == 1
+    assert ray.is_initialized()
+
+
+def test_no_implicit_init_when_forbidden(monkeypatch):
+    monkeypatch.setenv("RAY_ENABLE_AUTO_CONNECT", "0")
+    with pytest.raises(RuntimeError, match="Ray has not been started yet"):
+        ray.put(1)
+
+
+def test_sessions_one_after_the_other():
+    @ray.remote
+    def f():
+        return os.getpid()
+
+    @ray.remote
+    class A:
+        def m(self):
+            return 1
+
+    pids = set()
+    handle = None
+    for _ in range(3):
+        ray.init(num_cpus=1)
+        pids.add(ray.get(f.remote()))
+        if handle is not None:
+            with pytest.raises(ValueError, match="not valid across Ray sessions"):
+                handle.m.remote()
+        handle = A.remote()
+        assert ray.get(handle.m.remote()) == 1
+        ray.shutdown()
+    assert len(pids) == 3
+
+
+def test_arrays_outlive_the_session():
+    array = ray.get(ray.put(np.full(1_000_000, 3.0)))
+    ray.shutdown()
+    assert (array == 3.0).all()
+    ray.init(num_cpus=1)
+    other = ray.get(ray.put(np.full(1_000_000, 4.0)))
+    assert (array == 3.0).all() and (other == 4.0).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"nonsense": 1}, RuntimeError, "Unknown keyword argument"),
+        ({"allow_multiple": True}, RuntimeError, "allow_multiple"),
+        ({"_system_config": 1}, TypeError, "_system_config"),
+        ({"num_cpus": -1}, ValueError, "num_cpus"),
+        ({"num_cpus": "2"}, TypeError, "num_cpus"),
+        ({"resources": {"CPU": 1}}, ValueError, "num_cpus"),
+        ({"resources": [1]}, TypeError, "resources"),
+        ({"object_store_memory": 1000}, ValueError, "at least"),
+        ({"namespace": ""}, ValueError, "namespace"),
+        ({"namespace": 1}, TypeError, "namespace"),
+        ({"address": "auto"}, ConnectionError, "Could not find any running Ray instance"),
+        ({"address": "1.2.3.4:5", "num_cpus": 1}, ValueError, "num_cpus must not be provided"),
+        ({"address": 5}, TypeError, "address"),
+        ({"local_mode": True}, NotImplementedError, "not built yet"),
+        ({"runtime_env": {"pip": ["x"]}}, NotImplementedError, "not built yet"),
+    ],
+    ids=str,
+)
+def test_init_refuses(arguments, error, text):
+    with pytest.raises(error, match=text):
+        ray.init(**arguments)
+    assert not ray.is_initialized()
+
+
+def test_resources():
+    ray.init(num_cpus=3, num_gpus=2, resources={"custom": 5})
+    total = ray.cluster_resources()
+    assert (total["CPU"], total["GPU"], total["custom"]) == (3.0, 2.0, 5.0)
+    assert total["memory"] > 0 and total["object_store_memory"] > 0
+    node = ray.nodes()[0]
+    assert node["Alive"] and node["NodeID"] and node["Resources"]["CPU"] == 3.0
+    assert ray.available_resources()["CPU"] == 3.0
+
+
+def test_runtime_context():
+    ray.init(num_cpus=1, namespace="mine")
+    context = ray.get_runtime_context()
+    assert context.get_job_id() == "01000000" and context.namespace == "mine"
+    assert context.get_node_id() == ray.nodes()[0]["NodeID"]
+    assert context.get_task_id() is None and context.get_actor_id() is None
+    assert context.get_task_name() is None
+    with pytest.raises(AssertionError):
+        context.get_assigned_resources()
+
+    @ray.remote
+    def task():
+        c = ray.get_runtime_context()
+        return c.get_task_id(), c.get_worker_id(), c.get_assigned_resources(), c.get_actor_id()
+
+    ref = task.remote()
+    task_id, worker_id, resources, actor_id = ray.get(ref)
+    assert task_id == ref.task_id().hex() and worker_id != context.get_worker_id()
+    assert resources == {"CPU": 1.0} and actor_id is None
+
+    @ray.remote
+    class Actor:
+        def ids(self):
+            c = ray.get_runtime_context()
+            return c.get_actor_id(), c.get_assigned_resources(), c.get_actor_name()
+
+    actor = Actor.remote()
+    assert ray.get(actor.ids.remote()) == (actor._actor_id.hex(), {}, "")
+
+
+def test_runtime_context_without_ray():
+    with pytest.raises(AssertionError, match="has not been initialized"):
+        ray.get_runtime_context().get_job_id()
+
+
+EXITS = {
+    "plain": "pass",
+    "pending": "refs = [f.remote(i) for i in range(100)]",
+    "array": "import numpy as np; a = ray.get(ray.put(np.zeros(10**6)))",
+    "actor": "a = A.remote(); r = a.m.remote()",
+    "cycle": "a = A.remote(); r = a.m.remote(); l = [a, r]; l.append(l); import gc; gc.disable()",
+    "future": "r = f.remote(1).future()",
+    "thread": (
+        "import threading\n"
+        "threading.Thread(target=lambda: ray.get(f.remote(1)), daemon=True).start()"
+    ),
+    "del": "class D:\n    def __del__(self): ray.is_initialized()\nd = D()",
+    "exception": "import atexit; atexit.register(lambda: ray.is_initialized())",
+}
+
+
+@pytest.mark.parametrize("what", EXITS)
+def test_the_interpreter_may_end_any_time(run_program, what):
+    code = textwrap.dedent(
+        """
+        import ray
+        ray.init(num_cpus=2)
+        @ray.remote
+        def f(x): return x
+        @ray.remote
+        class A:
+            def m(self): return 1
+        assert ray.get(f.remote(1)) == 1
+        """
+    )
+    status, out, err = run_program(code + EXITS[what] + "\nprint('end')\n")
+    assert (status, out) == (0, "end\n"), err
+    assert "Error" not in err and "Fatal" not in err, err
+
+
+def test_end_by_exception_and_sys_exit(run_program):
+    start = "import ray, sys\nray.init(num_cpus=1)\nr = ray.put(1)\n"
+    status, _, err = run_program(start + "raise ValueError('mine')")
+    assert status == 1 and "ValueError: mine" in err
+    assert run_program(start + "sys.exit(7)")[0] == 7
+
+
+def test_sigterm_ends_in_order(run_program):
+    code = """
+        import os, ray, signal, atexit
+        ray.init(num_cpus=1)
+        atexit.register(lambda: print("ended", flush=True))
+        os.kill(os.getpid(), signal.SIGTERM)
+    """
+    status, out, _ = run_program(code)
+    assert status == 15 and out == "ended\n"
+
+
+def test_ctrl_c_in_get_returns_at_once():
+    code = """
+        import ray, time
+        ray.init(num_cpus=1)
+        @ray.remote
+        def forever():
+            time.sleep(1000)
+        ref = forever.remote()
+        print("waiting", flush=True)
+        try:
+            ray.get(ref)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "waiting\n"
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert out == "interrupted\n" and process.returncode == 0
+
+
+def test_ctrl_c_is_not_for_the_daemons(run_program):
+    code = """
+        import os, ray, signal
+        ray.init(num_cpus=1)
+        @ray.remote
+        def f(): return 1
+        assert ray.get(f.remote()) == 1
+        try:
+            os.killpg(0, signal.SIGINT)
+            ray.get(f.remote())
+        except KeyboardInterrupt:
+            pass
+        print(ray.get(f.remote()))
+    """
+    code = "import os\nos.setpgrp()\n" + textwrap.dedent(code)
+    assert run_program(code)[:2] == (0, "1\n")
+
+
+def test_a_module_beside_the_program_is_found_by_workers(tmp_path):
+    (tmp_path / "helper_of_program.py").write_text("def f():\n    return 'helped'\n")
+    (tmp_path / "program.py").write_text(
+        "import ray, helper_of_program\nray.init(num_cpus=1)\n"
+        "print(ray.get(ray.remote(helper_of_program.f).remote()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "helped\n", done.stderr
+
+
+def test_main_is_not_run_again(tmp_path):
+    (tmp_path / "program.py").write_text(
+        "import ray\nprint('main')\n"
+        "class Thing:\n    def __init__(self, x): self.x = x\n"
+        "    def __eq__(self, o): return type(o) is Thing and o.x == self.x\n"
+        "@ray.remote\ndef f(t): return Thing(t.x + 1)\n"
+        "print(ray.get(f.remote(Thing(1))) == Thing(2))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "main\nTrue\n", done.stderr
+
+
+def test_prints_of_workers_appear(run_program):
+    code = """
+        import ray
+        ray.init(num_cpus=1)
+        @ray.remote
+        def speak():
+            import sys
+            print("to stdout")
+            print("to stderr", file=sys.stderr)
+        @ray.remote
+        class Speaker:
+            def speak(self):
+                print("an actor speaks")
+        ray.get(speak.remote())
+        s = Speaker.remote()
+        ray.get(s.speak.remote())
+    """
+    status, out, err = run_program(code)
+    assert status == 0
+    assert "(speak pid=" in out and ") to stdout\n" in out
+    assert "(speak pid=" in err and ") to stderr\n" in err
+    assert "(Speaker pid=" in out and ") an actor speaks\n" in out
+
+
+def test_prints_can_be_kept_back(run_program):
+    code = """
+        import ray
+        ray.init(num_cpus=1, log_to_driver=False)
+        @ray.remote
+        def speak(): print("silence")
+        ray.get(speak.remote())
+    """
+    status, out, err = run_program(code)
+    assert status == 0 and "silence" not in out + err
+
+
+def test_numpy_is_not_in_new_workers():
+    ray.init(num_cpus=1)
+
+    @ray.remote
+    def loaded():
+        return "numpy" in sys.modules
+
+    loaded._function.__module__ = "__main__"
+    assert ray.get(loaded.remote()) is False
