@@ -342,6 +342,7 @@ struct ray_arg {
 RAY_API int ray_task_submit(ray_function *function, ray_options *options,
                             const struct ray_arg *args, size_t arg_count, ray_ref **refs);
 
+/* options may be NULL: an actor that holds no resources. */
 RAY_API int ray_actor_create(ray_function *class_function, ray_options *options,
                              const struct ray_arg *args, size_t arg_count, ray_actor **out);
 RAY_API int ray_actor_call(ray_actor *actor, ray_function *method, ray_options *options,
@@ -443,6 +444,11 @@ RAY_API void *ray_task_state(ray_task *task);
 
 /* Submits with one argument of bytes and default options. */
 RAY_API int ray_call_bytes(ray_function *function, const void *data, size_t size, ray_ref **out);
+/* The same for a method of an actor. */
+RAY_API int ray_actor_call_bytes(ray_actor *actor, ray_function *method, const void *data,
+                                 size_t size, ray_ref **out);
+/* ray_get, and copies up to `size` bytes of the value. Waits on when a signal interrupts. */
+RAY_API int ray_get_bytes(ray_ref *ref, int64_t timeout_ms, void *out, size_t size);
 
 #ifdef __cplusplus
 }

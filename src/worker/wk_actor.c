@@ -348,13 +348,22 @@ ray_actor_create(ray_function *class_function, ray_options *options, const struc
                  size_t arg_count, ray_actor **out)
 {
     *out = NULL;
+    struct ray_task_options plain;
+    ray_options *made = NULL;
     if (!options) {
-        return st_fail(ST_INVALID_ARGUMENT, "an actor is created with options");
+        ray_task_options_default(&plain);
+        TRY(ray_options_create(&plain, &made));
+        options = made;
     }
-    TRY(wk_enter());
+    int status = wk_enter();
+    if (status != ST_OK) {
+        ray_options_release(made);
+        return status;
+    }
     struct wk_actor *actor = NULL;
-    const int status = create_locked(class_function, options, args, arg_count, &actor);
+    status = create_locked(class_function, options, args, arg_count, &actor);
     wk_unlock();
+    ray_options_release(made);
     *out = (ray_actor *)actor;
     return status;
 }

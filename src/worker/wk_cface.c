@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/status.h"
+#include "os/os_basic.h"
 #include "worker/wk_priv.h"
 
 static struct ray_c_registration *registrations;
@@ -48,6 +49,44 @@ execute(void *ctx, ray_task *task)
     return st_fail(ST_NOT_FOUND, "this program has no function %s registered with RAY_REMOTE",
                    name);
 }
+
+/* ---- the common case: bytes in, bytes out ---- */
+
+RAY_API int
+ray_actor_call_bytes(ray_actor *actor, ray_function *method, const void *data, size_t size,
+                     ray_ref **out)
+{
+    const struct ray_buf buf = { data, size };
+    const struct ray_arg arg = { .value = { .bufs = &buf, .buf_count = 1 } };
+    *out = NULL;
+    return ray_actor_call(actor, method, NULL, &arg, 1, out);
+}
+
+RAY_API int
+ray_get_bytes(ray_ref *ref, int64_t timeout_ms, void *out, size_t size)
+{
+    const uint64_t begin = os_now_ns();
+    ray_value *value = NULL;
+    int64_t left_ms = timeout_ms;
+    int status = ray_get(ref, left_ms, &value);
+    while (status == RAY_E_INTERRUPTED) {
+        if (timeout_ms >= 0) {
+            const int64_t passed_ms = (int64_t)((os_now_ns() - begin) / 1000000u);
+            left_ms = passed_ms < timeout_ms ? timeout_ms - passed_ms : 0;
+        }
+        status = ray_get(ref, left_ms, &value);
+    }
+    if (status == RAY_OK) {
+        const size_t n = ray_value_size(value) < size ? ray_value_size(value) : size;
+        if (n > 0) {
+            memcpy(out, ray_value_data(value), n);
+        }
+        ray_value_release(value);
+    }
+    return status;
+}
+
+/* ---- workers ---- */
 
 int
 wk_c_worker_main(void)

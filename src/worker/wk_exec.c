@@ -758,6 +758,9 @@ wk_on_become_actor(const Ray__Node__BecomeActor *msg)
             decode_template(at, head.template_size, &t) == ST_OK &&
             make_exec(at + head.template_size, size - sizeof(head) - head.template_size,
                       creator->proc, &e) == ST_OK) {
+            /* A C constructor is a function like any other, and gives no value here. */
+            t->kind = RAY_CLASS;
+            t->num_returns = 0;
             e->tmpl = t;
             e->is_creation = true;
             e->caller_id = head.creator.worker;
