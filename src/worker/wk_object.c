@@ -625,6 +625,7 @@ struct wait_some {
     ray_ref *const *refs;
     size_t count, wanted;
     uint64_t seen_changes;
+    bool enough; /* as of then */
 };
 
 static bool
@@ -632,14 +633,15 @@ some_ready(void *ctx)
 {
     struct wait_some *w = ctx;
     if (w->seen_changes == wk.change_count) {
-        return false;
+        return w->enough;
     }
     w->seen_changes = wk.change_count;
     size_t ready = 0;
     for (size_t i = 0; i < w->count && ready < w->wanted; i++) {
         ready += !is_pending(ref_of(w->refs[i]));
     }
-    return ready >= w->wanted;
+    w->enough = ready >= w->wanted;
+    return w->enough;
 }
 
 RAY_API int
