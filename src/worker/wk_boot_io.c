@@ -538,11 +538,47 @@ ray_context_get(struct ray_context *out)
     return RAY_OK;
 }
 
+/* What the current task or actor holds. Lock held. NULL: no memory. */
+static char *
+assigned_resources(void)
+{
+    const struct wk_exec *e = wk_current ? wk_current : wk.current;
+    if (!ID_IS_NIL(wk.self_actor_id)) {
+        return strdup(wk.self_actor_resources ? wk.self_actor_resources : "{}");
+    }
+    return strdup(e ? e->tmpl->resources : "{}");
+}
+
+/* The devices of the lease, which the raylet writes into this process's page. */
+static char *
+accelerator_ids(void)
+{
+    struct str out;
+    str_init(&out, os_mem_system());
+    uint32_t count = wk.is_driver ? 0 : atom_u32_load(&wk.raylet_page->gpu_count, ATOM_ACQUIRE);
+    count = count < STORE_GPUS_MAX ? count : STORE_GPUS_MAX;
+    str_printf(&out, "{\"GPU\":[");
+    for (uint32_t i = 0; i < count; i++) {
+        str_printf(&out, "%s\"%u\"", i ? "," : "",
+                   atom_u32_load(&wk.raylet_page->gpus[i], ATOM_RELAXED));
+    }
+    str_printf(&out, "]}");
+    char *text = strdup(str_text(&out));
+    str_fini(&out);
+    return text;
+}
+
 RAY_API int
 ray_state_json(const char *what, char **out)
 {
     *out = NULL;
     TRY(wk_enter());
+    const bool assigned = strcmp(what, "assigned_resources") == 0;
+    if (assigned || strcmp(what, "accelerator_ids") == 0) {
+        *out = assigned ? assigned_resources() : accelerator_ids();
+        wk_unlock();
+        return *out ? RAY_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for an answer");
+    }
     Ray__Node__StateAsk message = RAY__NODE__STATE_ASK__INIT;
     memcpy(&message.what, &what, sizeof(what));
     struct wk_ask ask;

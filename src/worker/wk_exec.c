@@ -39,15 +39,17 @@ wk_link_templates_free(struct wk_link *link)
     link->template_count = 0;
 }
 
-/* The four texts of a template, each with its NUL (metadata without). */
+enum { TEXTS = 5 };
+
+/* The texts of a template, each with its NUL, and the metadata. */
 static int
 take_texts(struct wk_peer_template *t, const struct peer_template *head, const uint8_t **at,
            const uint8_t *end)
 {
-    const uint32_t sizes[4] = { head->name_size, head->function_name_size, head->method_size,
-                                head->metadata_size };
+    const uint32_t sizes[TEXTS] = { head->name_size, head->function_name_size, head->method_size,
+                                    head->resources_size, head->metadata_size };
     size_t total = 0, spaced = 0;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < TEXTS; i++) {
         if (sizes[i] > NET_FRAME_MAX) {
             return st_fail(ST_PROTOCOL, "a template's text of %u bytes", sizes[i]);
         }
@@ -61,11 +63,11 @@ take_texts(struct wk_peer_template *t, const struct peer_template *head, const u
     if (!t->text) {
         return st_fail(ST_OUT_OF_MEMORY, "no memory for a template");
     }
-    char *parts[4], *to = t->text;
-    for (int i = 0; i < 4; i++) {
+    char *parts[TEXTS], *to = t->text;
+    for (int i = 0; i < TEXTS; i++) {
         parts[i] = to;
         memcpy(to, *at, sizes[i]);
-        if (i < 3 && (sizes[i] == 0 || to[sizes[i] - 1] != '\0')) {
+        if (i < TEXTS - 1 && (sizes[i] == 0 || to[sizes[i] - 1] != '\0')) {
             return st_fail(ST_PROTOCOL, "a template's text has no end");
         }
         to += sizes[i];
@@ -74,8 +76,9 @@ take_texts(struct wk_peer_template *t, const struct peer_template *head, const u
     t->name = parts[0];
     t->function_name = parts[1];
     t->method = parts[2];
-    t->metadata = (uint8_t *)parts[3];
-    t->metadata_size = sizes[3];
+    t->resources = parts[3];
+    t->metadata = (uint8_t *)parts[4];
+    t->metadata_size = sizes[4];
     return ST_OK;
 }
 
@@ -779,6 +782,8 @@ wk_on_become_actor(const Ray__Node__BecomeActor *msg)
             e->push.sequence = msg->incarnation;
             memcpy(wk.self_actor_id.b, msg->actor_id.data, sizeof(wk.self_actor_id.b));
             wk.self_actor_owner = head.creator;
+            free(wk.self_actor_resources);
+            wk.self_actor_resources = strdup(t->resources);
             (void)snprintf(wk.self_actor_class, sizeof(wk.self_actor_class), "%s",
                            t->function_name);
             list_push_front(&wk.exec_queue, &e->link);

@@ -183,7 +183,8 @@ struct wk_peer_template {
     uint32_t name_slot;
     uint64_t runs;                 /* towards max_calls */
     uint8_t hash[20];
-    char *name, *function_name, *method; /* point into `text` */
+    char *name, *function_name, *method; /* point into `text`, as `resources` does */
+    char *resources;               /* what it holds, as JSON */
     uint8_t *metadata;
     uint32_t metadata_size;
     char *text;
@@ -350,6 +351,7 @@ struct wk_engine {
     struct id_actor self_actor_id; /* nil when it is none */
     struct own_addr self_actor_owner;
     char self_actor_class[128];
+    char *self_actor_resources;    /* JSON, own memory */
     char leave_reason[256];
 
     /* Driver. */
