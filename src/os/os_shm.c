@@ -59,7 +59,8 @@ os_shm_reopen_read(int fd, int *out)
     (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     const int f = open(path, O_RDONLY | O_CLOEXEC);
     if (f < 0) {
-        return st_fail_errno(ST_SYSTEM, errno, "reopening a memory file read-only through %s", path);
+        return st_fail_errno(ST_SYSTEM, errno, "reopening a memory file read-only through %s",
+                             path);
     }
     *out = f;
     return ST_OK;
@@ -111,16 +112,16 @@ os_shm_map(int fd, uint64_t offset, size_t size, enum os_shm_access access, size
     ASSERT(align == 0 || (align & (align - 1)) == 0);
     const size_t extra = align > PAGE ? align - PAGE : 0;
     /* Reserve enough for an aligned part, put the file there, give the ends back. */
-    void *reserved = mmap(NULL, size + extra, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                          -1, 0);
+    void *reserved =
+        mmap(NULL, size + extra, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (reserved == MAP_FAILED) {
         return st_fail_errno(ST_OUT_OF_MEMORY, errno, "reserving %zu bytes of address space",
                              size + extra);
     }
     const uintptr_t start = (uintptr_t)reserved;
     const uintptr_t at = extra ? (start + align - 1) & ~((uintptr_t)align - 1) : start;
-    void *p = mmap((char *)reserved + (at - start), size, protection(access), MAP_SHARED | MAP_FIXED,
-                   fd, (off_t)offset);
+    void *p = mmap((char *)reserved + (at - start), size, protection(access),
+                   MAP_SHARED | MAP_FIXED, fd, (off_t)offset);
     if (p == MAP_FAILED) {
         const int error = errno;
         (void)munmap(reserved, size + extra);
@@ -172,7 +173,8 @@ os_shm_forget(void *address, size_t size)
 int
 os_shm_punch(int fd, uint64_t offset, uint64_t size)
 {
-    if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) != 0) {
+    if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) !=
+        0) {
         return st_fail_errno(ST_SYSTEM, errno, "giving %llu bytes of a memory file back",
                              (unsigned long long)size);
     }
@@ -196,7 +198,8 @@ os_shm_populate_huge(void *address, size_t size)
     ASSERT((uintptr_t)address % HUGE == 0 && size % HUGE == 0);
     volatile unsigned char *bytes = address;
     for (size_t i = 0; i < size; i += HUGE) {
-        bytes[i] = bytes[i]; /* the kernel collapses only what has a page */
+        const unsigned char same = bytes[i];
+        bytes[i] = same; /* the kernel collapses only what has a page */
     }
     if (madvise(address, size, MADV_COLLAPSE) != 0) {
         return st_fail_errno(ST_NOT_SUPPORTED, errno, "MADV_COLLAPSE of %zu bytes", size);

@@ -16,7 +16,7 @@
 #include "base/assert.h"
 
 enum os_shm_access {
-    OS_SHM_NONE,  /* address space only */
+    OS_SHM_NONE, /* address space only */
     OS_SHM_READ,
     OS_SHM_WRITE, /* and read */
 };
@@ -34,8 +34,8 @@ int os_shm_size(int fd, uint64_t *size) MUST_USE;
 /* Memory that the file occupies now, in bytes. */
 int os_shm_resident(int fd, uint64_t *bytes) MUST_USE;
 
-/* Maps a part of the file, shared, nothing made present. `align`: a power of two that the address is a
- * multiple of (0: a page). Offset and size are multiples of a page. */
+/* Maps a part of the file, shared, nothing made present. `align`: a power of two that the address
+ * is a multiple of (0: a page). Offset and size are multiples of a page. */
 int os_shm_map(int fd, uint64_t offset, size_t size, enum os_shm_access access, size_t align,
                void **out) MUST_USE;
 void os_shm_unmap(void *address, size_t size);

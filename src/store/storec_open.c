@@ -34,8 +34,7 @@ map_control(struct storec *store, const struct storec_config *config)
     TRY(os_shm_map(config->ctl_fixed_fd, 0, sizeof(*store->raylet), OS_SHM_READ, 0, &at));
     store->raylet = at;
     TRY(os_shm_no_fork(at, sizeof(*store->raylet)));
-    if (store->raylet->magic != STORE_CTL_MAGIC ||
-        store->raylet->version != STORE_LAYOUT_VERSION) {
+    if (store->raylet->magic != STORE_CTL_MAGIC || store->raylet->version != STORE_LAYOUT_VERSION) {
         return st_fail(ST_PROTOCOL, "the object store's layout is version %u, this library's is %d",
                        store->raylet->version, STORE_LAYOUT_VERSION);
     }

@@ -4,8 +4,8 @@
 #define RAY_STORE_STOREC_PRIV_H
 
 #include "base/list.h"
-#include "store/storec.h"
 #include "store/store_words.h"
+#include "store/storec.h"
 
 enum {
     STOREC_WARM_MAX = 4,  /* ranges left writable after their last object was sealed */
@@ -14,12 +14,12 @@ enum {
 
 /* A region or a large object's space, while this process may write it. */
 struct storec_grant {
-    struct list link; /* regions, larges or returns */
+    struct list link;         /* regions, larges or returns */
     struct store_grant grant; /* slots[next_slot ..] are unused */
-    uint64_t bump;      /* next free byte, from the grant's start */
+    uint64_t bump;            /* next free byte, from the grant's start */
     uint32_t next_slot;
-    uint32_t making;    /* created, neither sealed nor aborted */
-    bool closing;       /* goes back when `making` is 0 */
+    uint32_t making; /* created, neither sealed nor aborted */
+    bool closing;    /* goes back when `making` is 0 */
 };
 
 /*

@@ -103,7 +103,8 @@ static void
 node_open(struct node *n, uint64_t capacity, bool huge)
 {
     memset(n, 0, sizeof(*n));
-    const struct store_shm_config shm = { .mem = os_mem_system(), .capacity = capacity,
+    const struct store_shm_config shm = { .mem = os_mem_system(),
+                                          .capacity = capacity,
                                           .huge = huge };
     assert_int_equal(store_shm_open(&shm, &n->shm), ST_OK);
     struct store_config config = { .mem = os_mem_system(), .epoch = 5, .idle_ns = 1000 };
@@ -207,8 +208,9 @@ static void
 test_put_and_get(void **state)
 {
     (void)state;
-    static const uint64_t sizes[] = { 0, 1, 63, 64, 4096, 100001, 512 * 1024, 512 * 1024 + 1,
-                                      3 * 1024 * 1024 + 17 };
+    static const uint64_t sizes[] = {
+        0, 1, 63, 64, 4096, 100001, 512 * 1024, 512 * 1024 + 1, 3 * 1024 * 1024 + 17
+    };
     struct store_hint hints[COUNT_OF(sizes)];
     struct storec_view views[COUNT_OF(sizes)];
     struct node n;
@@ -532,8 +534,9 @@ static void
 test_copies_of_all_sizes(void **state)
 {
     (void)state;
-    static const uint64_t sizes[] = { 0, 1, 1000, 2 * 1024 * 1024 - 1, 2 * 1024 * 1024 + 77,
-                                      40 * 1024 * 1024 + 3 };
+    static const uint64_t sizes[] = {
+        0, 1, 1000, 2 * 1024 * 1024 - 1, 2 * 1024 * 1024 + 77, 40 * 1024 * 1024 + 3
+    };
     struct node n;
     node_open(&n, 64 * MIB, true);
     unsigned char *from = malloc(41 * MIB);
@@ -608,8 +611,7 @@ test_status_words(void **state)
     assert_memory_equal(&copy.task, &task, sizeof(task));
     assert_int_equal(copy.start_ns, 12345);
     assert_int_equal(copy.attempt, 2);
-    assert_int_equal(copy.flags,
-                     STORE_STATUS_BUSY | STORE_STATUS_RETRIABLE | STORE_STATUS_BLOCKED);
+    assert_int_equal(copy.flags, STORE_STATUS_BUSY | STORE_STATUS_RETRIABLE | STORE_STATUS_BLOCKED);
     assert_string_equal(copy.name, "module.function");
     storec_status_end(n.client);
     assert_true(store_proc_status(n.store, n.proc, &copy));
