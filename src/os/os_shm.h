@@ -52,11 +52,9 @@ void os_shm_forget(void *address, size_t size);
 /* Gives the part's memory back to the system; it reads as zeroes after. */
 int os_shm_punch(int fd, uint64_t offset, uint64_t size) MUST_USE;
 
-/* Gives the part memory now, without mapping it. */
-int os_shm_populate(int fd, uint64_t offset, uint64_t size) MUST_USE;
-
-/* As populate, with huge pages through a writable mapping of the part; the address is a multiple of
- * the huge page. ST_NOT_SUPPORTED where the kernel won't. */
+/* Gives a part memory now, in huge pages, through a writable mapping of it; the address is a
+ * multiple of the huge page. ST_NOT_SUPPORTED where the kernel won't. (fallocate would leave the
+ * clearing of pages, which is what takes the time, to the first touch.) */
 int os_shm_populate_huge(void *address, size_t size) MUST_USE;
 
 /* Closes a descriptor; negative numbers are ignored. */

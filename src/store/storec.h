@@ -12,8 +12,9 @@
  * and must not be handed to user code, and are void after seal or abort.
  *
  * Lifetime: storec_close ends everything but reading. Page and mappings stay until the last view is
- * unpinned. In a child made by fork: call storec_after_fork_child once; then unpin does nothing,
- * the views stay readable and everything else is ST_CLOSED.
+ * unpinned and the last object that was being made is aborted. In a child made by fork: call
+ * storec_after_fork_child once; then unpin does nothing, the views stay readable and everything
+ * else is ST_CLOSED.
  */
 #ifndef RAY_STORE_STOREC_H
 #define RAY_STORE_STOREC_H
@@ -56,6 +57,7 @@ struct storec_object {
     uint64_t size;
     uint64_t offset;
     uint64_t generation;
+    struct storec *store;       /* for abort and copy after storec_close */
     struct storec_grant *grant; /* where it lies */
     uint32_t slot;
     uint32_t seal;
@@ -87,7 +89,8 @@ int storec_on_grant(struct storec *store, const struct store_grant *grant) MUST_
 void storec_seal(struct storec *store, struct storec_object *object, const struct id_object *id,
                  uint32_t attempt, const struct id_worker *owner, struct store_hint *hint);
 
-/* Gives the object up unsealed. */
+/* Gives the object up unsealed; the one call that is right after storec_close, with object->store.
+ */
 void storec_abort(struct storec *store, struct storec_object *object);
 
 /* The next grant to tell the raylet back (message: its offset), true while there is one. Look after

@@ -215,11 +215,13 @@ begin_object(struct storec *store, struct storec_grant *held, uint64_t size,
     const uint64_t offset = held->grant.offset + held->bump;
     held->bump += rounded(size);
     held->making++;
+    store->making++;
     *out = (struct storec_object){
         .data = store->writable + offset,
         .size = size,
         .offset = offset,
         .generation = slot->generation,
+        .store = store,
         .grant = held,
         .slot = slot->slot,
         .seal = slot->seal,
@@ -278,8 +280,9 @@ static void
 end_object(struct storec *store, struct storec_object *object, bool sealed)
 {
     struct storec_grant *held = object->grant;
-    ASSERT(held->making > 0);
+    ASSERT(held->making > 0 && store == object->store);
     held->making--;
+    store->making--;
     if (held->grant.kind == STORE_GRANT_OBJECT) {
         if (sealed) { /* the raylet closes it when it adopts the seal */
             list_remove(&held->link);
@@ -292,6 +295,9 @@ end_object(struct storec *store, struct storec_object *object, bool sealed)
         queue_return(store, held);
     }
     *object = (struct storec_object){ 0 };
+    if (store->closed && atom_u64_fetch_add(&store->refs, UINT64_MAX, ATOM_ACQ_REL) == 1) {
+        storec_destroy(store);
+    }
 }
 
 void

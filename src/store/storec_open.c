@@ -135,10 +135,13 @@ storec_close(struct storec **pointer)
     if (!store || atom_u32_load(&store->forked, ATOM_RELAXED)) {
         return; /* a child keeps what it inherited: its views are in there */
     }
-    unmap(store->writable, store->data_size);
-    store->writable = NULL;
-    /* From a count of unpins to a count of pins left; whoever brings it to 0 ends the store. */
-    const uint64_t change = store->pinned - STOREC_OPEN;
+    store->closed = true;
+    if (store->making == 0) {
+        unmap(store->writable, store->data_size);
+        store->writable = NULL;
+    }
+    /* From a count of unpins to a count of what is left; whoever brings it to 0 ends the store. */
+    const uint64_t change = store->pinned + store->making - STOREC_OPEN;
     if (atom_u64_fetch_add(&store->refs, change, ATOM_ACQ_REL) + change == 0) {
         storec_destroy(store);
     }

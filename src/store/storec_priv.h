@@ -59,7 +59,9 @@ struct storec {
     uint32_t region_count;
     uint32_t asked;
     uint32_t ahead;
-    bool hungry; /* a create found no room */
+    uint32_t making; /* objects, over all grants */
+    bool hungry;     /* a create found no room */
+    bool closed;
     struct {
         uint64_t offset, size;
     } warm[STOREC_WARM_MAX]; /* oldest first */
@@ -72,7 +74,7 @@ struct storec {
     uint32_t pin_fresh;        /* entries from here on were never used */
     struct atom_u32 pin_freed; /* entry + 1; pushed by unpin, taken whole by pin */
     uint64_t pinned;           /* pins ever made */
-    struct atom_u64 refs;      /* STOREC_OPEN - unpins; after close: pins left */
+    struct atom_u64 refs;      /* STOREC_OPEN - unpins; after close: pins and objects left */
     struct atom_u32 forked;    /* this is a child: leave everything alone */
     struct list forks;
     uint32_t last_token;
