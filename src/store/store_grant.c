@@ -155,9 +155,13 @@ grant(struct store *store, uint32_t number, uint16_t kind, uint64_t size, uint32
     proc->hold_bytes += span->size;
     store->counts.grants++;
     store->counts.grant_bytes += span->size;
-    hold->cold = store_chunks_take(&store->chunks, span->offset, span->size);
+    const bool cold = store_chunks_take(&store->chunks, span->offset, span->size);
+    if (cold && size >= HUGE_ALIGN_MIN) { /* the next of its size should find memory there */
+        store_chunks_ahead(&store->chunks, span->offset + span->size,
+                           size < AHEAD_MAX ? size : AHEAD_MAX);
+    }
     *out = (struct store_grant){
-        .offset = span->offset, .size = span->size, .kind = kind, .cold = hold->cold
+        .offset = span->offset, .size = span->size, .kind = kind, .cold = cold
     };
     if (!give_slots(store, proc, hold, slots, out)) {
         store_hold_close(store, hold);
@@ -281,13 +285,7 @@ store_adopt_proc(struct store *store, struct store_proc *proc)
             }
         }
         if (adopted && hold->kind == STORE_GRANT_OBJECT) {
-            const uint64_t end = hold->span->offset + hold->span->size;
-            const uint64_t size = hold->span->size;
-            const bool cold = hold->cold && size >= HUGE_ALIGN_MIN;
             store_hold_close(store, hold); /* one object: nothing more can come */
-            if (cold) {
-                store_chunks_ahead(&store->chunks, end, size < AHEAD_MAX ? size : AHEAD_MAX);
-            }
         }
     }
 }

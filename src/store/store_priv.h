@@ -66,7 +66,6 @@ struct store_hold {
     struct store_span *span;
     uint32_t kind;
     uint32_t slot_count;
-    bool cold;
     struct {
         uint32_t slot;
         uint16_t seal;
