@@ -144,7 +144,7 @@ wk_on_template(struct wk_link *link, const uint8_t *body, size_t size)
         free_template(t); /* said twice: the first is in use */
         return;
     }
-    t->name_slot = t->number;
+    t->name_key = id_hash(t->name, strlen(t->name));
     link->templates[t->number] = t;
 }
 
@@ -685,7 +685,7 @@ call_face(struct wk_exec *e, const struct ray_worker_options *options)
                            (e->tmpl->flags & PEER_TEMPLATE_RETRIABLE ? STORE_STATUS_RETRIABLE : 0u);
     e->started_ns = os_now_ns();
     storec_status_begin(wk.store, &e->push.task, e->push.attempt, flags, e->started_ns,
-                        e->tmpl->name_slot % STORE_NAMES, e->tmpl->name);
+                        e->tmpl->name_key, e->tmpl->name);
     id_source_init(&e->source, &e->push.task, e->push.attempt);
     wk.current = wk_current = e;
     wk_unlock();

@@ -180,7 +180,7 @@ struct wk_peer_template {
     uint32_t number;
     int32_t num_returns, max_calls;
     uint32_t flags, kind;
-    uint32_t name_slot;
+    uint64_t name_key; /* of the name shown in the control page */
     uint64_t runs;                 /* towards max_calls */
     uint8_t hash[20];
     char *name, *function_name, *method; /* point into `text`, as `resources` does */
