@@ -12,12 +12,28 @@
 
 static const char *const mutations[] = {
     /* the server's, in the order of enum rl_lease_rule */
-    "fits", "deepest", "fair", "turns", "withdraw", "held", "reserve", "take_back", "reclaim",
-    "epoch", "revoke", "cap", "orphans",
+    "fits",
+    "deepest",
+    "fair",
+    "turns",
+    "withdraw",
+    "held",
+    "reserve",
+    "take_back",
+    "reclaim",
+    "epoch",
+    "revoke",
+    "cap",
+    "orphans",
     /* the pool's */
     "settling",
     /* the client's, in the order of enum wk_lease_rule */
-    "overrun", "blocked", "revoked", "unknown", "linger", "cancel",
+    "overrun",
+    "blocked",
+    "revoked",
+    "unknown",
+    "linger",
+    "cancel",
     NULL,
 };
 enum { SERVER_RULES = 13, POOL_RULE = 1 << 13 };
@@ -26,7 +42,8 @@ enum todo_kind { TODO_SPAWN, TODO_TAKEN, TODO_RECLAIM };
 
 #define STARVED_NS (4000 * SIM_MS)
 
-/* --- the raylet's I/O -------------------------------------------------------------------------- */
+/* --- the raylet's I/O --------------------------------------------------------------------------
+ */
 
 static void
 todo_arm(struct sl_world *w)
@@ -54,6 +71,15 @@ by_token(struct sl_world *w, uint64_t token)
         }
     }
     return NULL;
+}
+
+/* The same for one that must be there. */
+static struct sl_proc *
+get_token(struct sl_world *w, uint64_t token)
+{
+    struct sl_proc *p = by_token(w, token);
+    ASSERT(p);
+    return p;
 }
 
 static void
@@ -90,8 +116,7 @@ kill_token(struct sl_world *w, uint64_t token)
 static void
 on_take_back(struct sl_world *w, const struct step_out *out)
 {
-    struct sl_proc *p = by_token(w, out->peer);
-    ASSERT(p);
+    struct sl_proc *p = get_token(w, out->peer);
     const uint64_t epoch = ((const struct rl_out_take_back *)out->msg)->epoch;
     SIM_CHECK(w->sim, epoch >= p->last_epoch, "an epoch that shrinks");
     p->last_epoch = p->page_epoch = epoch;
@@ -156,8 +181,8 @@ check_grants(struct sl_world *w)
         for (uint32_t i = 0; lease && i < lease->key->resources.count; i++) {
             const uint32_t name = lease->key->resources.items[i].name;
             SIM_CHECK(w->sim, res_set_get(&w->server.node.available, name).v >= 0,
-                      "lease %llu was granted while %s is overdrawn",
-                      (unsigned long long)lease->id, res_names_text(&w->names, name));
+                      "lease %llu was granted while %s is overdrawn", (unsigned long long)lease->id,
+                      res_names_text(&w->names, name));
         }
     }
 }
@@ -172,7 +197,8 @@ server_step(struct sl_world *w, uint16_t kind, uint64_t peer, const void *msg)
         struct arena arena;
         arena_init(&arena, sim_mem(w->sim));
         struct step_outs outs = {
-            .v = v, .arena = &arena,
+            .v = v,
+            .arena = &arena,
             .capacity = RL_LEASE_OUTS_MIN + (uint32_t)sim_below(w->sim, SL_OUTS - 7),
         };
         const struct step_in in = {
@@ -227,7 +253,7 @@ run_todo(struct sl_world *w)
         } else if (copy.kind == TODO_RECLAIM) {
             server_step(w, RL_IN_RECLAIMED, copy.a, NULL);
         } else {
-            const struct sl_proc *p = by_token(w, copy.a);
+            const struct sl_proc *p = get_token(w, copy.a);
             const struct rl_in_taken msg = {
                 .epoch = copy.b,
                 .running = p->page_running != 0 && p->page_running < copy.b,
@@ -241,12 +267,15 @@ run_todo(struct sl_world *w)
 static void
 raylet_deliver(struct sl_world *w, uint32_t from, uint16_t kind, uint64_t payload, const void *msg)
 {
-    static const char *const names[] = { "", "request", "cancel", "return", "blocked", "hello",
-                                         "owning" };
+    static const char *const names[] = { "",        "request", "cancel", "return",
+                                         "blocked", "hello",   "owning" };
     const uint64_t token = w->procs[from].token;
     SIM_TRACE(w->sim, "raylet hears %s from P%u",
               kind == SL_MSG_BLOCKED && !((const struct sched_lease_blocked *)msg)->blocked
-                  ? "unblocked" : kind < COUNT_OF(names) ? names[kind] : "?", from);
+                  ? "unblocked"
+              : kind < COUNT_OF(names) ? names[kind]
+                                       : "?",
+              from);
     switch (kind) {
     case SL_MSG_REQUEST:
         server_step(w, RL_IN_REQUEST, token, msg);
@@ -276,7 +305,8 @@ raylet_deliver(struct sl_world *w, uint32_t from, uint16_t kind, uint64_t payloa
     }
 }
 
-/* --- creation ---------------------------------------------------------------------------------- */
+/* --- creation ----------------------------------------------------------------------------------
+ */
 
 static void
 put(struct res_set *set, uint32_t name, int64_t amount)
@@ -291,10 +321,10 @@ make_keys(struct sl_world *w)
         uint32_t name;
         int64_t amount;
     } asks[SL_KEYS] = {
-        [SL_KEY_CPU1] = { RES_CPU, RES_UNIT },          [SL_KEY_CPU2] = { RES_CPU, 2 * RES_UNIT },
-        [SL_KEY_HALF] = { RES_CPU, RES_UNIT / 2 },      [SL_KEY_CPU0] = { RES_CPU, 0 },
-        [SL_KEY_GPU1] = { RES_GPU, RES_UNIT },          [SL_KEY_GPU_HALF] = { RES_GPU, 5000 },
-        [SL_KEY_HUGE] = { RES_CPU, 1000 * RES_UNIT },   [SL_KEY_ACTOR] = { RES_CPU, 0 },
+        [SL_KEY_CPU1] = { RES_CPU, RES_UNIT },        [SL_KEY_CPU2] = { RES_CPU, 2 * RES_UNIT },
+        [SL_KEY_HALF] = { RES_CPU, RES_UNIT / 2 },    [SL_KEY_CPU0] = { RES_CPU, 0 },
+        [SL_KEY_GPU1] = { RES_GPU, RES_UNIT },        [SL_KEY_GPU_HALF] = { RES_GPU, 5000 },
+        [SL_KEY_HUGE] = { RES_CPU, 1000 * RES_UNIT }, [SL_KEY_ACTOR] = { RES_CPU, 0 },
     };
     for (uint32_t i = 0; i < SL_KEYS; i++) {
         struct sched_key key = { 0 };
@@ -388,9 +418,9 @@ create(struct sim *sim)
     const uint32_t raylet = sim_proc_add(sim, "raylet");
     ASSERT(raylet == SL_RAYLET);
     w->procs[SL_RAYLET].used = w->procs[SL_RAYLET].alive = true;
-    const uint32_t drivers =
-        w->mode == SL_CHAOS || w->mode == SL_STREAM || w->mode == SL_FLAT
-            ? 1 + (uint32_t)sim_below(sim, 2) : 1;
+    const uint32_t drivers = w->mode == SL_CHAOS || w->mode == SL_STREAM || w->mode == SL_FLAT
+                                 ? 1 + (uint32_t)sim_below(sim, 2)
+                                 : 1;
     for (uint32_t i = 0; i < drivers; i++) {
         (void)add_driver(w, i + 1);
     }
@@ -425,7 +455,8 @@ destroy(struct sim *sim, void *world)
     mem_free(mem, w, sizeof(*w));
 }
 
-/* --- chaos ------------------------------------------------------------------------------------- */
+/* --- chaos -------------------------------------------------------------------------------------
+ */
 
 static struct sl_proc *
 some_driver(struct sl_world *w)
@@ -453,7 +484,9 @@ submit_some(struct sl_world *w, struct sl_proc *p, bool flat)
         }
     }
     static const uint64_t longest[SL_FNS] = {
-        [SL_FN_SHORT] = 40 * SL_US, [SL_FN_MEDIUM] = 600 * SL_US, [SL_FN_LONG] = 30 * SIM_MS,
+        [SL_FN_SHORT] = 40 * SL_US,
+        [SL_FN_MEDIUM] = 600 * SL_US,
+        [SL_FN_LONG] = 30 * SIM_MS,
         [SL_FN_MIXED] = 3 * SIM_MS,
     };
     const enum sl_fn fns[] = { SL_FN_SHORT, SL_FN_MEDIUM, SL_FN_LONG, SL_FN_MIXED };
@@ -474,8 +507,8 @@ submit_nested(struct sl_world *w, struct sl_proc *p, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
         struct sl_task *task = sl_submit(w, p, SL_KEY_CPU1, SL_FN_NEST, 30 * SL_US);
-        task->levels = w->mode == SL_CAP ? w->nest_max
-                                         : 1 + (uint32_t)sim_below(w->sim, w->nest_max);
+        task->levels =
+            w->mode == SL_CAP ? w->nest_max : 1 + (uint32_t)sim_below(w->sim, w->nest_max);
         sl_submit_done(w, p, task);
     }
     sl_owner_run(w, p);
@@ -485,8 +518,8 @@ static void
 submit_stream(struct sl_world *w, struct sl_proc *p, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
-        struct sl_task *task = sl_submit(w, p, SL_KEY_CPU1, SL_FN_LONG,
-                                         3 * SIM_MS + sim_below(w->sim, 5 * SIM_MS));
+        struct sl_task *task =
+            sl_submit(w, p, SL_KEY_CPU1, SL_FN_LONG, 3 * SIM_MS + sim_below(w->sim, 5 * SIM_MS));
         task->stream = true;
         sl_submit_done(w, p, task);
     }
@@ -631,11 +664,12 @@ act(struct sim *sim, void *world)
     }
 }
 
-/* --- events ------------------------------------------------------------------------------------ */
+/* --- events ------------------------------------------------------------------------------------
+ */
 
 static void
-deliver(struct sim *sim, void *world, uint32_t proc, uint32_t from, uint16_t kind,
-        uint64_t payload, const void *msg)
+deliver(struct sim *sim, void *world, uint32_t proc, uint32_t from, uint16_t kind, uint64_t payload,
+        const void *msg)
 {
     (void)sim;
     struct sl_world *w = world;
@@ -702,7 +736,8 @@ killed(struct sim *sim, void *world, uint32_t proc)
     }
 }
 
-/* --- invariants -------------------------------------------------------------------------------- */
+/* --- invariants --------------------------------------------------------------------------------
+ */
 
 static void
 check_resources(struct sl_world *w)
@@ -722,7 +757,7 @@ check_resources(struct sl_world *w)
                 held[i] += back ? 0 : res_set_get(lease->hold.set, name).v;
             }
             if (lease->worker && lease->worker->state == RL_WORKER_LEASED) {
-                const struct sl_proc *p = by_token(w, lease->worker->number);
+                const struct sl_proc *p = get_token(w, lease->worker->number);
                 SIM_CHECK(w->sim,
                           lease->hold.cpu_given_back == (p->told_blocked_epoch == lease->epoch),
                           "lease %llu has its CPU changed by a notice about another lease",
@@ -772,11 +807,12 @@ check_processes(struct sl_world *w)
                        pool->count[RL_WORKER_SETTLING] + pool->count[RL_WORKER_LEASED] -
                        pool->actors;
     if (w->mode == SL_NEST) {
-        SIM_CHECK(w->sim, n <= w->cpus * (1 + w->nest_max) + 1,
-                  "%u processes for %u CPUs and nesting %u deep: %u starting, %u idle, %u settling, "
-                  "%u leased of which %u wait", n, w->cpus, w->nest_max,
-                  pool->count[RL_WORKER_STARTING], pool->count[RL_WORKER_IDLE],
-                  pool->count[RL_WORKER_SETTLING], pool->count[RL_WORKER_LEASED], pool->blocked);
+        SIM_CHECK(
+            w->sim, n <= w->cpus * (1 + w->nest_max) + 1,
+            "%u processes for %u CPUs and nesting %u deep: %u starting, %u idle, %u settling, "
+            "%u leased of which %u wait",
+            n, w->cpus, w->nest_max, pool->count[RL_WORKER_STARTING], pool->count[RL_WORKER_IDLE],
+            pool->count[RL_WORKER_SETTLING], pool->count[RL_WORKER_LEASED], pool->blocked);
     } else if (w->mode == SL_FLAT) {
         SIM_CHECK(w->sim, n <= w->cpus * w->driver_count, "%u processes for %u CPUs, %u jobs", n,
                   w->cpus, w->driver_count);
@@ -843,8 +879,9 @@ quiet(struct sim *sim, void *world)
         SIM_CHECK(sim, task->state != SL_TASK_READY && task->state != SL_TASK_PUSHED,
                   "task %u of P%u never ends (%s)", task->index, task->owner,
                   task->state == SL_TASK_READY ? "not pushed" : "pushed");
-        SIM_CHECK(sim, task->state != SL_TASK_FAILED || task->charged > 0 || w->mode == SL_CAP ||
-                           task->key == SL_KEY_HUGE || w->kills,
+        SIM_CHECK(sim,
+                  task->state != SL_TASK_FAILED || task->charged > 0 || w->mode == SL_CAP ||
+                      task->key == SL_KEY_HUGE || w->kills,
                   "task %u failed for nothing", task->index);
     }
     struct rl_lease_stats stats;
@@ -853,8 +890,8 @@ quiet(struct sim *sim, void *world)
     SIM_CHECK(sim, stats.pending_records == 0, "%u requests are left", stats.pending_records);
     for (uint32_t i = 1; i <= sim_proc_count(sim); i++) {
         const struct sl_proc *p = &w->procs[i];
-        SIM_CHECK(sim, !p->alive || !p->is_owner || p->client.leases == 0,
-                  "P%u still holds leases", i);
+        SIM_CHECK(sim, !p->alive || !p->is_owner || p->client.leases == 0, "P%u still holds leases",
+                  i);
     }
     const struct rl_pool *pool = &w->server.pool;
     SIM_CHECK(sim,

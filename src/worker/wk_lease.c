@@ -13,10 +13,10 @@ enum {
     FAILURES_MAX = 3, /* in a row, before ready tasks fail beside leases that still run */
 };
 
-#define WK_MS UINT64_C(1000000)
-#define ASK_PAUSE_NS WK_MS          /* between requests that don't double what is asked */
-#define LIMIT_PAUSE_NS (100 * WK_MS) /* after "too many requests" */
-#define FAIL_PAUSE_NS (1000 * WK_MS) /* after "can't be had" */
+#define WK_MS          UINT64_C(1000000)
+#define ASK_PAUSE_NS   WK_MS          /* between requests that don't double what is asked */
+#define LIMIT_PAUSE_NS (100 * WK_MS)  /* after "too many requests" */
+#define FAIL_PAUSE_NS  (1000 * WK_MS) /* after "can't be had" */
 
 void
 wk_lease_config_default(struct wk_lease_config *config)
@@ -57,10 +57,17 @@ wk_leases_fini(struct wk_leases *c)
     c->keys_capacity = 0;
 }
 
-static bool
+/* Whether the simulator has switched the rule off; never in production. */
+static inline bool
 is_off(const struct wk_leases *c, uint32_t rule)
 {
-    return __builtin_expect(c->config.rules_off, 0) && (c->config.rules_off & rule);
+#ifdef RAY_MUTATIONS
+    return (c->config.rules_off & rule) != 0;
+#else
+    (void)c;
+    (void)rule;
+    return false;
+#endif
 }
 
 static bool
@@ -105,9 +112,9 @@ wk_lease_get_key(struct wk_leases *c, uint32_t number)
     if (!key) {
         return NULL;
     }
-    *key = (struct wk_lease_key){
-        .magic = KEY_MAGIC, .number = number, .linger_ns = c->config.linger_min_ns
-    };
+    *key = (struct wk_lease_key){ .magic = KEY_MAGIC,
+                                  .number = number,
+                                  .linger_ns = c->config.linger_min_ns };
     for (uint32_t i = 0; i < COUNT_OF(key->places); i++) {
         list_init(&key->places[i]);
     }
@@ -164,8 +171,7 @@ place(struct wk_leases *c, struct wk_lease *lease)
     if (is_usable(c, lease)) {
         if (lease->inflight == 0) {
             to = WK_PLACE_IDLE;
-        } else if (!lease->alone && !lease->overrun &&
-                   lease->inflight_ns < c->config.window_ns &&
+        } else if (!lease->alone && !lease->overrun && lease->inflight_ns < c->config.window_ns &&
                    lease->inflight < c->config.window_tasks) {
             to = WK_PLACE_BUSY;
         }
@@ -230,8 +236,7 @@ wk_lease_on_ready(struct wk_leases *c, struct wk_lease_key *key, uint32_t count,
 }
 
 void
-wk_lease_on_unready(struct wk_leases *c, struct wk_lease_key *key, uint32_t count,
-                    uint64_t now_ns)
+wk_lease_on_unready(struct wk_leases *c, struct wk_lease_key *key, uint32_t count, uint64_t now_ns)
 {
     (void)now_ns;
     ASSERT(count <= key->ready);
@@ -380,9 +385,16 @@ wk_lease_on_grant(struct wk_leases *c, const struct sched_lease_grant *msg, uint
         return NULL;
     }
     *lease = (struct wk_lease){
-        .magic = LEASE_MAGIC, .state = WK_LEASE_ACTIVE, .place = WK_PLACE_FULL, .key = key,
-        .id = msg->lease, .worker = msg->worker, .epoch = msg->epoch,
-        .gpu_mask = msg->gpu_mask, .omp = msg->omp, .idle_since_ns = now_ns,
+        .magic = LEASE_MAGIC,
+        .state = WK_LEASE_ACTIVE,
+        .place = WK_PLACE_FULL,
+        .key = key,
+        .id = msg->lease,
+        .worker = msg->worker,
+        .epoch = msg->epoch,
+        .gpu_mask = msg->gpu_mask,
+        .omp = msg->omp,
+        .idle_since_ns = now_ns,
     };
     list_init(&lease->link);
     if (map_insert(&c->by_id, &lease->by_id, id_mix64(lease->id)) != ST_OK) {
@@ -398,8 +410,7 @@ wk_lease_on_grant(struct wk_leases *c, const struct sched_lease_grant *msg, uint
 }
 
 void
-wk_lease_on_cancelled(struct wk_leases *c, const struct sched_lease_cancelled *msg,
-                      uint64_t now_ns)
+wk_lease_on_cancelled(struct wk_leases *c, const struct sched_lease_cancelled *msg, uint64_t now_ns)
 {
     (void)now_ns;
     struct wk_lease_key *key = find_key(c, msg->cookie);
@@ -516,8 +527,7 @@ emit(struct wk_leases *c, struct step_outs *outs, uint16_t kind, uint64_t peer, 
 static bool
 give_back(struct wk_leases *c, struct wk_lease *lease, uint64_t now_ns, struct step_outs *outs)
 {
-    struct sched_lease_return *msg =
-        emit(c, outs, WK_OUT_RETURN, lease->id, sizeof(*msg), now_ns);
+    struct sched_lease_return *msg = emit(c, outs, WK_OUT_RETURN, lease->id, sizeof(*msg), now_ns);
     if (!msg) {
         return false;
     }
@@ -555,8 +565,8 @@ look_running(struct wk_leases *c, struct wk_lease *lease, uint64_t now_ns, struc
         return;
     }
     const uint64_t twice = 2 * (uint64_t)lease->front_predicted_ns;
-    const uint64_t end = lease->front_ns +
-                         (twice > c->config.overrun_min_ns ? twice : c->config.overrun_min_ns);
+    const uint64_t end =
+        lease->front_ns + (twice > c->config.overrun_min_ns ? twice : c->config.overrun_min_ns);
     if (end > now_ns) {
         wake_by(c, end);
         return;
@@ -631,8 +641,12 @@ ask(struct wk_leases *c, struct wk_lease_key *key, uint32_t units, uint64_t now_
         return;
     }
     *msg = (struct sched_lease_request){
-        .cookie = key->number, .key = key->number, .count = units - open, .depth = key->depth,
-        .kind = SCHED_LEASE_TASK, .first_task = key->first_task,
+        .cookie = key->number,
+        .key = key->number,
+        .count = units - open,
+        .depth = key->depth,
+        .kind = SCHED_LEASE_TASK,
+        .first_task = key->first_task,
     };
     memcpy(msg->name, key->name, sizeof(msg->name));
     key->asking += msg->count;
