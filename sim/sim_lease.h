@@ -158,6 +158,17 @@ enum { SL_TAG_SERVER = 0, SL_TAG_TODO = 1, SL_TAG_CLIENT = 2, SL_TAG_WORKER = 3 
 
 #define SL_US UINT64_C(1000)
 
+/* --- sim_lease_check.c --- */
+/* The process with this number of the server's; NULL when there never was one. */
+struct sl_proc *sl_by_token(struct sl_world *w, uint64_t token);
+/* The same for one that must be there. */
+struct sl_proc *sl_get_token(struct sl_world *w, uint64_t token);
+/* What was granted in this step was there. */
+void sl_check_grants(struct sl_world *w);
+/* After every step; and when nothing is under way any more. */
+void sl_check(struct sim *sim, void *world);
+void sl_quiet(struct sim *sim, void *world);
+
 /* --- sim_lease_engine.c --- */
 void sl_owner_init(struct sl_world *w, struct sl_proc *p);
 void sl_owner_fini(struct sl_world *w, struct sl_proc *p);

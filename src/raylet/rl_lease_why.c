@@ -39,7 +39,7 @@ rl_why_chain(const struct rl_lease *m, const struct rl_request *request, char *t
 {
     (void)m;
     /* From the request up to the driver; told from the driver down. */
-    const struct rl_lease_record *chain[CHAIN_HEAD + CHAIN_TAIL];
+    const struct rl_lease_record *chain[CHAIN_HEAD + CHAIN_TAIL] = { NULL };
     uint32_t length = 0;
     const struct rl_proc *top = request->owner;
     for (const struct rl_proc *p = request->owner; p && length < CHAIN_MAX;) {

@@ -188,6 +188,8 @@ void wk_leases_fini(struct wk_leases *c);
 
 /* The engine's key, made when new; NULL without memory. Kept for the process's life. */
 struct wk_lease_key *wk_lease_get_key(struct wk_leases *c, uint32_t number);
+/* The same, NULL when it isn't there. */
+struct wk_lease_key *wk_lease_find_key(const struct wk_leases *c, uint32_t number);
 /* NULL when it has been returned or is dead. */
 struct wk_lease *wk_lease_find(const struct wk_leases *c, uint64_t lease);
 
