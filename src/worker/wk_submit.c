@@ -239,7 +239,9 @@ wk_pump(void)
     wk_actors_pump();
     if (!list_is_empty(&wk.leases.dirty) ||
         (wk.leases.deadline_ns != UINT64_MAX && wk.leases.deadline_ns <= os_now_ns())) {
-        lease_speak(now ? now : os_now_ns());
+        do { /* what a recall brought back may need a lease, or have emptied one */
+            lease_speak(now ? now : os_now_ns());
+        } while (!list_is_empty(&wk.leases.dirty));
     }
 }
 
@@ -751,12 +753,12 @@ wk_lease_granted(const Ray__Node__LeaseGrant *grant)
     }
 }
 
-/* Requests that failed for good take as many ready tasks with them. */
+/* Nothing is left or can be had that could run the key's ready tasks. */
 static void
 fail_ready(struct wk_key *key, const Ray__Node__LeaseTrouble *trouble)
 {
     uint32_t count = 0;
-    while (count < trouble->count && !list_is_empty(&key->ready)) {
+    while (!list_is_empty(&key->ready)) {
         struct wk_task *task = LIST_ENTRY(list_take_front(&key->ready), struct wk_task, link);
         key->ready_count--;
         count++;
@@ -783,8 +785,9 @@ wk_lease_trouble(const Ray__Node__LeaseTrouble *trouble)
         struct sched_lease_failed failed = { .cookie = key->number, .count = trouble->count,
                                              .status = trouble->status };
         wk.lease_asking -= trouble->count < wk.lease_asking ? trouble->count : wk.lease_asking;
-        wk_lease_on_failed(&wk.leases, &failed, os_now_ns());
-        fail_ready(key, trouble);
+        if (wk_lease_on_failed(&wk.leases, &failed, os_now_ns())) {
+            fail_ready(key, trouble);
+        }
         mark_dirty(key);
     } else if (!key->warned) {
         key->warned = true;
