@@ -368,10 +368,12 @@ void
 cl_start(struct cl_runtime *rt)
 {
     const bool by_zygote = rt->by_zygote;
+    const bool expect_errors = rt->expect_errors;
     const char *behaviour = rt->behaviour;
     memset(rt, 0, sizeof(*rt));
     rt->by_zygote = by_zygote;
     rt->behaviour = behaviour;
+    rt->expect_errors = expect_errors;
     int pidfd = -1;
     assert_int_equal(os_pidfd_open(getpid(), &pidfd), ST_OK);
     cl_boot(rt, pidfd);
@@ -394,9 +396,28 @@ cl_assert_gone(struct cl_runtime *rt)
     assert_int_equal(access(path, F_OK), 0);
 }
 
+/* What a daemon that is well never writes. */
+static void
+scan_log(const struct cl_runtime *rt, const char *name)
+{
+    static const char *const bad[] = { "Sanitizer", "runtime error:", "assertion" };
+    static char text[1 << 20];
+    (void)cl_read_file(rt->session_dir, name, text, sizeof(text));
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        if (strstr(text, bad[i])) {
+            fail_msg("%s says:\n%s", name, text);
+        }
+    }
+    if (!rt->expect_errors && (strstr(text, " E raylet[") || strstr(text, " E gcs["))) {
+        fail_msg("%s says:\n%s", name, text);
+    }
+}
+
 void
 cl_close(struct cl_runtime *rt)
 {
+    scan_log(rt, "logs/raylet.err");
+    scan_log(rt, "logs/gcs_server.err");
     cl_conn_close(&rt->node);
     cl_conn_close(&rt->gcs);
     cl_conn_close(&rt->boot);

@@ -55,6 +55,7 @@ struct cl_runtime {
     size_t argc;
     bool by_zygote; /* workers are forked by a zygote */
     const char *behaviour; /* environment CL_WORKER of workers */
+    bool expect_errors;    /* daemons log what this test does to them */
 };
 
 /* Starts daemons (2 CPUs, 64 MiB store) that end with process `pidfd`, waits for their readiness. */
@@ -65,7 +66,8 @@ void cl_hello(struct cl_runtime *rt);
 void cl_start(struct cl_runtime *rt);
 /* Ends the job and the runtime, waits until the guard has gone, and checks that nothing is left. */
 void cl_stop(struct cl_runtime *rt);
-/* Lets go of everything of this process. */
+/* Lets go of everything of this process; fails when a daemon's log tells of a panic, of a sanitizer's
+ * finding, or, unless `expect_errors`, of an error. */
 void cl_close(struct cl_runtime *rt);
 /* Nothing of the runtime is left but logs: processes, sockets, database. Waits up to 2 s. */
 void cl_assert_gone(struct cl_runtime *rt);

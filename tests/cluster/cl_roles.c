@@ -143,6 +143,8 @@ worker_main(void)
         return 1;
     }
     net_loop_run(w.loop);
+    net_conn_destroy(&w.conn);
+    net_loop_destroy(&w.loop);
     return w.exit_code;
 }
 
