@@ -67,7 +67,12 @@ struct peer_piece {
     uint32_t format;     /* the face's */
     uint32_t item_count; /* references inside the value */
     uint32_t kind;       /* enum peer_piece_kind */
-    uint32_t zero;
+    uint32_t flags;      /* enum peer_piece_flags */
+};
+enum peer_piece_flags {
+    /* An argument that is the value of an object which the pusher borrowed: the pusher's cover for
+     * the references inside ends with that object's owner, so the executor registers them. */
+    PEER_PIECE_BORROWED = 1,
 };
 
 /* What is the same for every call of a function with certain options; sent once a connection. */

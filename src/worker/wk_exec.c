@@ -175,6 +175,28 @@ free_exec(struct wk_exec *e)
     free(e);
 }
 
+/* The references inside an argument stand under the task's frame. */
+static int
+cover_items(struct wk_exec *e, const struct ray_value *arg, bool caller_borrows)
+{
+    if (!e->frame) {
+        e->frame = own_frame_open(&wk.own, e->caller, 0);
+    }
+    for (uint32_t i = 0; i < arg->item_count; i++) {
+        struct own_ref *ref =
+            e->frame ? own_frame_add(&wk.own, e->frame, &arg->items[i]) : NULL;
+        if (!ref) {
+            return st_fail(ST_OUT_OF_MEMORY, "no memory for the references of an argument");
+        }
+        if (caller_borrows) {
+            struct wk_outs o;
+            own_register(&wk.own, ref, wk_outs_begin(&o));
+            wk_outs_end(&o);
+        }
+    }
+    return ST_OK;
+}
+
 /* Arguments are read in place: the frame's bytes are copied once, into `block`. The values of hints
  * and of those that hold references are embedded in the exec record. */
 static int
@@ -191,15 +213,23 @@ decode_args(struct wk_exec *e, size_t offset)
         if (piece.head.item_count == 0) {
             continue;
         }
-        if (!e->frame) {
-            e->frame = own_frame_open(&wk.own, e->caller, 0);
-        }
-        for (uint32_t j = 0; e->frame && j < piece.head.item_count; j++) {
-            (void)!own_frame_add(&wk.own, e->frame, &e->args[i].items[j]);
-        }
+        TRY(cover_items(e, &e->args[i], (piece.head.flags & PEER_PIECE_BORROWED) != 0));
         e->args[i].frame = e->frame;
     }
     return ST_OK;
+}
+
+/* The task doesn't run here; no reply will tell what it kept. */
+static void
+discard_exec(struct wk_exec *e)
+{
+    if (e->frame) {
+        struct wk_outs o;
+        own_frame_abandon(&wk.own, e->frame, wk_outs_begin(&o));
+        wk_outs_end(&o);
+        e->frame = NULL;
+    }
+    free_exec(e);
 }
 
 /* Makes the record of a push whose body is `body`. `tmpl` is borrowed. */
@@ -236,29 +266,11 @@ make_exec(const uint8_t *body, size_t size, uint32_t caller, struct wk_exec **ou
         status = decode_args(e, sizeof(push));
     }
     if (status != ST_OK) {
-        if (e->frame) {
-            struct wk_outs o;
-            uint64_t kept;
-            own_frame_close(&wk.own, e->frame, &kept, wk_outs_begin(&o));
-            wk_outs_end(&o);
-        }
-        free_exec(e);
+        discard_exec(e);
         return status;
     }
     *out = e;
     return ST_OK;
-}
-
-static void
-discard_exec(struct wk_exec *e)
-{
-    if (e->frame) {
-        struct wk_outs o;
-        uint64_t kept;
-        own_frame_close(&wk.own, e->frame, &kept, wk_outs_begin(&o));
-        wk_outs_end(&o);
-    }
-    free_exec(e);
 }
 
 /* Sends a task of a lease back unrun, unless its owner has taken it back already. */
@@ -732,7 +744,7 @@ run_creation(struct wk_exec *e, const struct ray_worker_options *options)
             message.failure.data = piece;
             message.failure.len = wk_value_encode(e->failure, piece);
         }
-        wk.leaving = true;
+        wk.leave_now = true; /* calls that came already are never begun */
         (void)snprintf(wk.leave_reason, sizeof(wk.leave_reason), "its constructor failed");
     }
     close_frame(e, &done);
@@ -848,7 +860,7 @@ RAY_API int
 ray_worker_exit_soon(void)
 {
     TRY(wk_enter());
-    wk.leaving = true;
+    wk.leave_now = true;
     (void)snprintf(wk.leave_reason, sizeof(wk.leave_reason), "exit_actor() is called.");
     wk_unlock();
     return RAY_OK;

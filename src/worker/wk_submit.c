@@ -279,6 +279,14 @@ take_return(struct own_ref *ref, const struct wk_piece *piece, struct own_frame 
         inner = calloc(value->item_count, sizeof(*inner));
         for (uint32_t i = 0; inner && i < value->item_count; i++) {
             inner[i] = own_frame_add(&wk.own, frame, &value->items[i]);
+            if (!inner[i]) {
+                free(inner);
+                inner = NULL;
+            }
+        }
+        if (!inner) {
+            ray_value_release(value);
+            return st_fail(ST_OUT_OF_MEMORY, "no memory for the references of a return value");
         }
     }
     uint64_t handle;
@@ -344,8 +352,9 @@ retry_after_failure(struct wk_task *task, const struct peer_done *done, uint32_t
         return false;
     }
     struct wk_outs o;
-    (void)!own_task_failed(&wk.own, task->refs, task->ref_count, executor, false,
-                           wk_outs_begin(&o));
+    own_task_submitted(task->refs, task->ref_count); /* for the next try */
+    (void)!own_task_replied(&wk.own, task->refs, task->ref_count, executor, done->kept_token,
+                            wk_outs_begin(&o));
     wk_outs_end(&o);
     if (task->retries_left > 0) {
         task->retries_left--;

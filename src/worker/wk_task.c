@@ -302,7 +302,12 @@ wk_task_args_encode(const struct wk_task *task, uint8_t *out)
         }
         struct ray_value *value = arg_value(arg->ref);
         if (value) {
-            out += wk_value_encode(value, out);
+            struct peer_piece head;
+            const size_t bytes = wk_value_encode(value, out);
+            memcpy(&head, out, sizeof(head));
+            head.flags = arg->ref->kind == OWN_BORROWED ? PEER_PIECE_BORROWED : 0;
+            memcpy(out, &head, sizeof(head));
+            out += bytes;
             ray_value_release(value);
         } else {
             const struct peer_piece empty = { .kind = PEER_INLINE };
