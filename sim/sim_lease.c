@@ -12,21 +12,36 @@
 
 static const char *const mutations[] = {
     /* the server's, in the order of enum rl_lease_rule */
-    "fits", "deepest", "fair", "turns", "withdraw", "held", "reserve", "take_back", "reclaim",
-    "epoch", "revoke", "cap", "orphans",
+    "fits",
+    "deepest",
+    "fair",
+    "turns",
+    "withdraw",
+    "held",
+    "reserve",
+    "take_back",
+    "reclaim",
+    "epoch",
+    "revoke",
+    "cap",
+    "orphans",
     /* the pool's */
     "settling",
     /* the client's, in the order of enum wk_lease_rule */
-    "overrun", "blocked", "revoked", "unknown", "linger", "cancel",
+    "overrun",
+    "blocked",
+    "revoked",
+    "unknown",
+    "linger",
+    "cancel",
     NULL,
 };
 enum { SERVER_RULES = 13, POOL_RULE = 1 << 13 };
 
 enum todo_kind { TODO_SPAWN, TODO_TAKEN, TODO_RECLAIM };
 
-#define STARVED_NS (4000 * SIM_MS)
-
-/* --- the raylet's I/O -------------------------------------------------------------------------- */
+/* --- the raylet's I/O --------------------------------------------------------------------------
+ */
 
 static void
 todo_arm(struct sl_world *w)
@@ -45,21 +60,10 @@ todo_add(struct sl_world *w, enum todo_kind kind, uint64_t a, uint64_t b, uint64
     todo_arm(w);
 }
 
-static struct sl_proc *
-by_token(struct sl_world *w, uint64_t token)
-{
-    for (uint32_t i = 1; i <= sim_proc_count(w->sim); i++) {
-        if (w->procs[i].token == token) {
-            return &w->procs[i];
-        }
-    }
-    return NULL;
-}
-
 static void
 send_out(struct sl_world *w, const struct step_out *out, uint16_t kind, size_t size)
 {
-    const struct sl_proc *p = by_token(w, out->peer);
+    const struct sl_proc *p = sl_by_token(w, out->peer);
     SIM_CHECK(w->sim, p, "the server speaks to process %llu that never was",
               (unsigned long long)out->peer);
     sim_send(w->sim, SL_RAYLET, p->number, 0, kind, 0, out->msg, size);
@@ -69,7 +73,7 @@ static void
 on_grant(struct sl_world *w, const struct step_out *out)
 {
     const struct sched_lease_grant *msg = out->msg;
-    struct sl_proc *p = by_token(w, msg->worker);
+    struct sl_proc *p = sl_by_token(w, msg->worker);
     SIM_CHECK(w->sim, p && msg->epoch > p->last_epoch, "an epoch that doesn't grow");
     p->last_epoch = p->page_epoch = msg->epoch;
     SIM_TRACE(w->sim, "raylet grants lease %llu (epoch %llu) on P%u to #%llu, cookie %x",
@@ -81,7 +85,7 @@ on_grant(struct sl_world *w, const struct step_out *out)
 static void
 kill_token(struct sl_world *w, uint64_t token)
 {
-    const struct sl_proc *p = by_token(w, token);
+    const struct sl_proc *p = sl_by_token(w, token);
     if (p && p->alive) {
         sim_proc_kill(w->sim, p->number);
     }
@@ -90,8 +94,7 @@ kill_token(struct sl_world *w, uint64_t token)
 static void
 on_take_back(struct sl_world *w, const struct step_out *out)
 {
-    struct sl_proc *p = by_token(w, out->peer);
-    ASSERT(p);
+    struct sl_proc *p = sl_get_token(w, out->peer);
     const uint64_t epoch = ((const struct rl_out_take_back *)out->msg)->epoch;
     SIM_CHECK(w->sim, epoch >= p->last_epoch, "an epoch that shrinks");
     p->last_epoch = p->page_epoch = epoch;
@@ -147,21 +150,6 @@ carry_out(struct sl_world *w, const struct step_out *out)
     }
 }
 
-/* What was granted in this step was there. */
-static void
-check_grants(struct sl_world *w)
-{
-    for (; w->seen_lease < w->server.next_lease; w->seen_lease++) {
-        const struct rl_lease_record *lease = rl_lease_find(&w->server, w->seen_lease);
-        for (uint32_t i = 0; lease && i < lease->key->resources.count; i++) {
-            const uint32_t name = lease->key->resources.items[i].name;
-            SIM_CHECK(w->sim, res_set_get(&w->server.node.available, name).v >= 0,
-                      "lease %llu was granted while %s is overdrawn",
-                      (unsigned long long)lease->id, res_names_text(&w->names, name));
-        }
-    }
-}
-
 static void
 server_step(struct sl_world *w, uint16_t kind, uint64_t peer, const void *msg)
 {
@@ -172,7 +160,8 @@ server_step(struct sl_world *w, uint16_t kind, uint64_t peer, const void *msg)
         struct arena arena;
         arena_init(&arena, sim_mem(w->sim));
         struct step_outs outs = {
-            .v = v, .arena = &arena,
+            .v = v,
+            .arena = &arena,
             .capacity = RL_LEASE_OUTS_MIN + (uint32_t)sim_below(w->sim, SL_OUTS - 7),
         };
         const struct step_in in = {
@@ -181,7 +170,7 @@ server_step(struct sl_world *w, uint16_t kind, uint64_t peer, const void *msg)
         const int status = rl_lease_step(&w->server, &in, &outs);
         SIM_CHECK(w->sim, status == ST_OK || kind == RL_IN_HELLO, "the server refuses %u: %s", kind,
                   st_last()->text);
-        check_grants(w);
+        sl_check_grants(w);
         for (uint32_t i = 0; i < outs.count; i++) {
             carry_out(w, &outs.v[i]);
         }
@@ -227,7 +216,7 @@ run_todo(struct sl_world *w)
         } else if (copy.kind == TODO_RECLAIM) {
             server_step(w, RL_IN_RECLAIMED, copy.a, NULL);
         } else {
-            const struct sl_proc *p = by_token(w, copy.a);
+            const struct sl_proc *p = sl_get_token(w, copy.a);
             const struct rl_in_taken msg = {
                 .epoch = copy.b,
                 .running = p->page_running != 0 && p->page_running < copy.b,
@@ -241,12 +230,15 @@ run_todo(struct sl_world *w)
 static void
 raylet_deliver(struct sl_world *w, uint32_t from, uint16_t kind, uint64_t payload, const void *msg)
 {
-    static const char *const names[] = { "", "request", "cancel", "return", "blocked", "hello",
-                                         "owning" };
+    static const char *const names[] = { "",        "request", "cancel", "return",
+                                         "blocked", "hello",   "owning" };
     const uint64_t token = w->procs[from].token;
     SIM_TRACE(w->sim, "raylet hears %s from P%u",
               kind == SL_MSG_BLOCKED && !((const struct sched_lease_blocked *)msg)->blocked
-                  ? "unblocked" : kind < COUNT_OF(names) ? names[kind] : "?", from);
+                  ? "unblocked"
+              : kind < COUNT_OF(names) ? names[kind]
+                                       : "?",
+              from);
     switch (kind) {
     case SL_MSG_REQUEST:
         server_step(w, RL_IN_REQUEST, token, msg);
@@ -276,7 +268,8 @@ raylet_deliver(struct sl_world *w, uint32_t from, uint16_t kind, uint64_t payloa
     }
 }
 
-/* --- creation ---------------------------------------------------------------------------------- */
+/* --- creation ----------------------------------------------------------------------------------
+ */
 
 static void
 put(struct res_set *set, uint32_t name, int64_t amount)
@@ -291,10 +284,10 @@ make_keys(struct sl_world *w)
         uint32_t name;
         int64_t amount;
     } asks[SL_KEYS] = {
-        [SL_KEY_CPU1] = { RES_CPU, RES_UNIT },          [SL_KEY_CPU2] = { RES_CPU, 2 * RES_UNIT },
-        [SL_KEY_HALF] = { RES_CPU, RES_UNIT / 2 },      [SL_KEY_CPU0] = { RES_CPU, 0 },
-        [SL_KEY_GPU1] = { RES_GPU, RES_UNIT },          [SL_KEY_GPU_HALF] = { RES_GPU, 5000 },
-        [SL_KEY_HUGE] = { RES_CPU, 1000 * RES_UNIT },   [SL_KEY_ACTOR] = { RES_CPU, 0 },
+        [SL_KEY_CPU1] = { RES_CPU, RES_UNIT },        [SL_KEY_CPU2] = { RES_CPU, 2 * RES_UNIT },
+        [SL_KEY_HALF] = { RES_CPU, RES_UNIT / 2 },    [SL_KEY_CPU0] = { RES_CPU, 0 },
+        [SL_KEY_GPU1] = { RES_GPU, RES_UNIT },        [SL_KEY_GPU_HALF] = { RES_GPU, 5000 },
+        [SL_KEY_HUGE] = { RES_CPU, 1000 * RES_UNIT }, [SL_KEY_ACTOR] = { RES_CPU, 0 },
     };
     for (uint32_t i = 0; i < SL_KEYS; i++) {
         struct sched_key key = { 0 };
@@ -388,9 +381,9 @@ create(struct sim *sim)
     const uint32_t raylet = sim_proc_add(sim, "raylet");
     ASSERT(raylet == SL_RAYLET);
     w->procs[SL_RAYLET].used = w->procs[SL_RAYLET].alive = true;
-    const uint32_t drivers =
-        w->mode == SL_CHAOS || w->mode == SL_STREAM || w->mode == SL_FLAT
-            ? 1 + (uint32_t)sim_below(sim, 2) : 1;
+    const uint32_t drivers = w->mode == SL_CHAOS || w->mode == SL_STREAM || w->mode == SL_FLAT
+                                 ? 1 + (uint32_t)sim_below(sim, 2)
+                                 : 1;
     for (uint32_t i = 0; i < drivers; i++) {
         (void)add_driver(w, i + 1);
     }
@@ -425,7 +418,8 @@ destroy(struct sim *sim, void *world)
     mem_free(mem, w, sizeof(*w));
 }
 
-/* --- chaos ------------------------------------------------------------------------------------- */
+/* --- chaos -------------------------------------------------------------------------------------
+ */
 
 static struct sl_proc *
 some_driver(struct sl_world *w)
@@ -453,7 +447,9 @@ submit_some(struct sl_world *w, struct sl_proc *p, bool flat)
         }
     }
     static const uint64_t longest[SL_FNS] = {
-        [SL_FN_SHORT] = 40 * SL_US, [SL_FN_MEDIUM] = 600 * SL_US, [SL_FN_LONG] = 30 * SIM_MS,
+        [SL_FN_SHORT] = 40 * SL_US,
+        [SL_FN_MEDIUM] = 600 * SL_US,
+        [SL_FN_LONG] = 30 * SIM_MS,
         [SL_FN_MIXED] = 3 * SIM_MS,
     };
     const enum sl_fn fns[] = { SL_FN_SHORT, SL_FN_MEDIUM, SL_FN_LONG, SL_FN_MIXED };
@@ -474,8 +470,8 @@ submit_nested(struct sl_world *w, struct sl_proc *p, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
         struct sl_task *task = sl_submit(w, p, SL_KEY_CPU1, SL_FN_NEST, 30 * SL_US);
-        task->levels = w->mode == SL_CAP ? w->nest_max
-                                         : 1 + (uint32_t)sim_below(w->sim, w->nest_max);
+        task->levels =
+            w->mode == SL_CAP ? w->nest_max : 1 + (uint32_t)sim_below(w->sim, w->nest_max);
         sl_submit_done(w, p, task);
     }
     sl_owner_run(w, p);
@@ -485,8 +481,8 @@ static void
 submit_stream(struct sl_world *w, struct sl_proc *p, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
-        struct sl_task *task = sl_submit(w, p, SL_KEY_CPU1, SL_FN_LONG,
-                                         3 * SIM_MS + sim_below(w->sim, 5 * SIM_MS));
+        struct sl_task *task =
+            sl_submit(w, p, SL_KEY_CPU1, SL_FN_LONG, 3 * SIM_MS + sim_below(w->sim, 5 * SIM_MS));
         task->stream = true;
         sl_submit_done(w, p, task);
     }
@@ -631,11 +627,12 @@ act(struct sim *sim, void *world)
     }
 }
 
-/* --- events ------------------------------------------------------------------------------------ */
+/* --- events ------------------------------------------------------------------------------------
+ */
 
 static void
-deliver(struct sim *sim, void *world, uint32_t proc, uint32_t from, uint16_t kind,
-        uint64_t payload, const void *msg)
+deliver(struct sim *sim, void *world, uint32_t proc, uint32_t from, uint16_t kind, uint64_t payload,
+        const void *msg)
 {
     (void)sim;
     struct sl_world *w = world;
@@ -702,109 +699,6 @@ killed(struct sim *sim, void *world, uint32_t proc)
     }
 }
 
-/* --- invariants -------------------------------------------------------------------------------- */
-
-static void
-check_resources(struct sl_world *w)
-{
-    const struct rl_lease *m = &w->server;
-    int64_t held[RES_SET_MAX] = { 0 };
-    int64_t gpus = 0;
-    for (uint32_t state = 0; state <= RL_LEASE_DEAD; state++) {
-        LIST_FOR (l, &m->lists[state]) {
-            const struct rl_lease_record *lease = LIST_ENTRY(l, struct rl_lease_record, link);
-            SIM_CHECK(w->sim, lease->hold.set == &lease->key->resources,
-                      "lease %llu (%s) holds nothing", (unsigned long long)lease->id,
-                      rl_lease_state_text(lease->state));
-            for (uint32_t i = 0; i < m->node.total.count; i++) {
-                const uint32_t name = m->node.total.items[i].name;
-                const bool back = name == RES_CPU && lease->hold.cpu_given_back;
-                held[i] += back ? 0 : res_set_get(lease->hold.set, name).v;
-            }
-            if (lease->worker && lease->worker->state == RL_WORKER_LEASED) {
-                const struct sl_proc *p = by_token(w, lease->worker->number);
-                SIM_CHECK(w->sim,
-                          lease->hold.cpu_given_back == (p->told_blocked_epoch == lease->epoch),
-                          "lease %llu has its CPU changed by a notice about another lease",
-                          (unsigned long long)lease->id);
-            }
-        }
-    }
-    for (uint32_t i = 0; i < m->node.total.count; i++) {
-        const struct res_item *total = &m->node.total.items[i];
-        SIM_CHECK(w->sim,
-                  held[i] + res_set_get(&m->node.available, total->name).v == total->amount.v,
-                  "%s: held and available are not all", res_names_text(&w->names, total->name));
-        gpus = total->name == RES_GPU ? held[i] : gpus;
-    }
-    for (uint32_t i = 0; i < m->node.gpu_count; i++) {
-        SIM_CHECK(w->sim, m->node.gpu_free[i] >= 0, "a GPU is given twice");
-        gpus -= RES_UNIT - m->node.gpu_free[i];
-    }
-    SIM_CHECK(w->sim, gpus == 0, "devices and GPU amounts disagree");
-}
-
-static void
-check_workers(struct sl_world *w)
-{
-    for (uint32_t i = SL_RAYLET + 1; i <= sim_proc_count(w->sim); i++) {
-        struct sl_proc *p = &w->procs[i];
-        if (!p->alive || !p->current || p->current->word != SL_STARTED) {
-            continue;
-        }
-        const struct rl_lease_record *lease = rl_lease_of_worker(&w->server, p->token);
-        SIM_CHECK(w->sim, !lease || lease->id == p->current->lease,
-                  "P%u runs a task of lease %llu and is leased as %llu", i,
-                  (unsigned long long)p->current->lease, (unsigned long long)lease->id);
-        const struct rl_worker *worker = rl_pool_find(&w->server.pool, p->token);
-        SIM_CHECK(w->sim, worker && worker->state != RL_WORKER_IDLE, "P%u runs a task and is idle",
-                  i);
-    }
-}
-
-static void
-check_processes(struct sl_world *w)
-{
-    const struct rl_pool *pool = &w->server.pool;
-    SIM_CHECK(w->sim, rl_pool_processes(pool) <= w->cap, "%u processes, the cap is %u",
-              rl_pool_processes(pool), w->cap);
-    const uint32_t n = pool->count[RL_WORKER_STARTING] + pool->count[RL_WORKER_IDLE] +
-                       pool->count[RL_WORKER_SETTLING] + pool->count[RL_WORKER_LEASED] -
-                       pool->actors;
-    if (w->mode == SL_NEST) {
-        SIM_CHECK(w->sim, n <= w->cpus * (1 + w->nest_max) + 1,
-                  "%u processes for %u CPUs and nesting %u deep: %u starting, %u idle, %u settling, "
-                  "%u leased of which %u wait", n, w->cpus, w->nest_max,
-                  pool->count[RL_WORKER_STARTING], pool->count[RL_WORKER_IDLE],
-                  pool->count[RL_WORKER_SETTLING], pool->count[RL_WORKER_LEASED], pool->blocked);
-    } else if (w->mode == SL_FLAT) {
-        SIM_CHECK(w->sim, n <= w->cpus * w->driver_count, "%u processes for %u CPUs, %u jobs", n,
-                  w->cpus, w->driver_count);
-    }
-}
-
-static void
-check(struct sim *sim, void *world)
-{
-    struct sl_world *w = world;
-    check_resources(w);
-    check_workers(w);
-    check_processes(w);
-    const struct rl_lease *m = &w->server;
-    if (m->in_state[RL_LEASE_REVOKED] == 0 || m->stats.pending_records > 0) {
-        w->idle_revoked_ns = 0;
-    } else if (w->idle_revoked_ns == 0) {
-        w->idle_revoked_ns = sim_now(sim);
-    } else {
-        SIM_CHECK(sim, sim_now(sim) - w->idle_revoked_ns < 5 * SIM_MS,
-                  "a lease stays revoked though nobody waits");
-    }
-    if (w->mode == SL_STREAM && w->watched_open > 0) {
-        SIM_CHECK(sim, sim_now(sim) < w->watch_ns + STARVED_NS,
-                  "starved beside a stream of another's tasks");
-    }
-}
-
 static void
 heal(struct sim *sim, void *world)
 {
@@ -834,35 +728,6 @@ wind_down(struct sim *sim, void *world)
     return any;
 }
 
-static void
-quiet(struct sim *sim, void *world)
-{
-    struct sl_world *w = world;
-    for (uint32_t i = 0; i < w->task_count; i++) {
-        const struct sl_task *task = w->tasks[i];
-        SIM_CHECK(sim, task->state != SL_TASK_READY && task->state != SL_TASK_PUSHED,
-                  "task %u of P%u never ends (%s)", task->index, task->owner,
-                  task->state == SL_TASK_READY ? "not pushed" : "pushed");
-        SIM_CHECK(sim, task->state != SL_TASK_FAILED || task->charged > 0 || w->mode == SL_CAP ||
-                           task->key == SL_KEY_HUGE || w->kills,
-                  "task %u failed for nothing", task->index);
-    }
-    struct rl_lease_stats stats;
-    rl_lease_get_stats(&w->server, &stats);
-    SIM_CHECK(sim, stats.leases == 0, "%u leases are left", stats.leases);
-    SIM_CHECK(sim, stats.pending_records == 0, "%u requests are left", stats.pending_records);
-    for (uint32_t i = 1; i <= sim_proc_count(sim); i++) {
-        const struct sl_proc *p = &w->procs[i];
-        SIM_CHECK(sim, !p->alive || !p->is_owner || p->client.leases == 0,
-                  "P%u still holds leases", i);
-    }
-    const struct rl_pool *pool = &w->server.pool;
-    SIM_CHECK(sim,
-              rl_pool_processes(pool) ==
-                  pool->count[RL_WORKER_IDLE] + pool->count[RL_WORKER_DRAINING],
-              "a worker is left that is neither idle nor draining");
-}
-
 const struct sim_world sim_world_lease = {
     .name = "lease",
     .create = create,
@@ -872,9 +737,9 @@ const struct sim_world sim_world_lease = {
     .died = died,
     .timer = timer,
     .killed = killed,
-    .check = check,
+    .check = sl_check,
     .heal = heal,
     .wind_down = wind_down,
-    .quiet = quiet,
+    .quiet = sl_quiet,
     .mutations = mutations,
 };

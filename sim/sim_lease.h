@@ -50,11 +50,25 @@ enum sl_key {
 enum sl_fn { SL_FN_SHORT, SL_FN_MEDIUM, SL_FN_LONG, SL_FN_NEST, SL_FN_MEET, SL_FN_MIXED, SL_FNS };
 
 enum sl_message {
-    SL_MSG_REQUEST = 1, SL_MSG_CANCEL, SL_MSG_RETURN, SL_MSG_BLOCKED, SL_MSG_HELLO,
+    SL_MSG_REQUEST = 1,
+    SL_MSG_CANCEL,
+    SL_MSG_RETURN,
+    SL_MSG_BLOCKED,
+    SL_MSG_HELLO,
     SL_MSG_OWNING,
-    SL_MSG_GRANT, SL_MSG_CANCELLED, SL_MSG_FAILED, SL_MSG_PENDING, SL_MSG_REVOKE,
-    SL_MSG_WITHDRAW, SL_MSG_LEASE_DEAD, SL_MSG_GO, SL_MSG_EXIT,
-    SL_MSG_PUSH, SL_MSG_DONE, SL_MSG_BOUNCED, SL_MSG_UNBLOCKED,
+    SL_MSG_GRANT,
+    SL_MSG_CANCELLED,
+    SL_MSG_FAILED,
+    SL_MSG_PENDING,
+    SL_MSG_REVOKE,
+    SL_MSG_WITHDRAW,
+    SL_MSG_LEASE_DEAD,
+    SL_MSG_GO,
+    SL_MSG_EXIT,
+    SL_MSG_PUSH,
+    SL_MSG_DONE,
+    SL_MSG_BOUNCED,
+    SL_MSG_UNBLOCKED,
 };
 
 enum sl_task_state { SL_TASK_READY, SL_TASK_PUSHED, SL_TASK_DONE, SL_TASK_FAILED, SL_TASK_LOST };
@@ -77,8 +91,8 @@ struct sl_push {
     uint32_t index, owner, worker;
     struct sl_task *task;
     uint64_t lease, epoch, started_ns;
-    enum sl_word word;    /* shared memory */
-    bool settled;         /* the owner has acted on it */
+    enum sl_word word; /* shared memory */
+    bool settled;      /* the owner has acted on it */
 };
 
 /* The owner's side of a lease: its window. */
@@ -133,16 +147,27 @@ struct sl_world {
     struct sl_push **pushes;
     uint32_t task_count, task_capacity, push_count, push_capacity;
     uint32_t watched_open;
-    uint64_t seen_lease;        /* leases below have been checked at their grant */
-    uint64_t idle_revoked_ns;   /* since when a lease is revoked and nobody waits */
-    uint64_t watch_ns;          /* since when somebody must be served */
+    uint64_t seen_lease;      /* leases below have been checked at their grant */
+    uint64_t idle_revoked_ns; /* since when a lease is revoked and nobody waits */
+    uint64_t watch_ns;        /* since when somebody must be served */
     uint32_t driver_count, acts;
-    bool watch_due;             /* the stream runs, that somebody is still to come */
+    bool watch_due; /* the stream runs, that somebody is still to come */
 };
 
 enum { SL_TAG_SERVER = 0, SL_TAG_TODO = 1, SL_TAG_CLIENT = 2, SL_TAG_WORKER = 3 };
 
 #define SL_US UINT64_C(1000)
+
+/* --- sim_lease_check.c --- */
+/* The process with this number of the server's; NULL when there never was one. */
+struct sl_proc *sl_by_token(struct sl_world *w, uint64_t token);
+/* The same for one that must be there. */
+struct sl_proc *sl_get_token(struct sl_world *w, uint64_t token);
+/* What was granted in this step was there. */
+void sl_check_grants(struct sl_world *w);
+/* After every step; and when nothing is under way any more. */
+void sl_check(struct sim *sim, void *world);
+void sl_quiet(struct sim *sim, void *world);
 
 /* --- sim_lease_engine.c --- */
 void sl_owner_init(struct sl_world *w, struct sl_proc *p);

@@ -26,7 +26,8 @@ grow(struct sl_world *w, void *v, uint32_t *capacity)
     return v;
 }
 
-/* --- owner ------------------------------------------------------------------------------------- */
+/* --- owner -------------------------------------------------------------------------------------
+ */
 
 void
 sl_owner_init(struct sl_world *w, struct sl_proc *p)
@@ -98,8 +99,13 @@ push(struct sl_world *w, struct sl_proc *p, struct sl_task *task, struct wk_leas
     struct sl_push *u = take(w, sizeof(*u));
     w->pushes[w->push_count] = u;
     *u = (struct sl_push){
-        .index = w->push_count++, .owner = p->number, .worker = held->worker, .task = task,
-        .lease = lease->id, .epoch = lease->epoch, .word = SL_POSTED,
+        .index = w->push_count++,
+        .owner = p->number,
+        .worker = held->worker,
+        .task = task,
+        .lease = lease->id,
+        .epoch = lease->epoch,
+        .word = SL_POSTED,
     };
     list_init(&u->of_inbox);
     list_push_back(&held->pushes, &u->of_lease);
@@ -234,9 +240,7 @@ sl_owner_run(struct sl_world *w, struct sl_proc *p)
     while (again) {
         again = push_ready(w, p);
         const uint32_t count = all_held(p, held, COUNT_OF(held));
-        struct step_outs outs = {
-            .v = v, .capacity = WK_LEASE_OUTS_MIN, .arena = &w->arena
-        };
+        struct step_outs outs = { .v = v, .capacity = WK_LEASE_OUTS_MIN, .arena = &w->arena };
         wk_lease_pump(&p->client, sim_now(w->sim), &outs);
         drop_windows(w, p, &outs, held, count);
         for (uint32_t i = 0; i < outs.count; i++) {
@@ -259,8 +263,13 @@ sl_submit(struct sl_world *w, struct sl_proc *p, enum sl_key key, enum sl_fn fn,
     struct sl_task *task = take(w, sizeof(*task));
     w->tasks[w->task_count] = task;
     *task = (struct sl_task){
-        .index = w->task_count++, .owner = p->number, .key = key, .fn = fn,
-        .duration_ns = duration_ns, .retries = 3, .submitted_ns = sim_now(w->sim),
+        .index = w->task_count++,
+        .owner = p->number,
+        .key = key,
+        .fn = fn,
+        .duration_ns = duration_ns,
+        .retries = 3,
+        .submitted_ns = sim_now(w->sim),
     };
     return task;
 }
@@ -282,7 +291,9 @@ sl_task_finished(struct sl_world *w, struct sl_task *task, enum sl_task_state st
     task->state = state;
     w->watched_open -= task->watched ? 1 : 0;
     SIM_TRACE(w->sim, "task %u ends: %s", task->index,
-              state == SL_TASK_DONE ? "done" : state == SL_TASK_FAILED ? "failed" : "lost");
+              state == SL_TASK_DONE     ? "done"
+              : state == SL_TASK_FAILED ? "failed"
+                                        : "lost");
     if (task->parent && state != SL_TASK_LOST) {
         ASSERT(task->parent->children_left > 0);
         task->parent->children_left--;
@@ -298,7 +309,9 @@ sl_ask_actor(struct sl_world *w, struct sl_proc *p)
     const bool holds = sim_chance(w->sim, 200) && w->mode != SL_STREAM;
     const struct sched_lease_request msg = {
         .cookie = (uint32_t)SL_COOKIE_ACTOR + (holds ? 1 : 0),
-        .key = holds ? SL_KEY_CPU1 : SL_KEY_ACTOR, .count = 1, .kind = SCHED_LEASE_ACTOR,
+        .key = holds ? SL_KEY_CPU1 : SL_KEY_ACTOR,
+        .count = 1,
+        .kind = SCHED_LEASE_ACTOR,
         .name = "Actor",
     };
     p->actors_asked++;
@@ -330,7 +343,8 @@ sl_cancel_huge(struct sl_world *w, struct sl_proc *p)
     }
 }
 
-/* --- what reaches an owner ----------------------------------------------------------------------- */
+/* --- what reaches an owner -----------------------------------------------------------------------
+ */
 
 /* The raylet hears of it before it hears of any return that the same replies bring about: else the
  * CPU looks free in between, and a shallower task is let in. */
@@ -514,8 +528,7 @@ on_failed(struct sl_world *w, struct sl_proc *p, const struct sched_lease_failed
         sl_task_finished(w, LIST_ENTRY(l, struct sl_task, link), SL_TASK_FAILED);
         n++;
     }
-    wk_lease_on_unready(&p->client, wk_lease_get_key(&p->client, msg->cookie), n,
-                        sim_now(w->sim));
+    wk_lease_on_unready(&p->client, wk_lease_get_key(&p->client, msg->cookie), n, sim_now(w->sim));
     unblock_parent(w, p);
 }
 
@@ -567,7 +580,8 @@ sl_owner_deliver(struct sl_world *w, struct sl_proc *p, uint32_t from, uint16_t 
     sl_owner_run(w, p);
 }
 
-/* --- worker ------------------------------------------------------------------------------------ */
+/* --- worker ------------------------------------------------------------------------------------
+ */
 
 static void
 bounce(struct sl_world *w, struct sl_proc *p, struct sl_push *u)
@@ -586,9 +600,8 @@ check_may_run(struct sl_world *w, struct sl_proc *p, const struct sl_push *u)
 {
     const struct rl_lease_record *lease = rl_lease_of_worker(&w->server, p->token);
     SIM_CHECK(w->sim, lease && lease->id == u->lease && lease->epoch == u->epoch,
-              "P%u starts task %u of lease %llu, but is leased as %llu", p->number,
-              u->task->index, (unsigned long long)u->lease,
-              lease ? (unsigned long long)lease->id : 0ULL);
+              "P%u starts task %u of lease %llu, but is leased as %llu", p->number, u->task->index,
+              (unsigned long long)u->lease, lease ? (unsigned long long)lease->id : 0ULL);
 }
 
 static void
@@ -671,9 +684,8 @@ worker_step(struct sl_world *w, struct sl_proc *p)
     struct sl_push *u = p->current;
     switch (p->phase) {
     case SL_IDLE:
-        u = list_is_empty(&p->inbox)
-                ? NULL
-                : LIST_ENTRY(list_first(&p->inbox), struct sl_push, of_inbox);
+        u = list_is_empty(&p->inbox) ? NULL
+                                     : LIST_ENTRY(list_first(&p->inbox), struct sl_push, of_inbox);
         p->current = u;
         if (u) {
             list_remove(&u->of_inbox);

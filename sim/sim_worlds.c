@@ -3,8 +3,10 @@
 #include "sim.h"
 
 extern const struct sim_world sim_world_own;
+extern const struct sim_world sim_world_lease;
 
 const struct sim_world *const sim_worlds[] = {
     &sim_world_own,
+    &sim_world_lease,
     NULL,
 };

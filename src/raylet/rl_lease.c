@@ -32,8 +32,13 @@ rl_lease_init(struct rl_lease *m, const struct mem *mem, const struct rl_lease_c
               const struct res_set *total, struct res_names *names, struct sched_keys *keys)
 {
     *m = (struct rl_lease){
-        .mem = mem, .config = *config, .names = names, .keys = keys, .next_lease = 1,
-        .timer_ns = UINT64_MAX, .reserve_length_ns = config->reserve_first_ns,
+        .mem = mem,
+        .config = *config,
+        .names = names,
+        .keys = keys,
+        .next_lease = 1,
+        .timer_ns = UINT64_MAX,
+        .reserve_length_ns = config->reserve_first_ns,
     };
     TRY(sched_node_init(&m->node, total));
     rl_pool_init(&m->pool, mem, &config->pool);
@@ -72,7 +77,7 @@ rl_lease_make_dead(struct rl_lease *m, struct rl_lease_record *lease)
 {
     list_remove(&lease->of_owner);
     lease->owner = NULL;
-    if ((m->config.rules_off & RL_RULE_RECLAIM) && lease->hold.set) {
+    if (rl_rule_is_off(m, RL_RULE_RECLAIM) && lease->hold.set) {
         rl_lease_account(m, lease, -1);
         sched_node_give(&m->node, &lease->hold);
     }
@@ -81,7 +86,7 @@ rl_lease_make_dead(struct rl_lease *m, struct rl_lease_record *lease)
 
 void
 rl_lease_end(struct rl_lease *m, uint64_t now_ns, struct rl_lease_record *lease,
-           enum rl_pool_reason reason, struct step_outs *outs)
+             enum rl_pool_reason reason, struct step_outs *outs)
 {
     rl_lease_make_dead(m, lease);
     if (lease->worker->state < RL_WORKER_EXITING) {
@@ -147,7 +152,7 @@ rl_lease_enqueue(struct rl_lease *m, struct rl_request *request)
     list_remove(&request->of_lane);
     struct list *lane = &request->owner->job->lanes[request->kind];
     struct list *at = lane->prev;
-    while (at != lane && !(m->config.rules_off & RL_RULE_DEEPEST)) {
+    while (at != lane && !rl_rule_is_off(m, RL_RULE_DEEPEST)) {
         const struct rl_request *before = LIST_ENTRY(at, struct rl_request, of_lane);
         if (before->depth > request->depth ||
             (before->depth == request->depth && before->serial < request->serial)) {
@@ -200,9 +205,16 @@ add_request(struct rl_lease *m, uint64_t now_ns, struct rl_proc *owner,
         return NULL;
     }
     *request = (struct rl_request){
-        .magic = RL_REQUEST_MAGIC, .owner = owner, .class_ = class_, .key = key,
-        .key_number = msg->key, .cookie = msg->cookie, .kind = msg->kind,
-        .detached = msg->detached, .serial = m->next_serial++, .since_ns = now_ns,
+        .magic = RL_REQUEST_MAGIC,
+        .owner = owner,
+        .class_ = class_,
+        .key = key,
+        .key_number = msg->key,
+        .cookie = msg->cookie,
+        .kind = msg->kind,
+        .detached = msg->detached,
+        .serial = m->next_serial++,
+        .since_ns = now_ns,
         .placed_alike = res_set_equal(&key->placement, &key->resources),
     };
     list_init(&request->of_lane);
@@ -291,8 +303,7 @@ rl_lease_on_cancel(struct rl_lease *m, uint64_t now_ns, uint64_t owner,
             left--;
         }
     }
-    struct sched_lease_cancelled *out =
-        step_emit(outs, RL_OUT_CANCELLED, owner, sizeof(*out));
+    struct sched_lease_cancelled *out = step_emit(outs, RL_OUT_CANCELLED, owner, sizeof(*out));
     ASSERT(out);
     out->cookie = msg->cookie;
     out->count = msg->count - left;
@@ -306,8 +317,7 @@ rl_lease_on_cancel(struct rl_lease *m, uint64_t now_ns, uint64_t owner,
 void
 rl_lease_emit_take_back(struct rl_worker *worker, struct step_outs *outs)
 {
-    struct rl_out_take_back *msg =
-        step_emit(outs, RL_OUT_TAKE_BACK, worker->number, sizeof(*msg));
+    struct rl_out_take_back *msg = step_emit(outs, RL_OUT_TAKE_BACK, worker->number, sizeof(*msg));
     ASSERT(msg);
     msg->epoch = worker->epoch;
 }
@@ -359,7 +369,7 @@ rl_lease_on_return(struct rl_lease *m, uint64_t now_ns, uint64_t owner,
     } else {
         rl_lease_free(m, lease);
         worker->epoch++;
-        if (m->config.rules_off & RL_RULE_TAKE_BACK) {
+        if (rl_rule_is_off(m, RL_RULE_TAKE_BACK)) {
             rl_pool_idle(&m->pool, now_ns, worker);
         } else {
             rl_pool_settle(&m->pool, now_ns, worker);
@@ -380,7 +390,7 @@ rl_lease_on_blocked(struct rl_lease *m, uint64_t now_ns, uint64_t worker,
     }
     struct rl_lease_record *lease = w->lease;
     if (!lease || lease->state == RL_LEASE_DEAD || w->state != RL_WORKER_LEASED ||
-        (lease->epoch != msg->epoch && !(m->config.rules_off & RL_RULE_EPOCH))) {
+        (lease->epoch != msg->epoch && !rl_rule_is_off(m, RL_RULE_EPOCH))) {
         return ST_OK; /* crossed with the end of that lease */
     }
     set_blocked(m, lease, msg->blocked);
@@ -438,7 +448,7 @@ end_owner(struct rl_lease *m, struct rl_proc *proc)
         lease->owner = NULL;
         if (lease->state == RL_LEASE_FORMING) {
             rl_lease_free(m, lease);
-        } else if (!lease->detached && !(m->config.rules_off & RL_RULE_ORPHANS)) {
+        } else if (!lease->detached && !rl_rule_is_off(m, RL_RULE_ORPHANS)) {
             rl_lease_set_state(m, lease, RL_LEASE_ORPHAN);
         }
     }
@@ -560,8 +570,7 @@ rl_lease_on_hello(struct rl_lease *m, uint64_t now_ns, uint64_t worker, struct s
 }
 
 void
-rl_lease_on_start_failed(struct rl_lease *m, uint64_t now_ns, uint64_t worker,
-                         const char *evidence)
+rl_lease_on_start_failed(struct rl_lease *m, uint64_t now_ns, uint64_t worker, const char *evidence)
 {
     rl_pool_on_start_failed(&m->pool, now_ns, worker, evidence);
     m->changed = true;

@@ -35,20 +35,20 @@ enum { RL_LEASE_OUTS_MIN = 8, RL_WHY_MAX = 2048 };
 
 /* step_in.kind; step_in.peer is the process that it comes from or is about. */
 enum rl_lease_in {
-    RL_IN_TICK = 1,      /* the time given by RL_OUT_TIMER has come */
-    RL_IN_DRIVER,        /* rl_in_driver: a driver has been let in */
-    RL_IN_REQUEST,       /* sched_lease_request */
-    RL_IN_CANCEL,        /* sched_lease_cancel */
-    RL_IN_RETURN,        /* sched_lease_return */
-    RL_IN_BLOCKED,       /* sched_lease_blocked, from the worker */
-    RL_IN_TAKEN,         /* rl_in_taken: answer to RL_OUT_TAKE_BACK */
-    RL_IN_OWNING,        /* rl_in_owning: the worker owns something still referenced, or no more */
-    RL_IN_SPAWNED,       /* rl_in_spawned: the zygote told (token, pid) */
-    RL_IN_HELLO,         /* worker's first message, token checked against pid by the I/O */
-    RL_IN_START_FAILED,  /* rl_in_evidence */
-    RL_IN_DEAD,          /* rl_in_evidence: a driver or worker is reaped or gone for good */
-    RL_IN_RECLAIMED,     /* its children are dead, its pins and memory reclaimed */
-    RL_IN_JOB_END,       /* rl_in_job: everything of the job but detached actors ends */
+    RL_IN_TICK = 1,     /* the time given by RL_OUT_TIMER has come */
+    RL_IN_DRIVER,       /* rl_in_driver: a driver has been let in */
+    RL_IN_REQUEST,      /* sched_lease_request */
+    RL_IN_CANCEL,       /* sched_lease_cancel */
+    RL_IN_RETURN,       /* sched_lease_return */
+    RL_IN_BLOCKED,      /* sched_lease_blocked, from the worker */
+    RL_IN_TAKEN,        /* rl_in_taken: answer to RL_OUT_TAKE_BACK */
+    RL_IN_OWNING,       /* rl_in_owning: the worker owns something still referenced, or no more */
+    RL_IN_SPAWNED,      /* rl_in_spawned: the zygote told (token, pid) */
+    RL_IN_HELLO,        /* worker's first message, token checked against pid by the I/O */
+    RL_IN_START_FAILED, /* rl_in_evidence */
+    RL_IN_DEAD,         /* rl_in_evidence: a driver or worker is reaped or gone for good */
+    RL_IN_RECLAIMED,    /* its children are dead, its pins and memory reclaimed */
+    RL_IN_JOB_END,      /* rl_in_job: everything of the job but detached actors ends */
 };
 struct rl_in_driver {
     uint32_t job;
@@ -92,19 +92,19 @@ struct rl_out_take_back {
 
 /* Rules that the simulator switches off one by one, to show that each is needed. */
 enum rl_lease_rule {
-    RL_RULE_FITS = 1 << 0,        /* a grant needs what it asks for to be available */
-    RL_RULE_DEEPEST = 1 << 1,     /* deepest first */
-    RL_RULE_FAIR = 1 << 2,        /* jobs by share */
-    RL_RULE_TURNS = 1 << 3,       /* actor creations and tasks take turns */
-    RL_RULE_WITHDRAW = 1 << 4,    /* a revocation is withdrawn when nobody waits */
-    RL_RULE_HELD = 1 << 5,        /* a revoked lease is not available */
-    RL_RULE_RESERVE = 1 << 6,     /* resources are kept for a large request */
-    RL_RULE_TAKE_BACK = 1 << 7,   /* RUNNING is read before a worker changes hands */
-    RL_RULE_RECLAIM = 1 << 8,     /* resources of the dead are released last */
-    RL_RULE_EPOCH = 1 << 9,       /* a notice of another epoch is ignored */
-    RL_RULE_REVOKE = 1 << 10,     /* leases are revoked when others queue */
-    RL_RULE_CAP = 1 << 11,        /* at the cap with all blocked, the deepest request fails */
-    RL_RULE_ORPHANS = 1 << 12,    /* an owner's death ends its leases */
+    RL_RULE_FITS = 1 << 0,      /* a grant needs what it asks for to be available */
+    RL_RULE_DEEPEST = 1 << 1,   /* deepest first */
+    RL_RULE_FAIR = 1 << 2,      /* jobs by share */
+    RL_RULE_TURNS = 1 << 3,     /* actor creations and tasks take turns */
+    RL_RULE_WITHDRAW = 1 << 4,  /* a revocation is withdrawn when nobody waits */
+    RL_RULE_HELD = 1 << 5,      /* a revoked lease is not available */
+    RL_RULE_RESERVE = 1 << 6,   /* resources are kept for a large request */
+    RL_RULE_TAKE_BACK = 1 << 7, /* RUNNING is read before a worker changes hands */
+    RL_RULE_RECLAIM = 1 << 8,   /* resources of the dead are released last */
+    RL_RULE_EPOCH = 1 << 9,     /* a notice of another epoch is ignored */
+    RL_RULE_REVOKE = 1 << 10,   /* leases are revoked when others queue */
+    RL_RULE_CAP = 1 << 11,      /* at the cap with all blocked, the deepest request fails */
+    RL_RULE_ORPHANS = 1 << 12,  /* an owner's death ends its leases */
 };
 
 struct rl_lease_config {
@@ -140,16 +140,16 @@ struct rl_lease_record {
     enum rl_lease_state state;
     uint64_t id;
     struct map_link by_id;
-    struct list of_owner;      /* in its owner's list, while that lives */
-    struct list link;          /* in the machine's list of its state */
-    struct rl_proc *owner;     /* NULL once the owner is dead, or it is over */
+    struct list of_owner;  /* in its owner's list, while that lives */
+    struct list link;      /* in the machine's list of its state */
+    struct rl_proc *owner; /* NULL once the owner is dead, or it is over */
     struct rl_job *job;
-    struct rl_worker *worker;  /* NULL while FORMING */
+    struct rl_worker *worker; /* NULL while FORMING */
     struct rl_class *class_;
     const struct sched_key *key;
     struct sched_hold hold;
     uint64_t epoch;
-    uint64_t granted_ns;       /* ACTIVE: since the grant, or the withdrawal of a revocation */
+    uint64_t granted_ns; /* ACTIVE: since the grant, or the withdrawal of a revocation */
     uint32_t key_number, cookie, depth, omp;
     enum sched_lease_kind kind;
     bool detached, taking;
@@ -161,32 +161,32 @@ struct rl_lease {
     const struct mem *mem;
     struct rl_lease_config config;
     struct sched_node node;
-    struct res_names *names;  /* the raylet's */
-    struct sched_keys *keys;  /* the raylet's */
+    struct res_names *names; /* the raylet's */
+    struct sched_keys *keys; /* the raylet's */
     struct rl_pool pool;
     struct map procs, leases, jobs, requests;
     struct slab proc_slab, lease_slab, request_slab, job_slab;
-    struct list job_list;     /* least recently granted first */
+    struct list job_list;                 /* least recently granted first */
     struct list lists[RL_LEASE_DEAD + 1]; /* leases by state, oldest first */
     uint32_t in_state[RL_LEASE_DEAD + 1];
     int64_t actor_held[RES_SET_MAX]; /* by position in node.total */
-    struct rl_request *capped;   /* deepest that lacks only a process, as of the last look */
-    struct rl_request *reserved; /* resources are kept for it until reserve_until_ns */
+    struct rl_request *capped;       /* deepest that lacks only a process, as of the last look */
+    struct rl_request *reserved;     /* resources are kept for it until reserve_until_ns */
     uint64_t reserve_until_ns, reserve_pause_ns, reserve_length_ns;
-    uint64_t scan_ns;         /* when to look at the queues again though nothing changed */
-    uint64_t revoke_ns;       /* not to look for leases to revoke before */
-    uint64_t stuck_since_ns;  /* at the cap, nothing able to move; 0 when not */
-    bool progress;            /* something happened since the last look at that */
-    bool changed;             /* a request might be grantable now */
+    uint64_t scan_ns;        /* when to look at the queues again though nothing changed */
+    uint64_t revoke_ns;      /* not to look for leases to revoke before */
+    uint64_t stuck_since_ns; /* at the cap, nothing able to move; 0 when not */
+    bool progress;           /* something happened since the last look at that */
+    bool changed;            /* a request might be grantable now */
     uint64_t next_lease, next_serial;
-    uint64_t timer_ns;        /* last RL_OUT_TIMER emitted; UINT64_MAX none */
+    uint64_t timer_ns; /* last RL_OUT_TIMER emitted; UINT64_MAX none */
     struct rl_lease_stats stats;
 };
 
 /* `names` and `keys` are borrowed. `total` is the node's. */
 int rl_lease_init(struct rl_lease *m, const struct mem *mem, const struct rl_lease_config *config,
-                  const struct res_set *total, struct res_names *names,
-                  struct sched_keys *keys) MUST_USE;
+                  const struct res_set *total, struct res_names *names, struct sched_keys *keys)
+    MUST_USE;
 void rl_lease_fini(struct rl_lease *m);
 
 /* The one entry for sim and for whoever likes it: dispatches, then pumps. 0, or ST_PROTOCOL with
@@ -213,8 +213,8 @@ void rl_lease_on_owning(struct rl_lease *m, uint64_t now_ns, uint64_t worker, bo
 void rl_lease_on_spawned(struct rl_lease *m, uint64_t now_ns, uint64_t worker, int32_t pid,
                          struct step_outs *outs);
 /* ST_PROTOCOL when no such worker is awaited: it has been told to end. */
-int rl_lease_on_hello(struct rl_lease *m, uint64_t now_ns, uint64_t worker,
-                      struct step_outs *outs) MUST_USE;
+int rl_lease_on_hello(struct rl_lease *m, uint64_t now_ns, uint64_t worker, struct step_outs *outs)
+    MUST_USE;
 void rl_lease_on_start_failed(struct rl_lease *m, uint64_t now_ns, uint64_t worker,
                               const char *evidence);
 /* Announces: the lease's owner is told; what the dead owned is taken back or killed. */
@@ -227,7 +227,8 @@ void rl_lease_on_job_end(struct rl_lease *m, uint64_t now_ns, uint32_t job);
  * killed; its owner is told by the death. Ignored when the lease is gone. */
 void rl_lease_kill(struct rl_lease *m, uint64_t now_ns, uint64_t lease, struct step_outs *outs);
 
-/* Emits all that follows from what was told. Ends with an RL_OUT_TIMER when the deadline changed. */
+/* Emits all that follows from what was told. Ends with an RL_OUT_TIMER when the deadline changed.
+ */
 void rl_lease_pump(struct rl_lease *m, uint64_t now_ns, struct step_outs *outs);
 
 /* Why the owner's request `cookie` is pending, in sentences; false (empty text) when it isn't.

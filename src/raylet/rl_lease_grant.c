@@ -16,12 +16,6 @@ enum {
 };
 #define REVOKE_PERIOD_NS UINT64_C(1000000)
 
-static bool
-is_off(const struct rl_lease *m, uint32_t rule)
-{
-    return (m->config.rules_off & rule) != 0;
-}
-
 uint32_t
 rl_grant_share(const struct rl_lease *m, const struct rl_job *job)
 {
@@ -96,8 +90,12 @@ activate(struct rl_lease *m, struct rl_lease_record *lease, struct rl_worker *wo
         step_emit(outs, RL_OUT_GRANT, lease->owner->number, sizeof(*msg));
     ASSERT(msg);
     *msg = (struct sched_lease_grant){
-        .cookie = lease->cookie, .lease = lease->id, .worker = worker->number,
-        .epoch = lease->epoch, .gpu_mask = lease->hold.gpu_mask, .omp = lease->omp,
+        .cookie = lease->cookie,
+        .lease = lease->id,
+        .worker = worker->number,
+        .epoch = lease->epoch,
+        .gpu_mask = lease->hold.gpu_mask,
+        .omp = lease->omp,
     };
 }
 
@@ -128,11 +126,20 @@ grant_one(struct rl_lease *m, struct rl_request *request, uint64_t now_ns, struc
     }
     struct rl_job *job = request->owner->job;
     *lease = (struct rl_lease_record){
-        .magic = RL_LEASE_MAGIC, .state = RL_LEASE_FORMING, .id = m->next_lease,
-        .owner = request->owner, .job = job, .class_ = request->class_, .key = request->key,
-        .key_number = request->key_number, .cookie = request->cookie, .depth = request->depth,
-        .omp = sched_key_omp(request->key), .kind = request->kind,
-        .detached = request->detached, .first_task = request->first_task,
+        .magic = RL_LEASE_MAGIC,
+        .state = RL_LEASE_FORMING,
+        .id = m->next_lease,
+        .owner = request->owner,
+        .job = job,
+        .class_ = request->class_,
+        .key = request->key,
+        .key_number = request->key_number,
+        .cookie = request->cookie,
+        .depth = request->depth,
+        .omp = sched_key_omp(request->key),
+        .kind = request->kind,
+        .detached = request->detached,
+        .first_task = request->first_task,
     };
     memcpy(lease->name, request->name, sizeof(lease->name));
     if (map_insert(&m->leases, &lease->by_id, id_mix64(lease->id)) != ST_OK) {
@@ -175,9 +182,9 @@ grant_one(struct rl_lease *m, struct rl_request *request, uint64_t now_ns, struc
 
 /* What a look through the queues found. */
 struct scan {
-    struct rl_request *grantable;   /* first in order that can be served now */
-    struct rl_request *short_of;    /* first in order that lacks resources */
-    struct rl_request *capped;      /* deepest that lacks only a process */
+    struct rl_request *grantable; /* first in order that can be served now */
+    struct rl_request *short_of;  /* first in order that lacks resources */
+    struct rl_request *capped;    /* deepest that lacks only a process */
     uint32_t grantable_share, short_share;
 };
 
@@ -192,8 +199,8 @@ scan_lane(struct rl_lease *m, struct list *lane, uint64_t now_ns, uint32_t share
         if (r->infeasible || r->class_->broken || r->key_number == failed_key) {
             continue;
         }
-        const bool fits = rl_grant_fits(m, r, NULL) ||
-                          (is_off(m, RL_RULE_FITS) && !(res_set_get(&r->key->resources, RES_GPU).v));
+        const bool fits =
+            rl_grant_fits(m, r, NULL) || (rl_rule_is_off(m, RL_RULE_FITS) && !wants(r, RES_GPU));
         if (!fits) {
             failed_key = r->key_number;
             if (!scan->short_of || share < scan->short_share) {
@@ -222,14 +229,13 @@ scan_queues(struct rl_lease *m, uint64_t now_ns, struct scan *scan)
     LIST_FOR (l, &m->job_list) {
         struct rl_job *job = LIST_ENTRY(l, struct rl_job, link);
         ASSERT(job->magic == RL_JOB_MAGIC);
-        uint32_t share = is_off(m, RL_RULE_FAIR) ? 0 : rl_grant_share(m, job);
-        if (is_off(m, RL_RULE_FAIR)) {
-            share = job->number; /* the mutation: the oldest job always first */
-        }
+        /* Without the rule: the oldest job always first. */
+        const uint32_t share =
+            rl_rule_is_off(m, RL_RULE_FAIR) ? job->number : rl_grant_share(m, job);
         bool found = false;
         enum sched_lease_kind first =
             job->last_lane == SCHED_LEASE_TASK ? SCHED_LEASE_ACTOR : SCHED_LEASE_TASK;
-        if (is_off(m, RL_RULE_TURNS)) {
+        if (rl_rule_is_off(m, RL_RULE_TURNS)) {
             first = SCHED_LEASE_TASK;
         }
         scan_lane(m, &job->lanes[first], now_ns, share, &found, scan);
@@ -258,7 +264,7 @@ could_fit(const struct rl_lease *m, const struct rl_request *r)
 static uint64_t
 reserve(struct rl_lease *m, const struct scan *scan, uint64_t now_ns)
 {
-    if (is_off(m, RL_RULE_RESERVE)) {
+    if (rl_rule_is_off(m, RL_RULE_RESERVE)) {
         return UINT64_MAX;
     }
     if (m->reserved) {
@@ -346,8 +352,8 @@ rl_grant_broken(struct rl_lease *m, uint64_t now_ns, struct step_outs *outs)
             if (!rl_has_room(outs, 1)) {
                 return;
             }
-            rl_lease_emit_failed(m, request->owner->number, request->cookie, request->count,
-                                 status, text, outs);
+            rl_lease_emit_failed(m, request->owner->number, request->cookie, request->count, status,
+                                 text, outs);
             rl_lease_request_drop(m, request);
         }
         LIST_FOR_SAFE (f, next, &m->lists[RL_LEASE_FORMING]) {
@@ -388,9 +394,8 @@ static bool
 would_help(const struct rl_lease *m, const struct rl_request *r,
            const struct rl_lease_record *lease)
 {
-    return outranks(m, r, lease) &&
-           (sched_node_helps(&m->node, &lease->hold, &r->key->placement) ||
-            sched_node_helps(&m->node, &lease->hold, &r->key->resources));
+    return outranks(m, r, lease) && (sched_node_helps(&m->node, &lease->hold, &r->key->placement) ||
+                                     sched_node_helps(&m->node, &lease->hold, &r->key->resources));
 }
 
 struct waiting {
@@ -444,12 +449,11 @@ emit_note(const struct rl_lease_record *lease, uint16_t kind, struct step_outs *
 }
 
 static void
-withdraw(struct rl_lease *m, const struct waiting *waiting, uint64_t now_ns,
-         struct step_outs *outs)
+withdraw(struct rl_lease *m, const struct waiting *waiting, uint64_t now_ns, struct step_outs *outs)
 {
     LIST_FOR_SAFE (l, next, &m->lists[RL_LEASE_REVOKED]) {
         struct rl_lease_record *lease = LIST_ENTRY(l, struct rl_lease_record, link);
-        if (is_waited_for(m, waiting, lease) || is_off(m, RL_RULE_WITHDRAW)) {
+        if (is_waited_for(m, waiting, lease) || rl_rule_is_off(m, RL_RULE_WITHDRAW)) {
             continue;
         }
         if (!rl_has_room(outs, 1)) {
@@ -468,7 +472,7 @@ revoke(struct rl_lease *m, struct rl_lease_record *lease, struct step_outs *outs
     rl_lease_set_state(m, lease, RL_LEASE_REVOKED);
     m->stats.revoked++;
     emit_note(lease, RL_OUT_REVOKE, outs);
-    if (is_off(m, RL_RULE_HELD)) {
+    if (rl_rule_is_off(m, RL_RULE_HELD)) {
         rl_lease_account(m, lease, -1);
         sched_node_give(&m->node, &lease->hold);
         m->changed = true;
@@ -479,7 +483,7 @@ uint64_t
 rl_grant_revoke(struct rl_lease *m, uint64_t now_ns, struct step_outs *outs)
 {
     if (m->in_state[RL_LEASE_REVOKED] == 0 &&
-        (m->stats.pending_records == 0 || is_off(m, RL_RULE_REVOKE))) {
+        (m->stats.pending_records == 0 || rl_rule_is_off(m, RL_RULE_REVOKE))) {
         return UINT64_MAX;
     }
     if (now_ns < m->revoke_ns) {
@@ -492,7 +496,7 @@ rl_grant_revoke(struct rl_lease *m, uint64_t now_ns, struct step_outs *outs)
     uint64_t next_ns = UINT64_MAX;
     LIST_FOR_SAFE (l, next, &m->lists[RL_LEASE_ACTIVE]) {
         struct rl_lease_record *lease = LIST_ENTRY(l, struct rl_lease_record, link);
-        if (waiting.units <= m->in_state[RL_LEASE_REVOKED] || is_off(m, RL_RULE_REVOKE)) {
+        if (waiting.units <= m->in_state[RL_LEASE_REVOKED] || rl_rule_is_off(m, RL_RULE_REVOKE)) {
             break;
         }
         if (!lease->owner || !is_waited_for(m, &waiting, lease)) {
@@ -513,7 +517,7 @@ rl_grant_revoke(struct rl_lease *m, uint64_t now_ns, struct step_outs *outs)
 uint64_t
 rl_grant_stuck(struct rl_lease *m, uint64_t now_ns, struct step_outs *outs)
 {
-    if (!m->capped || rl_pool_can_move(&m->pool) || is_off(m, RL_RULE_CAP)) {
+    if (!m->capped || rl_pool_can_move(&m->pool) || rl_rule_is_off(m, RL_RULE_CAP)) {
         m->stuck_since_ns = 0;
         m->progress = false;
         return UINT64_MAX;

@@ -27,7 +27,7 @@ struct rl_job {
     enum sched_lease_kind last_lane;
     uint32_t procs, leases, requests;
     bool ended;
-    int64_t held[RES_SET_MAX];   /* by task leases, by position in node.total */
+    int64_t held[RES_SET_MAX]; /* by task leases, by position in node.total */
 };
 
 /* A process that may own leases: a driver or a worker. */
@@ -63,6 +63,19 @@ struct rl_request {
     struct id_task first_task;
     char name[SCHED_NAME_MAX];
 };
+
+/* Whether the simulator has switched the rule off; never in production. */
+static inline bool
+rl_rule_is_off(const struct rl_lease *m, uint32_t rule)
+{
+#ifdef RAY_MUTATIONS
+    return (m->config.rules_off & rule) != 0;
+#else
+    (void)m;
+    (void)rule;
+    return false;
+#endif
+}
 
 static inline bool
 rl_has_room(struct step_outs *outs, uint32_t n)
@@ -113,7 +126,8 @@ void rl_lease_emit_take_back(struct rl_worker *worker, struct step_outs *outs);
 void rl_lease_emit_failed(struct rl_lease *m, uint64_t owner, uint32_t cookie, uint32_t count,
                           int status, const char *text, struct step_outs *outs);
 
-/* --- rl_lease_grant.c: what rl_lease_pump does, each returning when it wants to be called again --- */
+/* --- rl_lease_grant.c: what rl_lease_pump does, each returning when it wants to be called again
+ * --- */
 void rl_grant_form(struct rl_lease *m, uint64_t now_ns, struct step_outs *outs);
 void rl_grant_broken(struct rl_lease *m, uint64_t now_ns, struct step_outs *outs);
 uint64_t rl_grant_requests(struct rl_lease *m, uint64_t now_ns, struct step_outs *outs);

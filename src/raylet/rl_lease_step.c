@@ -21,7 +21,7 @@ take_back(struct rl_lease *m, uint64_t now_ns, struct step_outs *outs)
             rl_lease_make_dead(m, lease); /* it is being ended already */
         } else if (lease->kind == SCHED_LEASE_ACTOR) {
             rl_lease_end(m, now_ns, lease, RL_END_OWNER_DIED, outs);
-        } else if (m->config.rules_off & RL_RULE_TAKE_BACK) {
+        } else if (rl_rule_is_off(m, RL_RULE_TAKE_BACK)) {
             worker->epoch++;
             rl_lease_free(m, lease);
             rl_pool_idle(&m->pool, now_ns, worker);

@@ -127,16 +127,16 @@ rl_lease_forget_job_if_over(struct rl_lease *m, struct rl_job *job)
 }
 
 struct rl_proc *
-rl_lease_add_proc(struct rl_lease *m, uint64_t number, uint32_t job_number, struct rl_worker *worker)
+rl_lease_add_proc(struct rl_lease *m, uint64_t number, uint32_t job_number,
+                  struct rl_worker *worker)
 {
     struct rl_job *job = get_job(m, job_number);
     struct rl_proc *proc = job ? slab_take(&m->proc_slab) : NULL;
     if (!proc) {
         return NULL;
     }
-    *proc = (struct rl_proc){
-        .magic = RL_PROC_MAGIC, .number = number, .job = job, .worker = worker
-    };
+    *proc =
+        (struct rl_proc){ .magic = RL_PROC_MAGIC, .number = number, .job = job, .worker = worker };
     list_init(&proc->leases);
     list_init(&proc->requests);
     if (map_insert(&m->procs, &proc->by_number, id_mix64(number)) != ST_OK) {

@@ -12,8 +12,7 @@ struct words {
     uint32_t size, used;
 };
 
-static void __attribute__((format(printf, 2, 3)))
-say(struct words *w, const char *format, ...)
+static void __attribute__((format(printf, 2, 3))) say(struct words *w, const char *format, ...)
 {
     if (w->used + 1 >= w->size) {
         return;
@@ -40,7 +39,7 @@ rl_why_chain(const struct rl_lease *m, const struct rl_request *request, char *t
 {
     (void)m;
     /* From the request up to the driver; told from the driver down. */
-    const struct rl_lease_record *chain[CHAIN_HEAD + CHAIN_TAIL];
+    const struct rl_lease_record *chain[CHAIN_HEAD + CHAIN_TAIL] = { NULL };
     uint32_t length = 0;
     const struct rl_proc *top = request->owner;
     for (const struct rl_proc *p = request->owner; p && length < CHAIN_MAX;) {
@@ -102,8 +101,8 @@ say_queued(const struct rl_lease *m, uint64_t now_ns, const struct rl_request *r
             m->in_state[RL_LEASE_ACTIVE] + m->in_state[RL_LEASE_REVOKED],
             m->in_state[RL_LEASE_REVOKED], m->pool.blocked);
     } else if (!rl_pool_can_serve(&m->pool, r->class_)) {
-        say(w, "it needs a process, and %u of at most %u exist; ",
-            rl_pool_processes(&m->pool), m->config.pool.cap);
+        say(w, "it needs a process, and %u of at most %u exist; ", rl_pool_processes(&m->pool),
+            m->config.pool.cap);
         rl_why_chain(m, r, w->text + w->used, w->size - w->used);
         w->used += (uint32_t)strlen(w->text + w->used);
     } else if (rl_grant_kept(m, r, now_ns)) {
@@ -116,8 +115,7 @@ say_queued(const struct rl_lease *m, uint64_t now_ns, const struct rl_request *r
 }
 
 static void
-say_forming(const struct rl_lease *m, const struct rl_proc *owner, uint32_t cookie,
-            struct words *w)
+say_forming(const struct rl_lease *m, const struct rl_proc *owner, uint32_t cookie, struct words *w)
 {
     uint32_t forming = 0;
     const struct rl_class *class_ = NULL;

@@ -17,7 +17,7 @@ enum {
 #define POOL_MS UINT64_C(1000000)
 /* A worker given back this recently is expected to be idle in a moment. */
 #define SETTLING_FRESH_NS (5 * POOL_MS)
-#define RETRY_FIRST_NS (100 * POOL_MS)
+#define RETRY_FIRST_NS    (100 * POOL_MS)
 
 const char *
 rl_pool_reason_text(enum rl_pool_reason reason)
@@ -184,8 +184,7 @@ enter_state(struct rl_pool *pool, struct rl_worker *worker, enum rl_worker_state
 }
 
 static void
-move_to(struct rl_pool *pool, struct rl_worker *worker, enum rl_worker_state state,
-        uint64_t now_ns)
+move_to(struct rl_pool *pool, struct rl_worker *worker, enum rl_worker_state state, uint64_t now_ns)
 {
     leave_state(pool, worker);
     enter_state(pool, worker, state, now_ns);
@@ -228,7 +227,8 @@ count_failure(struct rl_pool *pool, struct rl_class *class_, uint64_t now_ns, co
 {
     pool->failed_total++;
     class_->failures++;
-    class_->retry_ns = now_ns + (RETRY_FIRST_NS << (class_->failures < 8 ? class_->failures - 1 : 7));
+    class_->retry_ns =
+        now_ns + (RETRY_FIRST_NS << (class_->failures < 8 ? class_->failures - 1 : 7));
     (void)snprintf(class_->evidence, sizeof(class_->evidence), "%s",
                    evidence && evidence[0] ? evidence : "no evidence");
     if (class_->failures >= pool->config.start_tries) {
@@ -638,6 +638,18 @@ end_idle(struct rl_pool *pool, uint64_t now_ns, struct step_outs *outs)
     return UINT64_MAX;
 }
 
+/* A rule that the simulator can switch off. */
+static bool
+ignores_settling(const struct rl_pool *pool)
+{
+#ifdef RAY_MUTATIONS
+    return pool->config.no_settling;
+#else
+    (void)pool;
+    return false;
+#endif
+}
+
 /* Workers of the class that were given back a moment ago and will be idle in the next. */
 static uint32_t
 about_to_settle(const struct rl_pool *pool, const struct rl_class *class_, uint64_t now_ns,
@@ -647,7 +659,7 @@ about_to_settle(const struct rl_pool *pool, const struct rl_class *class_, uint6
     LIST_FOR (l, &pool->by_state[RL_WORKER_SETTLING]) {
         const struct rl_worker *worker = LIST_ENTRY(l, struct rl_worker, link);
         const uint64_t end = worker->since_ns + SETTLING_FRESH_NS;
-        if (worker->class_ == class_ && end > now_ns && !pool->config.no_settling) {
+        if (worker->class_ == class_ && end > now_ns && !ignores_settling(pool)) {
             n++;
             *next_ns = sooner(*next_ns, end);
         }
@@ -662,9 +674,9 @@ start_one(struct rl_pool *pool, struct rl_class *class_, uint64_t now_ns, struct
     if (!worker) {
         return false;
     }
-    *worker = (struct rl_worker){
-        .magic = WORKER_MAGIC, .number = rl_pool_number(pool), .class_ = class_
-    };
+    *worker = (struct rl_worker){ .magic = WORKER_MAGIC,
+                                  .number = rl_pool_number(pool),
+                                  .class_ = class_ };
     if (map_insert(&pool->workers, &worker->by_number, id_mix64(worker->number)) != ST_OK) {
         slab_give(&pool->worker_slab, worker);
         return false;
@@ -675,9 +687,9 @@ start_one(struct rl_pool *pool, struct rl_class *class_, uint64_t now_ns, struct
     struct rl_pool_start *start =
         step_emit(outs, RL_POOL_OUT_START, worker->number, sizeof(*start));
     ASSERT(start);
-    *start = (struct rl_pool_start){
-        .worker = worker->number, .job = class_->job, .env_hash = class_->env_hash
-    };
+    *start = (struct rl_pool_start){ .worker = worker->number,
+                                     .job = class_->job,
+                                     .env_hash = class_->env_hash };
     return true;
 }
 

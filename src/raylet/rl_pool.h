@@ -11,8 +11,8 @@
  *   any live state --exit or kill--> EXITING; any live state --dead--> DEAD --reclaimed--> gone
  *
  * A process that never ran anything is unbound: its first lease fixes OMP value and device set,
- * and later leases must have the same. Failure to start is retried three times with a growing pause,
- * then reported with the evidence for everything that waits for that class of process.
+ * and later leases must have the same. Failure to start is retried three times with a growing
+ * pause, then reported with the evidence for everything that waits for that class of process.
  */
 #ifndef RAY_RL_POOL_H
 #define RAY_RL_POOL_H
@@ -84,17 +84,17 @@ struct rl_worker {
     bool spawned;
     bool bound; /* omp and gpu_mask are fixed: user code ran or may have run */
     bool actor;
-    bool owning;        /* says that it owns something still referenced */
-    bool retire;        /* exit once drained */
+    bool owning; /* says that it owns something still referenced */
+    bool retire; /* exit once drained */
     bool kill_sent;
-    bool blocked;       /* LEASED to a task that waits; kept by rl_lease */
-    bool detached;      /* outlives its job */
-    bool doomed;        /* its job is over: to be killed */
+    bool blocked;  /* LEASED to a task that waits; kept by rl_lease */
+    bool detached; /* outlives its job */
+    bool doomed;   /* its job is over: to be killed */
     uint32_t omp;
     uint64_t gpu_mask;
-    uint64_t epoch;     /* last epoch given */
-    uint64_t since_ns;  /* entered its state */
-    uint64_t look_ns;   /* SETTLING: when to read its RUNNING word again */
+    uint64_t epoch;                /* last epoch given */
+    uint64_t since_ns;             /* entered its state */
+    uint64_t look_ns;              /* SETTLING: when to read its RUNNING word again */
     struct rl_lease_record *lease; /* rl_lease's: the lease it serves or last served; may be NULL */
 };
 
@@ -103,15 +103,15 @@ struct rl_class {
     struct map_link link;
     uint32_t job;
     uint64_t env_hash;
-    uint32_t waiting;   /* leases of rl_lease that wait for a process of this class */
+    uint32_t waiting; /* leases of rl_lease that wait for a process of this class */
     uint32_t starting;
-    uint32_t records;   /* workers, DEAD ones included */
-    uint32_t prestart;  /* starts ahead of need still to be made */
-    uint32_t failures;  /* starts failed in a row */
-    uint64_t retry_ns;  /* no start before */
+    uint32_t records;  /* workers, DEAD ones included */
+    uint32_t prestart; /* starts ahead of need still to be made */
+    uint32_t failures; /* starts failed in a row */
+    uint64_t retry_ns; /* no start before */
     bool prestarted;
-    bool ended;         /* its job is over: forgotten with its last worker */
-    bool broken;        /* given up: waiting leases are to be failed with the evidence */
+    bool ended;  /* its job is over: forgotten with its last worker */
+    bool broken; /* given up: waiting leases are to be failed with the evidence */
     char evidence[RL_EVIDENCE_MAX];
 };
 
@@ -136,10 +136,10 @@ struct rl_pool {
     struct slab worker_slab, class_slab;
     struct list by_state[RL_WORKER_DEAD + 1]; /* oldest first */
     uint32_t count[RL_WORKER_DEAD + 1];
-    uint32_t actors;          /* live and LEASED to actors */
-    uint32_t blocked;         /* live and LEASED to tasks that wait */
-    uint32_t waiting;         /* sum over classes */
-    uint32_t doomed;          /* workers to be killed */
+    uint32_t actors;  /* live and LEASED to actors */
+    uint32_t blocked; /* live and LEASED to tasks that wait */
+    uint32_t waiting; /* sum over classes */
+    uint32_t doomed;  /* workers to be killed */
     uint64_t next_number;
     uint64_t started_total, failed_total;
 };

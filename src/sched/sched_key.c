@@ -49,9 +49,9 @@ static int
 grow(struct sched_keys *keys)
 {
     const uint32_t capacity = keys->capacity ? 2 * keys->capacity : 8;
-    struct sched_key_row **rows = keys->mem->resize(
-        keys->mem->ctx, keys->by_number, keys->capacity * sizeof(struct sched_key_row *),
-        capacity * sizeof(struct sched_key_row *));
+    struct sched_key_row **rows = keys->mem->resize(keys->mem->ctx, keys->by_number,
+                                                    keys->capacity * sizeof(struct sched_key_row *),
+                                                    capacity * sizeof(struct sched_key_row *));
     if (!rows) {
         return ST_OUT_OF_MEMORY;
     }

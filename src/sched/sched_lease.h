@@ -28,9 +28,9 @@ struct sched_lease_request {
     uint32_t count; /* at least 1 */
     uint32_t depth; /* nesting depth of the deepest task waiting: 0 for a driver's own */
     enum sched_lease_kind kind;
-    bool detached;              /* outlives its owner and its job */
-    struct id_task first_task;  /* first in the owner's queue; for words */
-    char name[SCHED_NAME_MAX];  /* its function or class; for words; NUL terminated */
+    bool detached;             /* outlives its owner and its job */
+    struct id_task first_task; /* first in the owner's queue; for words */
+    char name[SCHED_NAME_MAX]; /* its function or class; for words; NUL terminated */
 };
 
 /* Owner -> raylet: up to `count` units are not needed any more. Answered by _cancelled. */

@@ -44,8 +44,8 @@ sched_node_feasible(const struct sched_node *node, const struct res_names *names
     for (uint32_t i = 0; i < want->count; i++) {
         const struct res_item *item = &want->items[i];
         const int64_t have = res_set_get(&node->total, item->name).v;
-        const bool split = item->name == RES_GPU && item->amount.v > RES_UNIT &&
-                           item->amount.v % RES_UNIT != 0;
+        const bool split =
+            item->name == RES_GPU && item->amount.v > RES_UNIT && item->amount.v % RES_UNIT != 0;
         if (item->amount.v <= have && !split) {
             continue;
         }
@@ -54,8 +54,10 @@ sched_node_feasible(const struct sched_node *node, const struct res_names *names
             amount_text(item->amount.v, ask, sizeof(ask));
             amount_text(have, is, sizeof(is));
             if (split) {
-                (void)snprintf(why, SCHED_WHY_MAX, "asks for %s GPU, but more than one GPU must be "
-                               "a whole number", ask);
+                (void)snprintf(why, SCHED_WHY_MAX,
+                               "asks for %s GPU, but more than one GPU must be "
+                               "a whole number",
+                               ask);
             } else {
                 (void)snprintf(why, SCHED_WHY_MAX, "asks for %s %s, but the node has %s in all",
                                ask, res_names_text(names, item->name), have ? is : "none");
@@ -192,9 +194,8 @@ sched_node_helps(const struct sched_node *node, const struct sched_hold *hold,
     for (uint32_t i = 0; hold->set && i < want->count; i++) {
         const uint32_t name = want->items[i].name;
         const int64_t ask = want->items[i].amount.v;
-        const bool is_short =
-            ask > res_set_get(&node->available, name).v ||
-            (name == RES_GPU && gpu_choose(node, ask) == 0);
+        const bool is_short = ask > res_set_get(&node->available, name).v ||
+                              (name == RES_GPU && gpu_choose(node, ask) == 0);
         if (is_short && res_set_get(hold->set, name).v > 0 &&
             !(name == RES_CPU && hold->cpu_given_back)) {
             return true;

@@ -13,10 +13,10 @@ enum {
     FAILURES_MAX = 3, /* in a row, before ready tasks fail beside leases that still run */
 };
 
-#define WK_MS UINT64_C(1000000)
-#define ASK_PAUSE_NS WK_MS          /* between requests that don't double what is asked */
-#define LIMIT_PAUSE_NS (100 * WK_MS) /* after "too many requests" */
-#define FAIL_PAUSE_NS (1000 * WK_MS) /* after "can't be had" */
+#define WK_MS          UINT64_C(1000000)
+#define ASK_PAUSE_NS   WK_MS          /* between requests that don't double what is asked */
+#define LIMIT_PAUSE_NS (100 * WK_MS)  /* after "too many requests" */
+#define FAIL_PAUSE_NS  (1000 * WK_MS) /* after "can't be had" */
 
 void
 wk_lease_config_default(struct wk_lease_config *config)
@@ -57,10 +57,17 @@ wk_leases_fini(struct wk_leases *c)
     c->keys_capacity = 0;
 }
 
-static bool
+/* Whether the simulator has switched the rule off; never in production. */
+static inline bool
 is_off(const struct wk_leases *c, uint32_t rule)
 {
-    return __builtin_expect(c->config.rules_off, 0) && (c->config.rules_off & rule);
+#ifdef RAY_MUTATIONS
+    return (c->config.rules_off & rule) != 0;
+#else
+    (void)c;
+    (void)rule;
+    return false;
+#endif
 }
 
 static bool
@@ -84,8 +91,8 @@ grow_keys(struct wk_leases *c, uint32_t number)
     return true;
 }
 
-static struct wk_lease_key *
-find_key(const struct wk_leases *c, uint32_t number)
+struct wk_lease_key *
+wk_lease_find_key(const struct wk_leases *c, uint32_t number)
 {
     return number < c->keys_capacity ? c->keys[number] : NULL;
 }
@@ -93,7 +100,7 @@ find_key(const struct wk_leases *c, uint32_t number)
 struct wk_lease_key *
 wk_lease_get_key(struct wk_leases *c, uint32_t number)
 {
-    struct wk_lease_key *key = find_key(c, number);
+    struct wk_lease_key *key = wk_lease_find_key(c, number);
     if (key) {
         return key;
     }
@@ -105,9 +112,9 @@ wk_lease_get_key(struct wk_leases *c, uint32_t number)
     if (!key) {
         return NULL;
     }
-    *key = (struct wk_lease_key){
-        .magic = KEY_MAGIC, .number = number, .linger_ns = c->config.linger_min_ns
-    };
+    *key = (struct wk_lease_key){ .magic = KEY_MAGIC,
+                                  .number = number,
+                                  .linger_ns = c->config.linger_min_ns };
     for (uint32_t i = 0; i < COUNT_OF(key->places); i++) {
         list_init(&key->places[i]);
     }
@@ -164,8 +171,7 @@ place(struct wk_leases *c, struct wk_lease *lease)
     if (is_usable(c, lease)) {
         if (lease->inflight == 0) {
             to = WK_PLACE_IDLE;
-        } else if (!lease->alone && !lease->overrun &&
-                   lease->inflight_ns < c->config.window_ns &&
+        } else if (!lease->alone && !lease->overrun && lease->inflight_ns < c->config.window_ns &&
                    lease->inflight < c->config.window_tasks) {
             to = WK_PLACE_BUSY;
         }
@@ -230,8 +236,7 @@ wk_lease_on_ready(struct wk_leases *c, struct wk_lease_key *key, uint32_t count,
 }
 
 void
-wk_lease_on_unready(struct wk_leases *c, struct wk_lease_key *key, uint32_t count,
-                    uint64_t now_ns)
+wk_lease_on_unready(struct wk_leases *c, struct wk_lease_key *key, uint32_t count, uint64_t now_ns)
 {
     (void)now_ns;
     ASSERT(count <= key->ready);
@@ -367,7 +372,7 @@ wk_lease_retire(struct wk_leases *c, struct wk_lease *lease, uint64_t now_ns)
 struct wk_lease *
 wk_lease_on_grant(struct wk_leases *c, const struct sched_lease_grant *msg, uint64_t now_ns)
 {
-    struct wk_lease_key *key = find_key(c, msg->cookie);
+    struct wk_lease_key *key = wk_lease_find_key(c, msg->cookie);
     if (!key) {
         return NULL;
     }
@@ -380,9 +385,16 @@ wk_lease_on_grant(struct wk_leases *c, const struct sched_lease_grant *msg, uint
         return NULL;
     }
     *lease = (struct wk_lease){
-        .magic = LEASE_MAGIC, .state = WK_LEASE_ACTIVE, .place = WK_PLACE_FULL, .key = key,
-        .id = msg->lease, .worker = msg->worker, .epoch = msg->epoch,
-        .gpu_mask = msg->gpu_mask, .omp = msg->omp, .idle_since_ns = now_ns,
+        .magic = LEASE_MAGIC,
+        .state = WK_LEASE_ACTIVE,
+        .place = WK_PLACE_FULL,
+        .key = key,
+        .id = msg->lease,
+        .worker = msg->worker,
+        .epoch = msg->epoch,
+        .gpu_mask = msg->gpu_mask,
+        .omp = msg->omp,
+        .idle_since_ns = now_ns,
     };
     list_init(&lease->link);
     if (map_insert(&c->by_id, &lease->by_id, id_mix64(lease->id)) != ST_OK) {
@@ -398,11 +410,10 @@ wk_lease_on_grant(struct wk_leases *c, const struct sched_lease_grant *msg, uint
 }
 
 void
-wk_lease_on_cancelled(struct wk_leases *c, const struct sched_lease_cancelled *msg,
-                      uint64_t now_ns)
+wk_lease_on_cancelled(struct wk_leases *c, const struct sched_lease_cancelled *msg, uint64_t now_ns)
 {
     (void)now_ns;
-    struct wk_lease_key *key = find_key(c, msg->cookie);
+    struct wk_lease_key *key = wk_lease_find_key(c, msg->cookie);
     if (key) {
         key->asking -= msg->count < key->asking ? msg->count : key->asking;
         key->cancelling = 0;
@@ -413,7 +424,7 @@ wk_lease_on_cancelled(struct wk_leases *c, const struct sched_lease_cancelled *m
 bool
 wk_lease_on_failed(struct wk_leases *c, const struct sched_lease_failed *msg, uint64_t now_ns)
 {
-    struct wk_lease_key *key = find_key(c, msg->cookie);
+    struct wk_lease_key *key = wk_lease_find_key(c, msg->cookie);
     if (!key) {
         return false;
     }
@@ -516,8 +527,7 @@ emit(struct wk_leases *c, struct step_outs *outs, uint16_t kind, uint64_t peer, 
 static bool
 give_back(struct wk_leases *c, struct wk_lease *lease, uint64_t now_ns, struct step_outs *outs)
 {
-    struct sched_lease_return *msg =
-        emit(c, outs, WK_OUT_RETURN, lease->id, sizeof(*msg), now_ns);
+    struct sched_lease_return *msg = emit(c, outs, WK_OUT_RETURN, lease->id, sizeof(*msg), now_ns);
     if (!msg) {
         return false;
     }
@@ -555,8 +565,8 @@ look_running(struct wk_leases *c, struct wk_lease *lease, uint64_t now_ns, struc
         return;
     }
     const uint64_t twice = 2 * (uint64_t)lease->front_predicted_ns;
-    const uint64_t end = lease->front_ns +
-                         (twice > c->config.overrun_min_ns ? twice : c->config.overrun_min_ns);
+    const uint64_t end =
+        lease->front_ns + (twice > c->config.overrun_min_ns ? twice : c->config.overrun_min_ns);
     if (end > now_ns) {
         wake_by(c, end);
         return;
@@ -631,8 +641,12 @@ ask(struct wk_leases *c, struct wk_lease_key *key, uint32_t units, uint64_t now_
         return;
     }
     *msg = (struct sched_lease_request){
-        .cookie = key->number, .key = key->number, .count = units - open, .depth = key->depth,
-        .kind = SCHED_LEASE_TASK, .first_task = key->first_task,
+        .cookie = key->number,
+        .key = key->number,
+        .count = units - open,
+        .depth = key->depth,
+        .kind = SCHED_LEASE_TASK,
+        .first_task = key->first_task,
     };
     memcpy(msg->name, key->name, sizeof(msg->name));
     key->asking += msg->count;
@@ -733,137 +747,6 @@ wk_lease_pump(struct wk_leases *c, uint64_t now_ns, struct step_outs *outs)
             touch(c, key);
         }
     }
-}
-
-/* --- the step face ---------------------------------------------------------------------------- */
-
-static int
-unknown_lease(void)
-{
-    return st_fail(ST_NOT_FOUND, "no such lease is held");
-}
-
-static int
-step_lease(struct wk_leases *c, const struct step_in *in)
-{
-    struct wk_lease *lease = wk_lease_find(c, in->peer);
-    if (!lease) {
-        return unknown_lease();
-    }
-    const struct wk_in_count *count = in->msg;
-    switch (in->kind) {
-    case WK_IN_DONE: {
-        const struct wk_in_done *msg = in->msg;
-        wk_lease_on_done(c, lease, msg->fn, in->now_ns, msg->duration_ns);
-        return ST_OK;
-    }
-    case WK_IN_RECALLED:
-        wk_lease_on_recalled(c, lease, count->count, count->requeued, in->now_ns);
-        return ST_OK;
-    case WK_IN_BOUNCED:
-        wk_lease_on_bounced(c, lease, count->count, in->now_ns);
-        return ST_OK;
-    case WK_IN_UNBLOCKED:
-        wk_lease_on_unblocked(c, lease, in->now_ns);
-        return ST_OK;
-    case WK_IN_RETIRE:
-        wk_lease_retire(c, lease, in->now_ns);
-        return ST_OK;
-    case WK_IN_DEAD:
-        wk_lease_on_dead(c, lease, ((const struct wk_in_dead *)in->msg)->unstarted, in->now_ns);
-        return ST_OK;
-    default:
-        return st_fail(ST_PROTOCOL, "the lease client knows no input %u", in->kind);
-    }
-}
-
-/* Passes a message through to the engine. */
-static int
-pass_on(struct step_outs *outs, uint16_t kind, uint64_t peer, const void *msg, size_t size)
-{
-    void *copy = has_room(outs) ? step_emit(outs, kind, peer, size) : NULL;
-    if (!copy) {
-        return ST_OUT_OF_MEMORY;
-    }
-    memcpy(copy, msg, size);
-    return ST_OK;
-}
-
-static int
-step_grant(struct wk_leases *c, const struct step_in *in, struct step_outs *outs)
-{
-    const struct sched_lease_grant *grant = in->msg;
-    if (wk_lease_on_grant(c, grant, in->now_ns)) {
-        return ST_OK;
-    }
-    const struct sched_lease_return back = { .lease = grant->lease };
-    return pass_on(outs, WK_OUT_RETURN, grant->lease, &back, sizeof(back));
-}
-
-static int
-step_answer(struct wk_leases *c, const struct step_in *in, struct step_outs *outs)
-{
-    switch (in->kind) {
-    case WK_IN_GRANT:
-        return step_grant(c, in, outs);
-    case WK_IN_CANCELLED:
-        wk_lease_on_cancelled(c, in->msg, in->now_ns);
-        return ST_OK;
-    case WK_IN_FAILED: {
-        const struct sched_lease_failed *msg = in->msg;
-        if (!wk_lease_on_failed(c, msg, in->now_ns)) {
-            return ST_OK;
-        }
-        return pass_on(outs, WK_OUT_FAIL, msg->cookie, msg, sizeof(*msg));
-    }
-    case WK_IN_PENDING: {
-        const struct sched_lease_pending *msg = in->msg;
-        struct wk_lease_key *key = find_key(c, msg->cookie);
-        if (!key || key->warned) {
-            return ST_OK;
-        }
-        key->warned = true;
-        return pass_on(outs, WK_OUT_WARN, msg->cookie, msg, sizeof(*msg));
-    }
-    case WK_IN_REVOKE:
-        wk_lease_on_revoke(c, ((const struct sched_lease_note *)in->msg)->lease, in->now_ns);
-        return ST_OK;
-    case WK_IN_WITHDRAW:
-        wk_lease_on_withdraw(c, ((const struct sched_lease_note *)in->msg)->lease, in->now_ns);
-        return ST_OK;
-    default:
-        return step_lease(c, in);
-    }
-}
-
-int
-wk_lease_step(struct wk_leases *c, const struct step_in *in, struct step_outs *outs)
-{
-    int status = ST_OK;
-    if (in->kind == WK_IN_READY || in->kind == WK_IN_UNREADY) {
-        const struct wk_in_ready *msg = in->msg;
-        struct wk_lease_key *key = wk_lease_get_key(c, msg->key);
-        if (!key) {
-            return ST_OUT_OF_MEMORY;
-        }
-        if (in->kind == WK_IN_READY) {
-            wk_lease_on_ready(c, key, msg->count, msg->depth, in->now_ns);
-        } else {
-            wk_lease_on_unready(c, key, msg->count, in->now_ns);
-        }
-    } else if (in->kind != WK_IN_TICK && in->kind != STEP_CONTINUE) {
-        status = step_answer(c, in, outs);
-    }
-    if (in->kind == WK_IN_TICK) {
-        c->told_ns = UINT64_MAX;
-    }
-    wk_lease_pump(c, in->now_ns, outs);
-    if (!outs->more && c->deadline_ns < c->told_ns && has_room(outs)) {
-        c->told_ns = c->deadline_ns;
-        (void)step_emit(outs, WK_OUT_TIMER, 0, 0);
-        outs->v[outs->count - 1].when_ns = c->deadline_ns;
-    }
-    return status;
 }
 
 void

@@ -43,23 +43,23 @@ struct wk_lease_fn {
 
 /* Rules that the simulator switches off one by one, to show that each is needed. */
 enum wk_lease_rule {
-    WK_RULE_OVERRUN = 1 << 0,  /* what is behind a task that overran is recalled */
-    WK_RULE_BLOCKED = 1 << 1,  /* nothing is pushed to a worker that waits */
-    WK_RULE_REVOKED = 1 << 2,  /* a revoked lease gets no push, is recalled and returned */
-    WK_RULE_UNKNOWN = 1 << 3,  /* nothing is pushed behind a task of unknown length */
-    WK_RULE_LINGER = 1 << 4,   /* an idle lease is returned in the end */
-    WK_RULE_CANCEL = 1 << 5,   /* units that nobody needs are cancelled */
+    WK_RULE_OVERRUN = 1 << 0, /* what is behind a task that overran is recalled */
+    WK_RULE_BLOCKED = 1 << 1, /* nothing is pushed to a worker that waits */
+    WK_RULE_REVOKED = 1 << 2, /* a revoked lease gets no push, is recalled and returned */
+    WK_RULE_UNKNOWN = 1 << 3, /* nothing is pushed behind a task of unknown length */
+    WK_RULE_LINGER = 1 << 4,  /* an idle lease is returned in the end */
+    WK_RULE_CANCEL = 1 << 5,  /* units that nobody needs are cancelled */
 };
 
 struct wk_lease_config {
-    uint64_t window_ns;      /* 1 ms of predicted work in flight a lease */
-    uint32_t window_tasks;   /* at most so many in flight a lease; 256 */
-    uint64_t overrun_min_ns; /* 2 ms */
-    uint64_t linger_min_ns;  /* 10 ms; doubles while it pays, up to */
-    uint64_t linger_max_ns;  /* 50 ms */
-    uint64_t cancel_after_ns;/* 5 ms without ready tasks: unneeded requests are cancelled */
-    uint32_t asking_max;     /* units asked for at once, a key; 256 */
-    uint32_t rules_off;      /* enum wk_lease_rule; 0 but in the simulator */
+    uint64_t window_ns;       /* 1 ms of predicted work in flight a lease */
+    uint32_t window_tasks;    /* at most so many in flight a lease; 256 */
+    uint64_t overrun_min_ns;  /* 2 ms */
+    uint64_t linger_min_ns;   /* 10 ms; doubles while it pays, up to */
+    uint64_t linger_max_ns;   /* 50 ms */
+    uint64_t cancel_after_ns; /* 5 ms without ready tasks: unneeded requests are cancelled */
+    uint32_t asking_max;      /* units asked for at once, a key; 256 */
+    uint32_t rules_off;       /* enum wk_lease_rule; 0 but in the simulator */
 };
 
 enum wk_lease_state { WK_LEASE_ACTIVE, WK_LEASE_REVOKED };
@@ -73,46 +73,46 @@ enum wk_lease_place {
 
 struct wk_lease {
     uint32_t magic;
-    uint8_t state;          /* enum wk_lease_state */
-    uint8_t place;          /* enum wk_lease_place */
-    bool blocked;           /* its worker waits: nothing is pushed */
-    bool alone;             /* what is in flight allows nothing behind it */
-    bool retiring;          /* returned with RETIRE as soon as nothing is in flight */
-    bool overrun;           /* the front task ran too long: closed until it ends */
-    bool recall_due;        /* a RECALL is to be emitted */
-    bool recall_asked;      /* it was emitted for the task now in front */
+    uint8_t state;     /* enum wk_lease_state */
+    uint8_t place;     /* enum wk_lease_place */
+    bool blocked;      /* its worker waits: nothing is pushed */
+    bool alone;        /* what is in flight allows nothing behind it */
+    bool retiring;     /* returned with RETIRE as soon as nothing is in flight */
+    bool overrun;      /* the front task ran too long: closed until it ends */
+    bool recall_due;   /* a RECALL is to be emitted */
+    bool recall_asked; /* it was emitted for the task now in front */
     bool was_used;
-    uint32_t inflight;      /* pushed and neither done, recalled nor bounced */
-    uint32_t inflight_ns;   /* their predictions */
+    uint32_t inflight;    /* pushed and neither done, recalled nor bounced */
+    uint32_t inflight_ns; /* their predictions */
     uint32_t front_predicted_ns;
-    uint64_t front_ns;      /* since when the front one may have been running */
+    uint64_t front_ns; /* since when the front one may have been running */
     uint64_t idle_since_ns;
     struct wk_lease_key *key;
-    struct list link;       /* in its key's list of its place */
+    struct list link; /* in its key's list of its place */
     struct map_link by_id;
     uint64_t id, worker, epoch, gpu_mask;
     uint32_t omp;
-    uint64_t user;          /* the engine's: its connection, set after the grant */
+    uint64_t user; /* the engine's: its connection, set after the grant */
 };
 
 struct wk_lease_key {
     uint32_t magic;
-    uint32_t number;     /* in the engine's sched_keys; the cookie of the conversation */
-    uint32_t ready;      /* in the engine's FIFO */
-    uint32_t ewma_ns;    /* over all functions of the key; 0 unknown */
+    uint32_t number;  /* in the engine's sched_keys; the cookie of the conversation */
+    uint32_t ready;   /* in the engine's FIFO */
+    uint32_t ewma_ns; /* over all functions of the key; 0 unknown */
     struct list places[WK_PLACE_FULL + 1]; /* leases */
-    struct list link;       /* all keys */
-    struct list dirty_link; /* those that the pump must look at */
-    uint32_t asking;     /* requested, not yet answered */
-    uint32_t cancelling; /* of those, asked to be cancelled */
-    uint32_t depth;      /* of the deepest ready task since nothing was ready */
-    bool warned;         /* the engine's: the user was told that it can't be scheduled */
+    struct list link;                      /* all keys */
+    struct list dirty_link;                /* those that the pump must look at */
+    uint32_t asking;                       /* requested, not yet answered */
+    uint32_t cancelling;                   /* of those, asked to be cancelled */
+    uint32_t depth;                        /* of the deepest ready task since nothing was ready */
+    bool warned; /* the engine's: the user was told that it can't be scheduled */
     uint32_t leases;
     uint32_t inflight;
-    uint32_t failures;   /* answers that nothing can be had, in a row */
-    uint64_t asked_ns;   /* last request */
-    uint64_t retry_ns;   /* no request before */
-    uint64_t empty_ns;   /* since when nothing waits; 0 when something does */
+    uint32_t failures; /* answers that nothing can be had, in a row */
+    uint64_t asked_ns; /* last request */
+    uint64_t retry_ns; /* no request before */
+    uint64_t empty_ns; /* since when nothing waits; 0 when something does */
     uint64_t linger_ns;
     struct id_task first_task; /* words for the next request; set by the engine */
     char name[SCHED_NAME_MAX];
@@ -172,8 +172,8 @@ struct wk_leases {
     uint32_t keys_capacity;
     struct list all_keys, dirty;
     struct slab key_slab, lease_slab;
-    uint64_t deadline_ns;   /* call wk_lease_pump then, at the latest; UINT64_MAX never */
-    uint64_t told_ns;       /* last WK_OUT_TIMER */
+    uint64_t deadline_ns; /* call wk_lease_pump then, at the latest; UINT64_MAX never */
+    uint64_t told_ns;     /* last WK_OUT_TIMER */
     uint32_t leases, inflight;
     struct {
         uint64_t requested, granted, returned, recalls, cancels;
@@ -188,6 +188,8 @@ void wk_leases_fini(struct wk_leases *c);
 
 /* The engine's key, made when new; NULL without memory. Kept for the process's life. */
 struct wk_lease_key *wk_lease_get_key(struct wk_leases *c, uint32_t number);
+/* The same, NULL when it isn't there. */
+struct wk_lease_key *wk_lease_find_key(const struct wk_leases *c, uint32_t number);
 /* NULL when it has been returned or is dead. */
 struct wk_lease *wk_lease_find(const struct wk_leases *c, uint64_t lease);
 
@@ -222,7 +224,8 @@ struct wk_lease *wk_lease_on_grant(struct wk_leases *c, const struct sched_lease
 void wk_lease_on_cancelled(struct wk_leases *c, const struct sched_lease_cancelled *msg,
                            uint64_t now_ns);
 /* True: nothing that could run the key's ready tasks is left or can be had. The engine fails them
- * all with the message's status and text, and tells by on_unready. False: it is asked again later. */
+ * all with the message's status and text, and tells by on_unready. False: it is asked again later.
+ */
 bool wk_lease_on_failed(struct wk_leases *c, const struct sched_lease_failed *msg, uint64_t now_ns);
 void wk_lease_on_revoke(struct wk_leases *c, uint64_t lease, uint64_t now_ns);
 void wk_lease_on_withdraw(struct wk_leases *c, uint64_t lease, uint64_t now_ns);
@@ -237,7 +240,8 @@ void wk_lease_pump(struct wk_leases *c, uint64_t now_ns, struct step_outs *outs)
 /* The step face: dispatches to the above, then pumps. */
 int wk_lease_step(struct wk_leases *c, const struct step_in *in, struct step_outs *outs);
 
-/* One sentence: leases held, tasks ready and in flight, units asked for. `text` has `size` bytes. */
+/* One sentence: leases held, tasks ready and in flight, units asked for. `text` has `size` bytes.
+ */
 void wk_lease_why(const struct wk_leases *c, const struct wk_lease_key *key, char *text,
                   uint32_t size);
 

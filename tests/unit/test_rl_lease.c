@@ -60,7 +60,7 @@ start(struct fixture *f, uint32_t cpus, uint32_t cap)
         uint32_t name;
         int64_t amount;
     } asks[KEYS] = {
-        [CPU1] = { RES_CPU, 1 }, [CPU2] = { RES_CPU, 2 }, [GPU1] = { RES_GPU, 1 },
+        [CPU1] = { RES_CPU, 1 },  [CPU2] = { RES_CPU, 2 },  [GPU1] = { RES_GPU, 1 },
         [HUGE] = { RES_CPU, 99 }, [ACTOR] = { RES_CPU, 0 },
     };
     memset(f, 0, sizeof(*f));
@@ -83,8 +83,7 @@ start(struct fixture *f, uint32_t cpus, uint32_t cap)
     config.pool.prestart = false;
     config.pool.cap = cap;
     arena_init(&f->arena, &counting);
-    assert_int_equal(rl_lease_init(&f->m, &counting, &config, &total, &f->names, &f->keys),
-                     ST_OK);
+    assert_int_equal(rl_lease_init(&f->m, &counting, &config, &total, &f->names, &f->keys), ST_OK);
     f->outs = (struct step_outs){ .v = f->v, .capacity = OUTS, .arena = &f->arena };
     f->now = 1000 * MS;
     f->auto_spawn = f->auto_taken = true;
@@ -162,8 +161,12 @@ static void
 ask(struct fixture *f, uint64_t owner, uint32_t key, uint32_t count, uint32_t depth)
 {
     struct sched_lease_request msg = {
-        .cookie = key, .key = f->key[key], .count = count, .depth = depth,
-        .kind = key == ACTOR ? SCHED_LEASE_ACTOR : SCHED_LEASE_TASK, .name = "work",
+        .cookie = key,
+        .key = f->key[key],
+        .count = count,
+        .depth = depth,
+        .kind = key == ACTOR ? SCHED_LEASE_ACTOR : SCHED_LEASE_TASK,
+        .name = "work",
     };
     assert_int_equal(step(f, RL_IN_REQUEST, owner, &msg), ST_OK);
 }
@@ -499,7 +502,10 @@ test_a_drivers_end_ends_its_job_but_not_detached_actors(void **state)
     ask(&f, d, CPU1, 1, 0);
     ask(&f, d, ACTOR, 1, 0);
     struct sched_lease_request msg = {
-        .cookie = 50, .key = f.key[ACTOR], .count = 1, .kind = SCHED_LEASE_ACTOR,
+        .cookie = 50,
+        .key = f.key[ACTOR],
+        .count = 1,
+        .kind = SCHED_LEASE_ACTOR,
         .detached = true,
     };
     assert_int_equal(step(&f, RL_IN_REQUEST, d, &msg), ST_OK);
