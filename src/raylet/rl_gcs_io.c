@@ -463,13 +463,16 @@ rl_gcs_on_exit(struct raylet *r, const struct os_exit *exit)
         net_conn_drain(r->gcs.conn);
         net_conn_destroy(&r->gcs.conn);
     }
-    if (r->stopping) {
+    char how[128], text[256];
+    if (r->stopping && exit->code == 0 && exit->signal == 0) {
         return true;
     }
-    char how[128], text[256];
     (void)snprintf(text, sizeof(text), "the control service (pid %d) has ended: %s", (int)exit->pid,
                    os_exit_text(exit, how, sizeof(how)));
     os_log(OS_LOG_ERROR, "%s", text);
+    if (r->stopping) {
+        return true;
+    }
     if (restarts_too_often(r)) {
         (void)snprintf(text, sizeof(text),
                        "the control service has ended %d times in 10 s, the last time with: %s",

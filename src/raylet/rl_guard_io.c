@@ -157,7 +157,7 @@ be_raylet(pid_t guard_pid, const struct rl_run_config *config)
     if (os_proc_on_parent_death(SIGTERM) != ST_OK || getppid() != guard_pid) {
         _exit(1);
     }
-    _exit(rl_raylet_run(config));
+    exit(rl_raylet_run(config));
 }
 
 static _Noreturn void

@@ -212,15 +212,61 @@ prepare(struct raylet *r, const struct rl_run_config *config)
     return net_loop_add(r->loop, &r->signals, EPOLLIN);
 }
 
+/* Gives up all records; the processes that they stand for are gone. */
+static void
+free_records(struct raylet *r)
+{
+    LIST_FOR_SAFE (l, next, &r->actors) {
+        rl_actor_forget(r, LIST_ENTRY(l, struct rl_actor, all));
+    }
+    LIST_FOR_SAFE (k, following, &r->processes) {
+        struct rl_process *p = LIST_ENTRY(k, struct rl_process, all);
+        list_remove(&p->of_dying);
+        p->dying = false;
+        rl_process_free(p);
+    }
+    LIST_FOR (j, &r->jobs) {
+        struct rl_job_io *job = LIST_ENTRY(j, struct rl_job_io, all);
+        job->ended = true;
+        if (job->zygote) {
+            job->zygote->pid = 0;
+        }
+    }
+    rl_jobs_sweep(r);
+    rl_graves_free(r);
+    rl_logs_free(r);
+}
+
 static void
 finish(struct raylet *r)
 {
     rl_conn_close_all(r);
+    free_records(r);
     rl_gcs_close(r);
     rl_store_close(r);
-    rl_graves_free(r);
-    rl_logs_free(r);
     rl_session_remove(&r->session);
+    if (r->lease.mem) {
+        rl_lease_fini(&r->lease);
+    }
+    sched_keys_fini(&r->keys);
+    res_names_fini(&r->names);
+    arena_fini(&r->arena);
+    struct map *const maps[] = { &r->by_number,        &r->by_pid,          &r->by_id,
+                                 &r->actors_by_id,     &r->actors_by_cookie, &r->graves_by_id };
+    for (size_t i = 0; i < COUNT_OF(maps); i++) {
+        map_fini(maps[i]);
+    }
+    struct net_timer *const timers[] = { &r->stop_timer, &r->lease_timer, &r->gcs.reconnect };
+    for (size_t i = 0; i < COUNT_OF(timers); i++) {
+        net_loop_disarm(r->loop, timers[i]);
+    }
+    net_loop_remove(r->loop, &r->signals);
+    os_close(&r->signals.fd);
+    net_loop_remove(r->loop, &r->driver_pidfd);
+    os_close(&r->driver_pidfd.fd);
+    net_loop_destroy(&r->loop);
+    os_close(&r->session.lock);
+    free(r);
 }
 
 int

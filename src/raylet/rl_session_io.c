@@ -38,16 +38,16 @@ compose(char *out, size_t capacity, const char *format, ...)
 static int
 session_name(char *out, size_t capacity, pid_t pid)
 {
-    struct timespec now;
+    const uint64_t now_us = os_wall_ns() / 1000;
+    const time_t seconds = (time_t)(now_us / 1000000);
     struct tm local;
-    if (clock_gettime(CLOCK_REALTIME, &now) < 0 || !localtime_r(&now.tv_sec, &local)) {
-        return st_fail_errno(ST_SYSTEM, errno, "can't tell the time");
-    }
     char when[64];
-    if (strftime(when, sizeof(when), "%Y-%m-%d_%H-%M-%S", &local) == 0) {
+    if (!localtime_r(&seconds, &local) ||
+        strftime(when, sizeof(when), "%Y-%m-%d_%H-%M-%S", &local) == 0) {
         return st_fail(ST_SYSTEM, "can't tell the time");
     }
-    return compose(out, capacity, "session_%s_%06ld_%d", when, now.tv_nsec / 1000, (int)pid);
+    return compose(out, capacity, "session_%s_%06u_%d", when, (unsigned)(now_us % 1000000),
+                   (int)pid);
 }
 
 /* The directory that sessions are made in. */

@@ -187,7 +187,8 @@ on_born(struct rl_process *p, const struct zygote_born *born)
     struct raylet *r = p->raylet;
     if (born->error != 0 || born->pid <= 0) {
         char text[128];
-        (void)snprintf(text, sizeof(text), "the zygote could not fork: %s", strerror(born->error));
+        const char *why = strerrordesc_np(born->error);
+        (void)snprintf(text, sizeof(text), "the zygote could not fork: %s", why ? why : "?");
         rl_worker_start_failed(p, text);
         return;
     }
@@ -358,7 +359,8 @@ void
 rl_worker_start_failed(struct rl_process *p, const char *evidence)
 {
     struct raylet *r = p->raylet;
-    os_log(OS_LOG_ERROR, "a worker could not be started: %s", evidence);
+    os_log(p->job->ended ? OS_LOG_INFO : OS_LOG_ERROR, "a worker could not be started: %s",
+           evidence);
     rl_lease_on_start_failed(&r->lease, os_now_ns(), p->number, evidence);
     rl_process_free(p);
     rl_pump(r);

@@ -80,7 +80,10 @@ storec_status_end(struct storec *store)
     open_status(status);
     write_task(status, &none);
     atom_u64_store(&status->start_ns, 0, ATOM_RELEASE);
-    atom_u32_store(&status->name, STORE_NAMES, ATOM_RELEASE);
+    const uint32_t name = atom_u32_load(&status->name, ATOM_RELAXED);
+    if (name < STORE_NAMES) {
+        atom_u32_store(&status->name, STORE_NAMES + name, ATOM_RELEASE);
+    }
     atom_u32_store(&status->flags, 0, ATOM_RELEASE);
     close_status(status);
 }

@@ -4,6 +4,8 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +22,6 @@ extern char **environ;
 #define GOODBYE_NS  UINT64_C(10000000000)
 
 static bool driver_owns_runtime;
-static bool boot_closed; /* the guard has gone, and with it everything of the runtime */
 static Ray__Node__BootReply *boot_reply;
 
 /* ---- the engine's parts ---- */
@@ -121,7 +122,6 @@ on_boot_close(void *ctx, struct net_conn *conn, int status)
     (void)conn;
     (void)status;
     wk.raylet_dead = true;
-    boot_closed = true;
     wk_changed();
 }
 
@@ -242,7 +242,6 @@ boot_runtime(const struct ray_init_options *options, int pidfd)
 {
     int fds[2];
     TRY(os_sock_pair(fds));
-    boot_closed = false;
     int status = spawn_raylet(fds[1], pidfd);
     os_close(&fds[1]);
     if (status != ST_OK) {
@@ -480,12 +479,35 @@ ray_init(int argc, char **argv, const struct ray_init_options *options)
     return wk_c_functions_start();
 }
 
-/* With a runtime of its own the driver waits until everything of that is gone. */
 static bool
 said_goodbye(void *ctx)
 {
     (void)ctx;
-    return driver_owns_runtime ? boot_closed : wk.goodbye || wk.raylet_dead;
+    return wk.goodbye || wk.raylet_dead;
+}
+
+/* Takes the boot socket out of the loop; -1 when there is none. Lock held. */
+static int
+take_boot_socket(void)
+{
+    const int fd = wk.boot ? fcntl(net_conn_fd(wk.boot), F_DUPFD_CLOEXEC, 3) : -1;
+    net_conn_destroy(&wk.boot);
+    return fd;
+}
+
+/* The guard closes it last of all: then no process, socket or file of the runtime is left. */
+static void
+wait_for_guard(int fd, uint64_t deadline)
+{
+    char buf[4096];
+    for (uint64_t now = os_now_ns(); fd >= 0 && now < deadline; now = os_now_ns()) {
+        struct pollfd p = { .fd = fd, .events = POLLIN };
+        const int n = poll(&p, 1, (int)((deadline - now) / 1000000) + 1);
+        if (n > 0 && read(fd, buf, sizeof(buf)) <= 0) {
+            break;
+        }
+    }
+    os_close(&fd);
 }
 
 RAY_API int
@@ -494,6 +516,8 @@ ray_shutdown(void)
     if (wk.forked || !wk.ready) {
         return RAY_OK;
     }
+    int boot = -1;
+    const uint64_t guard_deadline = os_now_ns() + GOODBYE_NS;
     wk_lock();
     wk.ready = false;
     if (wk.is_driver && !wk.raylet_dead) {
@@ -505,7 +529,9 @@ ray_shutdown(void)
             (void)!wk_wait(said_goodbye, NULL, deadline);
         }
     }
+    boot = take_boot_socket();
     wk_unlock();
+    wait_for_guard(boot, guard_deadline);
     stop_parts();
     return RAY_OK;
 }
