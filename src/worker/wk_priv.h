@@ -253,7 +253,7 @@ struct wk_exec {
     struct wk_peer_template *tmpl;
     struct own_frame *frame;
     struct ray_value *block;       /* keeps the bytes of the arguments */
-    struct ray_value *args;        /* [arg_count], embedded in block */
+    struct ray_value *args;        /* [arg_count], embedded in block, whose counts keep them */
     struct ray_value **views;      /* [arg_count], of hints; NULL until asked for */
     struct ray_value **returns;    /* [num_returns] */
     struct own_ref **return_refs;  /* references inside the returns, one handle each */
