@@ -30,7 +30,8 @@ start_parts(void)
 {
     const struct own_addr nobody = { 0 };
     struct wk_lease_config lease_config;
-    TRY(wk_engine_start());
+    /* First what can't fail: stop_parts needs all of it. */
+    wk.mem = os_mem_system();
     wk_lease_config_default(&lease_config);
     own_init(&wk.own, wk.mem, &nobody, NULL);
     wk_leases_init(&wk.leases, wk.mem, &lease_config);
@@ -47,6 +48,7 @@ start_parts(void)
     list_init(&wk.exec_queue);
     wk.gcs_timer = (struct net_timer){ .on_timer = wk_gcs_on_timer };
     ID_SET_NIL(&wk.self_actor_id);
+    TRY(wk_engine_start());
     return res_names_init(&wk.names, wk.mem);
 }
 
@@ -61,8 +63,8 @@ stop_parts(void)
     wk_engine_stop_thread();
     wk_lock();
     wk_gcs_close();
+    wk_tasks_fini(); /* reads the actors' tasks, so before them */
     wk_actors_fini();
-    wk_tasks_fini();
     wk_peers_close();
     if (wk.loop) {
         net_loop_remove(wk.loop, &wk.listen_watch);

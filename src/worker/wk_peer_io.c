@@ -890,6 +890,7 @@ wk_peers_close(void)
     for (struct map_link *l; (l = map_walk_next(&wk.peers, &walk));) {
         struct wk_peer *peer = CONTAINER_OF(l, struct wk_peer, link);
         map_remove(&wk.peers, l);
+        wk_link_tasks_destroy(peer->out);
         free_link(peer->in);
         free_link(peer->out);
         free(peer->evidence);

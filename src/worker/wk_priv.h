@@ -458,6 +458,9 @@ void wk_task_fail(struct wk_task *task, struct ray_value *failure, uint32_t exec
 /* The number of a lease's worker, as the machine sees it. */
 void wk_lease_granted(const Ray__Node__LeaseGrant *grant);
 void wk_lease_trouble(const Ray__Node__LeaseTrouble *trouble);
+/* Shutdown: all tasks of a list, or in a link's window; then those that wait or are ready. */
+void wk_tasks_destroy(struct list *tasks);
+void wk_link_tasks_destroy(struct wk_link *link);
 void wk_tasks_fini(void);
 
 /* What submissions of tasks and actor calls share. */

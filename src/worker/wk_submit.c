@@ -829,9 +829,60 @@ wk_lease_trouble(const Ray__Node__LeaseTrouble *trouble)
 
 /* ---- the end ---- */
 
+/* At shutdown: who waits for a reference that will not come is told so. Tasks that wait belong to
+ * nobody else, but for those of actors, which are in their queues. */
+static void
+cancel_waiters(void *ctx, const struct own_ref *ref)
+{
+    (void)ctx;
+    struct own_ref *writable;
+    struct wk_waiter *waiter;
+    memcpy(&writable, &ref, sizeof(ref));
+    memcpy(&waiter, &ref->waiters, sizeof(waiter));
+    writable->waiters = 0;
+    while (waiter) {
+        struct wk_waiter *next = waiter->next;
+        if (!waiter->task) {
+            wk_callback_push(waiter->fn, waiter->ctx, true);
+        } else if (--waiter->task->deps_pending == 0 && !waiter->task->actor) {
+            wk_task_destroy(waiter->task);
+        }
+        free(waiter);
+        waiter = next;
+    }
+}
+
+void
+wk_tasks_destroy(struct list *tasks)
+{
+    while (!list_is_empty(tasks)) {
+        wk_task_destroy(LIST_ENTRY(tasks->next, struct wk_task, link));
+    }
+}
+
+void
+wk_link_tasks_destroy(struct wk_link *link)
+{
+    for (uint32_t i = 0; link && link->inflight && i < WK_WINDOW_WORDS; i++) {
+        if (link->inflight[i]) {
+            wk_task_destroy(link->inflight[i]);
+            link->inflight[i] = NULL;
+        }
+    }
+    if (link) {
+        link->inflight_count = 0;
+    }
+}
+
 void
 wk_tasks_fini(void)
 {
+    own_walk(&wk.own, cancel_waiters, NULL);
+    for (uint32_t i = 0; i < wk.wkey_count; i++) {
+        if (wk.wkeys[i]) {
+            wk_tasks_destroy(&wk.wkeys[i]->ready);
+        }
+    }
     while (!list_is_empty(&wk.lease_refs)) {
         free(LIST_ENTRY(list_take_front(&wk.lease_refs), struct wk_lease_ref, link));
     }
