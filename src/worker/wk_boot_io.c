@@ -493,10 +493,15 @@ said_goodbye(void *ctx)
 RAY_API int
 ray_shutdown(void)
 {
-    if (wk.forked || !wk.ready) {
+    /* A worker's engine lives as long as its process. */
+    if (wk.forked || !wk.is_driver) {
         return RAY_OK;
     }
     wk_lock();
+    if (!wk.ready) { /* never started, or another thread shuts down */
+        wk_unlock();
+        return RAY_OK;
+    }
     wk.ready = false;
     if (wk.is_driver && !wk.raylet_dead) {
         Ray__Node__EndJob message = RAY__NODE__END_JOB__INIT;

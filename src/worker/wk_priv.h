@@ -291,7 +291,8 @@ struct wk_engine {
     struct net_watch kick_watch;
     struct net_watch listen_watch;
     pthread_t background;
-    bool background_running, background_stop;
+    bool background_running, background_stop, background_ended;
+    uint32_t inside;               /* the program's threads that gave the lock up within a call */
     struct atom_u32 ticking;       /* the background thread wakes every WK_TICK_NS */
     struct atom_u32 next_thread;   /* numbers for leaders */
     struct atom_ptr releases;      /* lock-free list of struct wk_release */
