@@ -200,6 +200,8 @@ struct wk_link {
     bool receiving;                /* rx may be read */
     bool offered;
     bool via_socket;               /* rx waits for a frame of the socket */
+    struct list held;              /* frames of the socket whose word in the ring isn't read yet */
+    size_t held_bytes;
     bool broken;
     uint32_t ring_index;           /* my number at which the peer marks, when offered */
     struct net_ring_tx tx;
