@@ -657,8 +657,9 @@ on_message(struct wk_link *link, const struct net_frame *frame)
 static void
 break_link(struct wk_link *link, const char *what)
 {
-    if (!link->broken) {
-        link->broken = true;
+    link->broken = true;
+    if (!link->deaf) {
+        link->deaf = true;
         (void)fprintf(stderr, "ray: connection with a peer ended: %s: %s\n", what,
                       st_last()->text);
     }
@@ -765,7 +766,7 @@ on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
 {
     (void)conn;
     struct wk_link *link = ctx;
-    if (link->broken) {
+    if (link->deaf) {
         return;
     }
     /* A bell that asks for room is dropped when the socket is full: then this frame stands for it. */

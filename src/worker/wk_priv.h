@@ -202,7 +202,8 @@ struct wk_link {
     bool via_socket;               /* rx waits for a frame of the socket */
     struct list held;              /* frames of the socket whose word in the ring isn't read yet */
     size_t held_bytes;
-    bool broken;
+    bool broken;                   /* nothing more can be sent */
+    bool deaf;                     /* it sent nonsense: nothing more is read */
     uint32_t ring_index;           /* my number at which the peer marks, when offered */
     struct net_ring_tx tx;
     struct net_ring_rx rx;
