@@ -31,7 +31,8 @@ start_parts(void)
 {
     const struct own_addr nobody = { 0 };
     struct wk_lease_config lease_config;
-    TRY(wk_engine_start());
+    /* First what can't fail: stop_parts needs all of it. */
+    wk.mem = os_mem_system();
     wk_lease_config_default(&lease_config);
     own_init(&wk.own, wk.mem, &nobody, NULL);
     wk_leases_init(&wk.leases, wk.mem, &lease_config);
@@ -48,6 +49,7 @@ start_parts(void)
     list_init(&wk.exec_queue);
     wk.gcs_timer = (struct net_timer){ .on_timer = wk_gcs_on_timer };
     ID_SET_NIL(&wk.self_actor_id);
+    TRY(wk_engine_start());
     return res_names_init(&wk.names, wk.mem);
 }
 
@@ -62,8 +64,8 @@ stop_parts(void)
     wk_engine_stop_thread();
     wk_lock();
     wk_gcs_close();
+    wk_tasks_fini(); /* reads the actors' tasks, so before them */
     wk_actors_fini();
-    wk_tasks_fini();
     wk_peers_close();
     if (wk.loop) {
         net_loop_remove(wk.loop, &wk.listen_watch);
@@ -513,12 +515,17 @@ wait_for_guard(int fd, uint64_t deadline)
 RAY_API int
 ray_shutdown(void)
 {
-    if (wk.forked || !wk.ready) {
+    /* A worker's engine lives as long as its process. */
+    if (wk.forked || !wk.is_driver) {
         return RAY_OK;
     }
     int boot = -1;
     const uint64_t guard_deadline = os_now_ns() + GOODBYE_NS;
     wk_lock();
+    if (!wk.ready) { /* never started, or another thread shuts down */
+        wk_unlock();
+        return RAY_OK;
+    }
     wk.ready = false;
     if (wk.is_driver && !wk.raylet_dead) {
         Ray__Node__EndJob message = RAY__NODE__END_JOB__INIT;

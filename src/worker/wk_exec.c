@@ -153,7 +153,7 @@ wk_on_template(struct wk_link *link, const uint8_t *body, size_t size)
 static void
 free_exec(struct wk_exec *e)
 {
-    for (uint32_t i = 0; i < e->push.arg_count; i++) {
+    for (uint32_t i = 0; e->block && i < e->push.arg_count; i++) {
         ray_value_release(e->views[i]);
         if (e->args[i].base) {
             e->args[i].frame = NULL;
@@ -249,24 +249,27 @@ make_exec(const uint8_t *body, size_t size, uint32_t caller, struct wk_exec **ou
         return st_fail(ST_PROTOCOL, "a push of %zu bytes with %u arguments", size,
                        push.arg_count);
     }
+    /* The arguments' records lie in the block, ahead of the body: the program may keep an argument
+     * longer than its task. */
     const size_t args = push.arg_count * sizeof(struct ray_value);
-    struct wk_exec *e = calloc(1, sizeof(*e) + args + push.arg_count * sizeof(void *));
-    uint8_t *data;
+    struct wk_exec *e = calloc(1, sizeof(*e) + push.arg_count * sizeof(void *));
+    uint8_t *data = NULL;
     if (!e) {
         return st_fail(ST_OUT_OF_MEMORY, "no memory for a task");
     }
-    e->block = wk_value_create(WK_VALUE_INLINE, size, 0, &data, NULL);
+    e->block = wk_value_create(WK_VALUE_INLINE, args + size, 0, &data, NULL);
     e->push = push;
     e->caller = caller;
-    e->args = (struct ray_value *)(void *)(e + 1);
-    e->views = (struct ray_value **)(void *)((char *)(e + 1) + args);
+    e->args = (struct ray_value *)(void *)data;
+    e->views = (struct ray_value **)(void *)(e + 1);
     list_init(&e->link);
     int status = ST_OK;
     if (!e->block) {
         status = st_fail(ST_OUT_OF_MEMORY, "no memory for a task");
     } else {
-        memcpy(data, body, size);
-        status = decode_args(e, sizeof(push));
+        memset(data, 0, args);
+        memcpy(data + args, body, size);
+        status = decode_args(e, args + sizeof(push));
     }
     if (status != ST_OK) {
         discard_exec(e);

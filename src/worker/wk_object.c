@@ -139,9 +139,11 @@ ask_store(uint64_t size, struct store_grant *grant)
         }
         /* Others may be giving memory back just now. */
         struct timespec pause = { 0, 10000000L << i };
+        wk.inside++;
         wk_unlock();
         (void)nanosleep(&pause, NULL);
         wk_lock();
+        wk.inside--;
         if (!wk.running) {
             return st_fail(ST_CLOSED, "ray was shut down while an object waited for memory");
         }
@@ -207,10 +209,12 @@ store_payload(const struct ray_payload *payload, size_t size, const struct id_ob
     struct store_hint hint;
     TRY(create_object(size, &object));
     if (size > STORE_SMALL_MAX) {
+        wk.inside++; /* the mapping stays until the copy is through */
         wk_unlock();
         storec_prepare(&object);
         copy_payload(payload, object.data, object.store);
         wk_lock();
+        wk.inside--;
         if (!wk.running) {
             storec_abort(object.store, &object); /* keeps the memory mapped until now */
             return st_fail(ST_CLOSED, "ray was shut down while an object was stored");

@@ -200,7 +200,10 @@ struct wk_link {
     bool receiving;                /* rx may be read */
     bool offered;
     bool via_socket;               /* rx waits for a frame of the socket */
-    bool broken;
+    struct list held;              /* frames of the socket whose word in the ring isn't read yet */
+    size_t held_bytes;
+    bool broken;                   /* nothing more can be sent */
+    bool deaf;                     /* it sent nonsense: nothing more is read */
     uint32_t ring_index;           /* my number at which the peer marks, when offered */
     struct net_ring_tx tx;
     struct net_ring_rx rx;
@@ -253,7 +256,7 @@ struct wk_exec {
     struct wk_peer_template *tmpl;
     struct own_frame *frame;
     struct ray_value *block;       /* keeps the bytes of the arguments */
-    struct ray_value *args;        /* [arg_count], embedded in block */
+    struct ray_value *args;        /* [arg_count], embedded in block, whose counts keep them */
     struct ray_value **views;      /* [arg_count], of hints; NULL until asked for */
     struct ray_value **returns;    /* [num_returns] */
     struct own_ref **return_refs;  /* references inside the returns, one handle each */
@@ -291,7 +294,8 @@ struct wk_engine {
     struct net_watch kick_watch;
     struct net_watch listen_watch;
     pthread_t background;
-    bool background_running, background_stop;
+    bool background_running, background_stop, background_ended;
+    uint32_t inside;               /* the program's threads that gave the lock up within a call */
     struct atom_u32 ticking;       /* the background thread wakes every WK_TICK_NS */
     struct atom_u32 next_thread;   /* numbers for leaders */
     struct atom_ptr releases;      /* lock-free list of struct wk_release */
@@ -458,6 +462,9 @@ void wk_task_fail(struct wk_task *task, struct ray_value *failure, uint32_t exec
 /* The number of a lease's worker, as the machine sees it. */
 void wk_lease_granted(const Ray__Node__LeaseGrant *grant);
 void wk_lease_trouble(const Ray__Node__LeaseTrouble *trouble);
+/* Shutdown: all tasks of a list, or in a link's window; then those that wait or are ready. */
+void wk_tasks_destroy(struct list *tasks);
+void wk_link_tasks_destroy(struct wk_link *link);
 void wk_tasks_fini(void);
 
 /* What submissions of tasks and actor calls share. */
