@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See c_face.h. */
+/*
+ * The runtime around each test of the C face, and the short forms that c_face.h describes.
+ */
 #include "c_face.h"
 
 #include <dirent.h>

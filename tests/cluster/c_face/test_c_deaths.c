@@ -84,9 +84,9 @@ tell_and_stay(ray_task *task)
     char path[128] = "";
     ray_task_arg_copy(task, 0, path, sizeof(path) - 1);
     c_face_gate_tell(path, (uint64_t)getpid());
-    for (;;) {
-        (void)pause();
+    while (pause() < 0) {
     }
+    return RAY_OK;
 }
 RAY_REMOTE(tell_and_stay);
 
