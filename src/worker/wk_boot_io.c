@@ -61,8 +61,8 @@ stop_parts(void)
     wk_engine_stop_thread();
     wk_lock();
     wk_gcs_close();
-    wk_actors_fini();
     wk_tasks_fini();
+    wk_actors_fini();
     wk_peers_close();
     if (wk.loop) {
         net_loop_remove(wk.loop, &wk.listen_watch);

@@ -794,9 +794,52 @@ wk_lease_trouble(const Ray__Node__LeaseTrouble *trouble)
 
 /* ---- the end ---- */
 
+/* Those who wait for the reference wait no more. Calls of actors are in their actor's queue too. */
+static void
+end_waiters(void *ctx, const struct own_ref *ref)
+{
+    (void)ctx;
+    struct own_ref *writable;
+    struct wk_waiter *waiter;
+    memcpy(&writable, &ref, sizeof(ref));
+    memcpy(&waiter, &ref->waiters, sizeof(waiter));
+    writable->waiters = 0;
+    while (waiter) {
+        struct wk_waiter *next = waiter->next;
+        struct wk_task *task = waiter->task;
+        if (!task) {
+            wk_callback_push(waiter->fn, waiter->ctx, true);
+        } else if (--task->deps_pending == 0 && !task->actor) {
+            wk_task_destroy(task);
+        }
+        free(waiter);
+        waiter = next;
+    }
+}
+
+/* Shutdown: every task that has no reply is forgotten. The actors' queues are theirs. */
 void
 wk_tasks_fini(void)
 {
+    struct map_walk walk;
+    own_walk(&wk.own, end_waiters, NULL);
+    for (uint32_t i = 0; i < wk.wkey_count; i++) {
+        struct wk_key *key = wk_key_by_number(i);
+        while (key && !list_is_empty(&key->ready)) {
+            wk_task_destroy(LIST_ENTRY(list_take_front(&key->ready), struct wk_task, link));
+        }
+    }
+    map_walk_init(&walk);
+    for (struct map_link *l; (l = map_walk_next(&wk.peers, &walk));) {
+        struct wk_link *link = CONTAINER_OF(l, struct wk_peer, link)->out;
+        for (uint32_t i = 0; link && link->inflight && i < WK_WINDOW_WORDS; i++) {
+            if (link->inflight[i]) {
+                wk_task_destroy(link->inflight[i]);
+                link->inflight[i] = NULL;
+                link->inflight_count--;
+            }
+        }
+    }
     while (!list_is_empty(&wk.lease_refs)) {
         free(LIST_ENTRY(list_take_front(&wk.lease_refs), struct wk_lease_ref, link));
     }

@@ -28,8 +28,8 @@ void
 c_face_expect(int wanted, int status, const char *call, const char *file, int line)
 {
     if (status != wanted) {
-        print_error("%s gave %s, not %s: %s\n", call, ray_status_name(status),
-                    ray_status_name(wanted), status == RAY_OK ? "" : ray_error_text());
+        (void)fprintf(stderr, "%s gave %s, not %s: %s\n", call, ray_status_name(status),
+                      ray_status_name(wanted), status == RAY_OK ? "" : ray_error_text());
         _fail(file, line);
     }
 }
