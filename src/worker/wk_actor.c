@@ -856,7 +856,7 @@ ray_cancel(ray_ref *ref, bool force, bool recursive)
     return st_fail(ST_NOT_SUPPORTED, "cancelling tasks is not built yet");
 }
 
-/* Shutdown: handles that the program still has stay as empty records. */
+/* Shutdown, after wk_tasks_fini: handles that the program still has stay as empty records. */
 void
 wk_actors_fini(void)
 {

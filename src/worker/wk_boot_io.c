@@ -527,14 +527,16 @@ ray_shutdown(void)
         return RAY_OK;
     }
     wk.ready = false;
-    if (wk.is_driver && !wk.raylet_dead) {
+    if (wk.is_driver) {
         Ray__Node__EndJob message = RAY__NODE__END_JOB__INIT;
         message.stop_runtime = driver_owns_runtime;
-        int status = wk_node_send(NODE_END_JOB, (const ProtobufCMessage *)&message, 0);
+        (void)!wk_node_send(NODE_END_JOB, (const ProtobufCMessage *)&message, 0);
         const uint64_t deadline = os_now_ns() + GOODBYE_NS;
-        while (status == ST_OK && !said_goodbye(NULL) && os_now_ns() < deadline) {
+        wk.ending = true;
+        while (!said_goodbye(NULL) && os_now_ns() < deadline) {
             (void)!wk_wait(said_goodbye, NULL, deadline);
         }
+        wk.ending = false;
     }
     boot = take_boot_socket();
     wk_unlock();

@@ -388,7 +388,7 @@ lead(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
         if (done(ctx)) {
             return ST_OK;
         }
-        if (wk.raylet_dead) {
+        if (wk.raylet_dead && !wk.ending) {
             return ST_RAYLET_DIED;
         }
         const uint64_t now = os_now_ns();
@@ -451,7 +451,7 @@ wait_inside(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
         if (!wk.running) {
             return st_fail(ST_NOT_INITIALIZED, "ray was shut down while a call waited");
         }
-        if (wk.raylet_dead) {
+        if (wk.raylet_dead && !wk.ending) {
             return ST_RAYLET_DIED;
         }
         if (os_now_ns() >= deadline_ns) {

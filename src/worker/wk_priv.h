@@ -281,6 +281,7 @@ struct wk_engine {
     bool ready;                    /* between init and shutdown: calls are served */
     bool is_driver;
     bool raylet_dead;
+    bool ending;                   /* ray_shutdown waits, also past the raylet's end */
     bool leaving;                  /* worker: exits after the current task */
     bool leave_now;
     bool forked;                   /* a child of the user's fork: everything is inert */
