@@ -411,12 +411,13 @@ on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
     }
 }
 
+/* The guard tells how the raylet ended, a moment after its socket did: that is waited for. */
+#define EVIDENCE_NS UINT64_C(300000000)
+
 static void
-on_close(void *ctx, struct net_conn *conn, int status)
+declare_raylet_dead(void *ctx)
 {
     (void)ctx;
-    (void)conn;
-    (void)status;
     wk.raylet_dead = true;
     LIST_FOR (l, &wk.asks) {
         struct wk_ask *ask = LIST_ENTRY(l, struct wk_ask, link);
@@ -428,6 +429,21 @@ on_close(void *ctx, struct net_conn *conn, int status)
         wk.leave_now = true;
     }
     wk_changed();
+}
+
+static void
+on_close(void *ctx, struct net_conn *conn, int status)
+{
+    (void)conn;
+    (void)status;
+    if (wk.boot && !wk.raylet_evidence && !wk.raylet_dead && wk.ready) {
+        wk.evidence_timer = (struct net_timer){ .on_timer = declare_raylet_dead };
+        if (net_loop_arm(wk.loop, &wk.evidence_timer, os_now_ns() + EVIDENCE_NS) == ST_OK) {
+            wk_kick();
+            return;
+        }
+    }
+    declare_raylet_dead(ctx);
 }
 
 /* ---- greeting ---- */
