@@ -692,6 +692,7 @@ call_face(struct wk_exec *e, const struct ray_worker_options *options)
     id_source_init(&e->source, &e->push.task, e->push.attempt);
     wk.current = wk_current = e;
     wk_unlock();
+    wk_env_apply();
     const int status = options->execute(options->ctx, (ray_task *)e);
     complete_returns(e, status);
     wk_lock();

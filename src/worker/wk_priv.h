@@ -581,6 +581,11 @@ int wk_begin_session(void) MUST_USE;
 int wk_c_functions_start(void) MUST_USE;
 int wk_c_worker_main(void);
 
+/* ---- wk_env.c ---- */
+
+/* Sets the environment variables that this worker's lease decides, when the lease is a new one. */
+void wk_env_apply(void);
+
 /* ---- wk_logs.c ---- */
 
 void wk_logs_start(ray_log_fn fn, void *ctx);
