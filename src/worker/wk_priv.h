@@ -570,6 +570,8 @@ void wk_actors_fini(void);
 
 /* ---- wk_boot_io.c ---- */
 
+/* Lock held, once the raylet has said who this process is. */
+void wk_begin_session(void);
 /* In a process that the raylet started: connects, once. */
 int wk_boot_worker(void) MUST_USE;
 
