@@ -38,7 +38,8 @@ struct wk_actor {
     uint64_t pending;              /* calls not answered */
     int64_t max_pending;
     struct ray_value *death;       /* DEAD: what every call gets */
-    struct wk_task *creation;      /* until constructed: holds the arguments */
+    struct wk_task *creation;      /* holds the arguments, until no constructor runs any more */
+    uint64_t constructed;          /* incarnations that are; 0 none */
     struct ray_options *options;   /* creator's, for the request */
     char *class_name;
 };
@@ -121,12 +122,72 @@ wk_actors_rewatch(void)
     }
 }
 
+static void
+mark_dirty(struct wk_actor *actor)
+{
+    if (list_is_empty(&actor->dirty_link)) {
+        list_push_back(&wk.dirty_actors, &actor->dirty_link);
+    }
+}
+
+/* No constructor runs any more: its arguments are given up. `executor` as in own_task_failed. */
+static void
+end_creation(struct wk_actor *actor, uint32_t executor)
+{
+    struct wk_task *task = actor->creation;
+    if (!task) {
+        return;
+    }
+    if (actor->constructed == 0) {
+        wk.tasks_pending--;
+    }
+    actor->creation = NULL;
+    struct wk_outs o;
+    (void)!own_task_failed(&wk.own, task->refs, task->ref_count, executor, true,
+                           wk_outs_begin(&o));
+    wk_outs_end(&o);
+    wk_task_destroy(task);
+}
+
+static uint32_t
+proc_of(const struct wk_actor *actor)
+{
+    return actor->peer && actor->peer->proc != UINT32_MAX ? actor->peer->proc : OWN_SELF;
+}
+
+/* The constructor is through, and kept what `kept` says (own_task_replied). One that may run again,
+ * in another process, needs the arguments as long as the actor lives. */
+static void
+creation_replied(struct wk_actor *actor, uint64_t kept)
+{
+    struct wk_task *task = actor->creation;
+    if (!task || actor->constructed > actor->incarnation) {
+        return;
+    }
+    struct wk_outs o;
+    struct step_outs *outs = wk_outs_begin(&o);
+    own_task_submitted(task->refs, task->ref_count);
+    if (proc_of(actor) == OWN_SELF) {
+        (void)!own_task_failed(&wk.own, task->refs, task->ref_count, OWN_SELF, true, outs);
+    } else {
+        (void)!own_task_replied(&wk.own, task->refs, task->ref_count, proc_of(actor), kept, outs);
+    }
+    wk_outs_end(&o);
+    if (actor->constructed == 0) {
+        wk.tasks_pending--;
+    }
+    actor->constructed = actor->incarnation + 1;
+    if (actor->options->max_restarts == 0) {
+        end_creation(actor, OWN_SELF);
+    }
+}
+
 /* Nothing in the program refers to it and no call is open: the reference to it is given up. */
 static void
 settle_handles(struct wk_actor *actor)
 {
     if (atom_u32_load(&actor->handles, ATOM_RELAXED) > 0 || actor->pending > 0 ||
-        actor->creation) {
+        (actor->creation && actor->constructed == 0 && actor->state != ACTOR_DEAD)) {
         return;
     }
     if (actor->holding) {
@@ -139,6 +200,7 @@ settle_handles(struct wk_actor *actor)
             free_actor(actor);
         }
     } else if (!actor->ref) {
+        end_creation(actor, OWN_SELF);
         free_actor(actor);
     }
 }
@@ -154,7 +216,9 @@ wk_actor_out_of_scope(struct wk_actor *actor)
         (void)!wk_gcs_request(GCS_ACTOR_OUT_OF_SCOPE, (const ProtobufCMessage *)&message, NULL,
                               NULL);
     }
-    free_actor(actor);
+    actor->ref = NULL;
+    actor->owned = false;
+    mark_dirty(actor); /* freed by the pump: its arguments can't be given up within the machine */
 }
 
 /* ---- creation ---- */
@@ -279,30 +343,6 @@ request_creation(struct wk_actor *actor)
     str_fini(&spec);
 }
 
-/* The constructor is through, or will never be: its arguments are given up. `kept` as in
- * own_task_replied, when it is `replied`. */
-static void
-end_creation(struct wk_actor *actor, bool replied, uint64_t kept)
-{
-    const uint32_t executor =
-        actor->peer && actor->peer->proc != UINT32_MAX ? actor->peer->proc : OWN_SELF;
-    struct wk_task *task = actor->creation;
-    if (!task) {
-        return;
-    }
-    actor->creation = NULL;
-    struct wk_outs o;
-    struct step_outs *outs = wk_outs_begin(&o);
-    if (replied && executor != OWN_SELF) {
-        (void)!own_task_replied(&wk.own, task->refs, task->ref_count, executor, kept, outs);
-    } else {
-        (void)!own_task_failed(&wk.own, task->refs, task->ref_count, executor, true, outs);
-    }
-    wk_outs_end(&o);
-    wk.tasks_pending--;
-    wk_task_destroy(task);
-}
-
 static int
 create_locked(ray_function *class_function, ray_options *options, const struct ray_arg *args,
               size_t arg_count, struct wk_actor **out)
@@ -369,14 +409,6 @@ ray_actor_create(ray_function *class_function, ray_options *options, const struc
 }
 
 /* ---- calls ---- */
-
-static void
-mark_dirty(struct wk_actor *actor)
-{
-    if (list_is_empty(&actor->dirty_link)) {
-        list_push_back(&wk.dirty_actors, &actor->dirty_link);
-    }
-}
 
 static struct ray_value *
 death_of(const struct wk_actor *actor)
@@ -559,7 +591,7 @@ die(struct wk_actor *actor, int status, const char *reason, const Ray__Gcs__Acto
         };
         actor->death = wk_value_create_failure(&failure);
     }
-    end_creation(actor, false, 0);
+    end_creation(actor, actor->constructed > actor->incarnation ? OWN_SELF : proc_of(actor));
     fail_all(actor, &actor->limbo);
     mark_dirty(actor);
 }
@@ -633,7 +665,7 @@ wk_actor_on_update(const uint8_t *body, size_t size)
                 set_place(actor, update);
             }
             if (update->constructed) {
-                end_creation(actor, true, update->kept_token);
+                creation_replied(actor, update->kept_token);
             }
             leave_limbo(actor);
             break;

@@ -753,6 +753,9 @@ run_creation(struct wk_exec *e, const struct ray_worker_options *options)
         wk.leave_now = true; /* calls that came already are never begun */
         (void)snprintf(wk.leave_reason, sizeof(wk.leave_reason), "its constructor failed");
     }
+    if (e->frame) {
+        own_frame_reply_elsewhere(e->frame);
+    }
     close_frame(e, &done);
     message.kept_token = done.kept_token;
     (void)!wk_node_send(NODE_ACTOR_CONSTRUCTED, (const ProtobufCMessage *)&message, 0);
