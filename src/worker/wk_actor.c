@@ -31,6 +31,7 @@ struct wk_actor {
     enum actor_state state;
     uint64_t incarnation;
     struct wk_peer *peer;
+    struct wk_peer *last_peer;     /* of the incarnation before, its death not told yet; or NULL */
     struct list queue;             /* wk_task.link: to be pushed, in order */
     struct list limbo;             /* in flight when the process died, in order */
     struct list dirty_link;        /* engine.dirty_actors */
@@ -86,10 +87,20 @@ make_actor(const struct id_actor *id, const char *class_name)
 }
 
 static void
+leave_last_peer(struct wk_actor *actor)
+{
+    if (actor->last_peer && actor->last_peer->actor == actor) {
+        actor->last_peer->actor = NULL;
+    }
+    actor->last_peer = NULL;
+}
+
+static void
 free_actor(struct wk_actor *actor)
 {
     list_remove(&actor->dirty_link);
     map_remove(&wk.actors, &actor->link);
+    leave_last_peer(actor);
     if (actor->peer && actor->peer->actor == actor) {
         actor->peer->actor = NULL;
     }
@@ -417,19 +428,28 @@ death_of(const struct wk_actor *actor)
                         : wk_failure_of_status(ST_ACTOR_DIED, NULL);
 }
 
+/* Calls whose arguments aren't here fail when those have let go of them. */
+static void
+fail_queue(struct wk_actor *actor)
+{
+    LIST_FOR_SAFE (l, next, &actor->queue) {
+        struct wk_task *task = LIST_ENTRY(l, struct wk_task, link);
+        if (task->deps_pending == 0) {
+            list_remove(&task->link);
+            wk_task_fail(task, death_of(actor), OWN_SELF);
+        }
+    }
+}
+
 static void
 push_calls(struct wk_actor *actor)
 {
+    if (actor->state == ACTOR_DEAD) {
+        fail_queue(actor);
+        return;
+    }
     while (!list_is_empty(&actor->queue)) {
         struct wk_task *task = LIST_ENTRY((&actor->queue)->next, struct wk_task, link);
-        if (actor->state == ACTOR_DEAD) {
-            if (task->deps_pending > 0) {
-                return; /* it fails when its arguments have let go of it */
-            }
-            list_remove(&task->link);
-            wk_task_fail(task, death_of(actor), OWN_SELF);
-            continue;
-        }
         if (actor->state != ACTOR_ALIVE || task->deps_pending > 0) {
             return;
         }
@@ -440,7 +460,9 @@ push_calls(struct wk_actor *actor)
         list_remove(&task->link);
         task->sequence = ++actor->sequence;
         const int status = wk_task_push(task, link, 0);
-        if (status != ST_OK) {
+        if (status == ST_LIMIT) { /* no connection ever takes it */
+            wk_task_fail(task, wk_failure_of_status(status, st_last()->text), OWN_SELF);
+        } else if (status != ST_OK) {
             actor->sequence--;
             list_push_front(&actor->queue, &task->link);
             return; /* no room in the window: the next reply comes back here */
@@ -596,17 +618,23 @@ die(struct wk_actor *actor, int status, const char *reason, const Ray__Gcs__Acto
     mark_dirty(actor);
 }
 
-static void
+/* False: that process is known to be dead, this is old news; the next update tells. */
+static bool
 set_place(struct wk_actor *actor, const Ray__Gcs__ActorUpdate *update)
 {
     struct own_addr addr = { .node = wk.self.node };
     if (update->worker_id.len != sizeof(addr.worker.b)) {
-        return;
+        return false;
     }
     memcpy(addr.worker.b, update->worker_id.data, sizeof(addr.worker.b));
     struct wk_peer *peer = wk_peer_get(&addr);
     if (!peer || peer->announced) {
-        return; /* dead already: the next update tells */
+        return false;
+    }
+    if (actor->peer && actor->peer != peer) {
+        /* Restarted before the first process's death was told: that one settles its calls. */
+        leave_last_peer(actor);
+        actor->last_peer = actor->peer;
     }
     if (!*peer->socket) {
         (void)snprintf(peer->socket, sizeof(peer->socket), "%s", update->peer_socket);
@@ -615,6 +643,7 @@ set_place(struct wk_actor *actor, const Ray__Gcs__ActorUpdate *update)
     peer->actor = actor;
     actor->peer = peer;
     actor->state = ACTOR_ALIVE;
+    return true;
 }
 
 /* Calls that were in flight: what had not begun goes again, in order, before what is queued. */
@@ -660,14 +689,16 @@ wk_actor_on_update(const uint8_t *body, size_t size)
         }
         switch (update->state) {
         case RAY__GCS__ACTOR_STATE__ALIVE:
-            if (update->incarnation >= actor->incarnation) {
-                actor->incarnation = update->incarnation;
-                set_place(actor, update);
+            if (update->incarnation < actor->incarnation) {
+                break;
+            }
+            actor->incarnation = update->incarnation;
+            if (set_place(actor, update)) {
+                leave_limbo(actor);
             }
             if (update->constructed) {
                 creation_replied(actor, update->kept_token);
             }
-            leave_limbo(actor);
             break;
         case RAY__GCS__ACTOR_STATE__RESTARTING:
             actor->state = ACTOR_RESTARTING;
@@ -697,6 +728,17 @@ by_sequence(const void *a, const void *b)
     return (*x)->sequence < (*y)->sequence ? -1 : 1;
 }
 
+/* It may have begun there, and lent its arguments on; what becomes of it is known later. */
+static void
+attempt_died(struct wk_task *task, const struct wk_peer *peer)
+{
+    struct wk_outs o;
+    (void)!own_task_failed(&wk.own, task->refs, task->ref_count,
+                           peer->proc != UINT32_MAX ? peer->proc : OWN_SELF, false,
+                           wk_outs_begin(&o));
+    wk_outs_end(&o);
+}
+
 /* The actor's process is dead; what it sent has been read. */
 void
 wk_actor_on_peer_death(struct wk_actor *actor, struct wk_peer *peer)
@@ -718,14 +760,23 @@ wk_actor_on_peer_death(struct wk_actor *actor, struct wk_peer *peer)
         found[i]->pushed_on = NULL;
         if (state != NET_WINDOW_STARTED) {
             found[i]->push.number = 0;
+        } else {
+            attempt_died(found[i], peer);
         }
         list_push_back(&actor->limbo, &found[i]->link);
     }
-    actor->peer = NULL;
+    if (actor->creation && actor->constructed <= actor->incarnation) {
+        attempt_died(actor->creation, peer);
+    }
     peer->actor = NULL;
-    if (actor->state == ACTOR_ALIVE) {
-        actor->state = ACTOR_UNKNOWN;
-    } else if (actor->state == ACTOR_DEAD) {
+    if (actor->last_peer == peer) {
+        actor->last_peer = NULL;
+    }
+    if (actor->peer == peer) {
+        actor->peer = NULL;
+        actor->state = actor->state == ACTOR_ALIVE ? ACTOR_UNKNOWN : actor->state;
+    }
+    if (actor->state == ACTOR_DEAD) {
         fail_all(actor, &actor->limbo);
     }
     watch(actor);
@@ -755,9 +806,14 @@ ray_actor_release(ray_actor *handle)
         }
     }
     wk_lock();
-    if (atom_u32_fetch_add(&actor->handles, UINT32_MAX, ATOM_ACQ_REL) == 1 && wk.running &&
-        actor->session == wk.session) {
-        settle_handles(actor);
+    if (atom_u32_fetch_add(&actor->handles, UINT32_MAX, ATOM_ACQ_REL) == 1) {
+        if (actor->session == 0) { /* wk_actors_fini left it to us */
+            free(actor->class_name);
+            free(actor);
+        } else if (wk.running) {
+            settle_handles(actor);
+            wk_actors_pump();
+        }
     }
     wk_unlock();
 }
@@ -907,6 +963,7 @@ wk_actors_fini(void)
         actor->options = NULL;
         ray_value_release(actor->death);
         actor->death = NULL;
+        actor->session = 0;
         if (atom_u32_load(&actor->handles, ATOM_RELAXED) == 0) {
             free(actor->class_name);
             free(actor);
