@@ -876,13 +876,21 @@ ray_actor_from_ref(ray_ref *handle, ray_actor **out)
 {
     *out = NULL;
     TRY(wk_enter());
-    struct wk_actor *actor = actor_of_ref((struct own_ref *)handle);
+    const struct own_ref *ref = (const struct own_ref *)handle;
+    int status = wk_refs_check(&handle, 1, false);
+    if (status == ST_OK && !wk_id_is_actor(&ref->id)) {
+        status = st_fail(ST_INVALID_ARGUMENT, "the reference is no actor's");
+    }
+    struct wk_actor *actor = status == ST_OK ? actor_of_ref((struct own_ref *)handle) : NULL;
+    if (status == ST_OK && !actor) {
+        status = st_fail(ST_OUT_OF_MEMORY, "no memory for an actor handle");
+    }
     if (actor) {
         (void)atom_u32_fetch_add(&actor->handles, 1, ATOM_RELAXED);
         *out = (ray_actor *)actor;
     }
     wk_unlock();
-    return actor ? RAY_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for an actor handle");
+    return status;
 }
 
 RAY_API int

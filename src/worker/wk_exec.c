@@ -522,8 +522,11 @@ ray_task_return(ray_task *task, int32_t index, const struct ray_payload *payload
     if (!e->returns) {
         e->returns = calloc((size_t)e->tmpl->num_returns, sizeof(*e->returns));
     }
-    int status = e->returns ? hold_return_refs(e, payload)
+    int status = e->returns ? wk_refs_check(payload->refs, payload->ref_count, false)
                             : st_fail(ST_OUT_OF_MEMORY, "no memory for returns");
+    if (status == ST_OK) {
+        status = hold_return_refs(e, payload);
+    }
     if (status == ST_OK) {
         const struct id_object id = id_object_of_return(&e->push.task, (uint32_t)index + 1);
         status = wk_value_of_payload(payload, &id, &e->caller_id, &e->returns[index]);

@@ -170,6 +170,7 @@ struct wk_task {
 struct wk_waiter {
     struct wk_waiter *next;
     struct wk_task *task;          /* a dependent task, or */
+    struct own_ref *handle;        /* held, and */
     ray_ready_fn fn;               /* a callback, for the callback thread */
     void *ctx;
 };
@@ -498,6 +499,15 @@ int wk_value_of_payload(const struct ray_payload *payload, const struct id_objec
 enum own_state wk_state_of(const struct ray_value *value);
 void wk_value_drop(uint64_t value, uint64_t state);
 struct ray_value *wk_ref_value(const struct own_ref *ref);
+/* Whether an object stands for an actor: its value, in the owner, is a struct wk_actor. */
+static inline bool
+wk_id_is_actor(const struct id_object *id)
+{
+    return id_load64(id->b) == UINT64_MAX;
+}
+/* Whether the program may use these references: all are of this session and, with `values`, none is an
+ * actor's. Lock held. */
+int wk_refs_check(ray_ref *const *refs, size_t count, bool values) MUST_USE;
 /* The value for a program: pinned when it is in the store. */
 int wk_value_open(struct ray_value *value, struct own_ref *outer, struct ray_value **out) MUST_USE;
 struct ray_value *wk_failure_of_status(int status, const char *text);

@@ -132,6 +132,7 @@ wk_on_ref_ready(struct own_ref *ref, uint64_t waiters)
             }
         } else {
             wk_callback_push(waiter->fn, waiter->ctx, false);
+            ray_ref_release((ray_ref *)waiter->handle); /* after this lock */
         }
         free(waiter);
         waiter = next;
@@ -847,6 +848,7 @@ cancel_waiters(void *ctx, const struct own_ref *ref)
         struct wk_waiter *next = waiter->next;
         if (!waiter->task) {
             wk_callback_push(waiter->fn, waiter->ctx, true);
+            (void)__atomic_sub_fetch(&writable->local, 1, __ATOMIC_ACQ_REL);
         } else if (--waiter->task->deps_pending == 0 && !waiter->task->actor) {
             wk_task_destroy(waiter->task);
         }

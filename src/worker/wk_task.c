@@ -106,6 +106,10 @@ take_args(struct wk_task *task, const struct ray_arg *args, size_t count, struct
         }
     }
     const size_t table = count * sizeof(struct wk_task_arg), list = refs * sizeof(void *);
+    if (bytes > NET_FRAME_MAX / 2) {
+        return st_fail(ST_LIMIT, "%zu bytes of small arguments, at most %d are allowed: put them",
+                       bytes, NET_FRAME_MAX / 2);
+    }
     char *block = malloc(table + list + bytes);
     if (!block) {
         return st_fail(ST_OUT_OF_MEMORY, "no memory for %zu bytes of arguments", bytes);
@@ -135,9 +139,27 @@ take_args(struct wk_task *task, const struct ray_arg *args, size_t count, struct
 }
 
 static int
+check_args(const struct ray_arg *args, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct ray_payload *payload = &args[i].value;
+        if (args[i].ref) {
+            TRY(wk_refs_check(&args[i].ref, 1, true));
+        } else if (payload->ref_count > OWN_ITEMS_MAX) {
+            return st_fail(ST_LIMIT, "%zu references inside one argument, at most %d are allowed",
+                           payload->ref_count, OWN_ITEMS_MAX);
+        } else if (payload->ref_count > 0) {
+            TRY(wk_refs_check(payload->refs, payload->ref_count, false));
+        }
+    }
+    return ST_OK;
+}
+
+static int
 fill_args(struct wk_task *task, const struct ray_arg *args, size_t count)
 {
     struct own_ref **temps = NULL;
+    TRY(check_args(args, count));
     for (size_t i = 0; i < count && !temps; i++) {
         if (!args[i].ref && payload_size(&args[i].value) > RAY_INLINE_MAX) {
             temps = calloc(count, sizeof(*temps));
