@@ -111,7 +111,9 @@ decode_template(const uint8_t *body, size_t size, struct wk_peer_template **out)
         status = wk_piece_decode(&at, end, &piece);
         if (status == ST_OK) {
             t->definition = wk_value_of_piece(&piece);
-            status = t->definition ? ST_OK : st_fail(ST_PROTOCOL, "a definition can't be read");
+            status = t->definition && t->definition->kind == WK_VALUE_INLINE
+                         ? ST_OK
+                         : st_fail(ST_PROTOCOL, "a definition can't be read");
         }
     }
     if (status != ST_OK) {
@@ -126,7 +128,11 @@ void
 wk_on_template(struct wk_link *link, const uint8_t *body, size_t size)
 {
     struct wk_peer_template *t;
-    if (decode_template(body, size, &t) != ST_OK || t->number > 1u << 24) {
+    if (decode_template(body, size, &t) != ST_OK) {
+        return;
+    }
+    if (t->number > 1u << 24) {
+        free_template(t);
         return;
     }
     if (t->number >= link->template_count) {
