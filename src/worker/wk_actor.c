@@ -373,7 +373,7 @@ create_locked(ray_function *class_function, ray_options *options, const struct r
         if (actor) {
             free_actor(actor);
         }
-        wk_task_destroy(task);
+        wk_task_abandon(task);
         return st_fail(ST_OUT_OF_MEMORY, "no memory for an actor");
     }
     actor->holding = actor->owned = true;
@@ -531,7 +531,7 @@ ray_actor_call(ray_actor *handle, ray_function *method, ray_options *options,
     if (status == ST_OK) {
         status = wk_task_begin(task, refs);
         if (status != ST_OK) {
-            wk_task_destroy(task);
+            wk_task_abandon(task);
         }
     }
     if (status == ST_OK) {

@@ -58,6 +58,14 @@ drain_releases(void)
     }
 }
 
+void
+wk_flush_releases(void)
+{
+    if (atom_ptr_load(&wk.releases, ATOM_ACQUIRE)) {
+        drain_releases();
+    }
+}
+
 enum { STALE_KIND = 0xff };
 
 bool

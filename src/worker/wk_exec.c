@@ -188,6 +188,9 @@ free_exec(struct wk_exec *e)
 static int
 cover_items(struct wk_exec *e, const struct ray_value *arg, bool caller_borrows)
 {
+    if (e->caller == OWN_SELF) {
+        return ST_OK; /* an actor calls itself: the call's own counts are in this process */
+    }
     if (!e->frame) {
         e->frame = own_frame_open(&wk.own, e->caller, 0);
     }
@@ -637,6 +640,7 @@ returns_bytes(const struct wk_exec *e)
 static void
 close_frame(struct wk_exec *e, struct peer_done *done)
 {
+    wk_flush_releases(); /* what the program let go isn't kept */
     if (e->frame) {
         for (uint32_t i = 0; i < e->push.arg_count; i++) {
             e->args[i].frame = NULL;
@@ -649,15 +653,29 @@ close_frame(struct wk_exec *e, struct peer_done *done)
         wk_outs_end(&o);
         e->frame = NULL;
     }
-    if (e->return_ref_count > 0 && !e->failure) {
+    if (e->return_ref_count > 0 && !e->failure && e->caller != OWN_SELF) {
         (void)!own_reply_pin(&wk.own, e->caller, e->return_refs, e->return_ref_count,
                              &done->returns_token);
+    }
+}
+
+/* Returns that no frame takes become a failure, or the caller would wait for ever. */
+static void
+limit_returns(struct wk_exec *e)
+{
+    char text[256];
+    const size_t bytes = returns_bytes(e);
+    if (bytes > NET_FRAME_MAX - NET_FRAME_HEADER - sizeof(struct peer_done)) {
+        (void)snprintf(text, sizeof(text), "%zu bytes of %s are over the limit of %d", bytes,
+                       e->failure ? "an exception" : "small return values", NET_FRAME_MAX);
+        (void)ray_task_fail((ray_task *)e, ST_LIMIT, false, text, NULL);
     }
 }
 
 static void
 send_done(struct wk_exec *e, uint64_t duration_ns, bool leaving)
 {
+    limit_returns(e);
     struct peer_done done = {
         .push_number = e->push.push_number,
         .word = e->push.word,
@@ -682,6 +700,9 @@ send_done(struct wk_exec *e, uint64_t duration_ns, bool leaving)
     } else {
         for (int32_t i = 0; i < e->tmpl->num_returns; i++) {
             at += wk_value_encode(e->returns[i], at);
+        }
+        if (e->caller == OWN_SELF) {
+            e->return_ref_count = 0; /* the handles go to the reader, who is this process */
         }
     }
     wk_frame_end(&frame, false);
@@ -731,7 +752,7 @@ run_pushed(struct wk_exec *e, const struct ray_worker_options *options)
     if (used_up) {
         wk.leaving = true;
     }
-    send_done(e, os_now_ns() - e->started_ns, used_up);
+    send_done(e, os_now_ns() - e->started_ns, leased && (used_up || wk.leaving));
     if (leased) {
         net_window_run_end(&wk.page->running);
     }

@@ -386,6 +386,8 @@ extern _Thread_local struct wk_exec *wk_current;
 void wk_lock(void);
 /* Also works off what was put on the release list meanwhile. */
 void wk_unlock(void);
+/* Works that list off. Lock held. */
+void wk_flush_releases(void);
 /* Takes the lock when the engine runs, else ST_NOT_INITIALIZED (or the raylet's death). */
 int wk_enter(void) MUST_USE;
 
@@ -474,6 +476,8 @@ int wk_task_create(struct ray_function *function, struct ray_options *options,
                    const struct ray_arg *args, size_t arg_count, const struct id_task *id,
                    struct wk_task **out) MUST_USE;
 void wk_task_destroy(struct wk_task *task);
+/* One that was not submitted after all: gives its arguments up, and destroys it. */
+void wk_task_abandon(struct wk_task *task);
 /* Creates the references of the returns and holds the arguments. */
 int wk_task_begin(struct wk_task *task, ray_ref **refs) MUST_USE;
 /* Counts arguments that aren't here yet, and waits for them. */

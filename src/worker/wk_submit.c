@@ -102,7 +102,7 @@ ray_task_submit(ray_function *function, ray_options *options, const struct ray_a
             wk_poll();
         }
     } else if (task) {
-        wk_task_destroy(task);
+        wk_task_abandon(task);
     }
     wk_unlock();
     return status;
@@ -313,10 +313,12 @@ take_return(struct own_ref *ref, const struct wk_piece *piece, struct own_frame 
         return st_fail(ST_PROTOCOL, "a return value can't be read");
     }
     struct own_ref **inner = NULL;
+    const uint32_t item_count = value->item_count;
     if (value->item_count > 0) {
         inner = calloc(value->item_count, sizeof(*inner));
         for (uint32_t i = 0; inner && i < value->item_count; i++) {
-            inner[i] = own_frame_add(&wk.own, frame, &value->items[i]);
+            inner[i] = frame ? own_frame_add(&wk.own, frame, &value->items[i])
+                             : own_find(&wk.own, &value->items[i].object);
             if (!inner[i]) {
                 free(inner);
                 inner = NULL;
@@ -334,6 +336,11 @@ take_return(struct own_ref *ref, const struct wk_piece *piece, struct own_frame 
     }
     const int status = own_return_done(&wk.own, ref, wk_state_of(value), handle, 0, inner,
                                        inner ? value->item_count : 0, outs);
+    for (uint32_t i = 0; inner && !frame && i < item_count; i++) {
+        struct wk_outs o; /* this process was the executor: its handles came with the reply */
+        own_local_drop(&wk.own, inner[i], wk_outs_begin(&o));
+        wk_outs_end(&o);
+    }
     free(inner);
     return status;
 }
@@ -410,10 +417,10 @@ take_returns(struct wk_task *task, const struct peer_done *done, const uint8_t *
 {
     struct own_frame *frame = NULL;
     int status = ST_OK;
-    if (done->returns_token != 0) {
+    if (done->returns_token != 0 && executor != OWN_SELF) {
         frame = own_frame_open(&wk.own, executor, done->returns_token);
         if (!frame) {
-            return st_fail(ST_OUT_OF_MEMORY, "no memory for the references of a reply");
+            status = st_fail(ST_OUT_OF_MEMORY, "no memory for the references of a reply");
         }
     }
     for (uint32_t i = 0; i < task->return_count; i++) {
@@ -424,7 +431,7 @@ take_returns(struct wk_task *task, const struct peer_done *done, const uint8_t *
         if (status == ST_OK) {
             status = wk_piece_decode(&at, end, &piece);
         }
-        if (status == ST_OK && piece.head.item_count > 0 && !frame) {
+        if (status == ST_OK && piece.head.item_count > 0 && !frame && executor != OWN_SELF) {
             status = st_fail(ST_PROTOCOL, "a reply with references but no token");
         }
         if (status == ST_OK) {

@@ -219,6 +219,16 @@ wk_task_destroy(struct wk_task *task)
     slab_give(&wk.task_slab, task);
 }
 
+void
+wk_task_abandon(struct wk_task *task)
+{
+    struct wk_outs o;
+    (void)!own_task_failed(&wk.own, task->refs, task->ref_count, OWN_SELF, true,
+                           wk_outs_begin(&o));
+    wk_outs_end(&o);
+    wk_task_destroy(task);
+}
+
 struct own_ref *
 wk_task_return(const struct wk_task *task, uint32_t index)
 {
