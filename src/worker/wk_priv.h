@@ -352,6 +352,7 @@ struct wk_engine {
     struct store_ctl_process *page;
     const struct store_ctl_raylet *raylet_page;
     bool blocked;                  /* told the raylet */
+    bool told_owning;              /* the same */
     bool bouncing;                 /* a blocked task runs: unstarted ones are sent back */
     void *actor_state;             /* C actors */
     struct id_actor self_actor_id; /* nil when it is none */

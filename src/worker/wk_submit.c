@@ -263,6 +263,22 @@ push_ready(struct wk_key *key, uint64_t now)
     }
 }
 
+/* A worker that owns what others refer to isn't ended for being idle. That it owns nothing any more is
+ * said only when nothing runs, so that a busy one doesn't say both over and over. */
+static void
+tell_owning(void)
+{
+    const bool owning = own_is_needed(&wk.own);
+    if (owning == wk.told_owning || (!owning && (wk.current || wk.exec_count > 0))) {
+        return;
+    }
+    Ray__Node__Owning message = RAY__NODE__OWNING__INIT;
+    message.owning = owning;
+    if (wk_node_send(NODE_OWNING, (const ProtobufCMessage *)&message, 0) == ST_OK) {
+        wk.told_owning = owning;
+    }
+}
+
 void
 wk_pump(void)
 {
@@ -278,6 +294,9 @@ wk_pump(void)
         do { /* what a recall brought back may need a lease, or have emptied one */
             lease_speak(now ? now : os_now_ns());
         } while (!list_is_empty(&wk.leases.dirty));
+    }
+    if (wk.ready && !wk.is_driver) {
+        tell_owning();
     }
 }
 
