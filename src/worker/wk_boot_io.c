@@ -340,6 +340,7 @@ greet_as_driver(const struct ray_init_options *options, char **argv, int pidfd)
     return status;
 }
 
+/* The greeting's answer is here: ids are known, peers may come. */
 int
 wk_begin_session(void)
 {

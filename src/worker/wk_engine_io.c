@@ -58,6 +58,14 @@ drain_releases(void)
     }
 }
 
+void
+wk_flush_releases(void)
+{
+    if (atom_ptr_load(&wk.releases, ATOM_ACQUIRE)) {
+        drain_releases();
+    }
+}
+
 enum { STALE_KIND = 0xff };
 
 bool
@@ -75,10 +83,14 @@ make_stale(void *ctx, const struct own_ref *ref)
     if (__atomic_load_n(&ref->local, __ATOMIC_RELAXED) > 0) {
         *any = true;
     }
+    if (ref->value && !(ref->kind == OWN_OWNED && wk_id_is_actor(&ref->id))) {
+        ray_value_release(wk_ref_value(ref));
+    }
+    writable->value = 0;
     writable->kind = STALE_KIND;
 }
 
-/* Ends the ownership machine. Handles that the program still has point into the machine's slab: then
+/* Ends the ownership machine, gives its values up. Handles that the program still has point into the machine's slab: then
  * that stays, and they are marked. */
 void
 wk_own_end(void)
