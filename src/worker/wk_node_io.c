@@ -290,8 +290,8 @@ on_lease_message(const struct net_frame *frame)
 static int hello_fds[4] = { -1, -1, -1, -1 };
 
 /* Descriptors of HelloReply are taken when the frame comes. */
-void
-wk_on_answer_fds(const struct net_frame *frame)
+static void
+take_fds(const struct net_frame *frame)
 {
     for (int i = 0; i < frame->fd_count && i < 4 && frame->header.kind == NODE_HELLO_REPLY; i++) {
         os_close(&hello_fds[i]);
@@ -373,7 +373,7 @@ on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
     (void)conn;
     switch (frame->header.kind) {
     case NODE_HELLO_REPLY:
-        wk_on_answer_fds(frame);
+        take_fds(frame);
         on_hello_reply(frame);
         (void)give_answer(frame);
         break;
