@@ -757,6 +757,7 @@ wk_engine_stop(void)
     if (wk.loop) {
         net_loop_disarm(wk.loop, &wk.own_timer);
         net_loop_disarm(wk.loop, &wk.lease_timer);
+        net_loop_disarm(wk.loop, &wk.evidence_timer);
         net_loop_remove(wk.loop, &wk.kick_watch);
         net_loop_destroy(&wk.loop);
     }

@@ -405,6 +405,24 @@ on_close(void *ctx, struct net_conn *conn, int status)
     (void)ctx;
     (void)conn;
     (void)status;
+    if (wk.boot && !wk.raylet_dead) {
+        /* Its guard tells how it ended, and closes its end after that. */
+        (void)!net_loop_arm(wk.loop, &wk.evidence_timer, os_now_ns() + WK_EVIDENCE_NS);
+        return;
+    }
+    wk_raylet_died();
+}
+
+void
+wk_on_no_evidence(void *ctx)
+{
+    (void)ctx;
+    wk_raylet_died();
+}
+
+void
+wk_raylet_died(void)
+{
     wk.raylet_dead = true;
     LIST_FOR (l, &wk.asks) {
         struct wk_ask *ask = LIST_ENTRY(l, struct wk_ask, link);

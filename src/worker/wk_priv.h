@@ -52,6 +52,7 @@ enum {
 #define WK_HOT_NS      UINT64_C(100000000)
 #define WK_SPIN_NS     UINT64_C(50000)
 #define WK_BLOCKED_NS  UINT64_C(1000000)
+#define WK_EVIDENCE_NS UINT64_C(800000000)
 #define WK_TICK_NS     UINT64_C(1000000)
 
 struct wk_engine;
@@ -335,6 +336,7 @@ struct wk_engine {
     struct net_conn *raylet;
     struct net_conn *gcs;
     struct net_timer gcs_timer;
+    struct net_timer evidence_timer; /* the raylet's connection ended; its guard has the word */
     struct list asks;              /* struct wk_ask: requests to the raylet or gcs in flight */
     uint64_t next_request;
 
@@ -539,6 +541,9 @@ int wk_node_ask(uint16_t kind, const ProtobufCMessage *message, struct wk_ask *a
                 uint64_t deadline_ns) MUST_USE;
 void wk_ask_fini(struct wk_ask *ask);
 void wk_node_close(void);
+/* Every wait ends now. */
+void wk_raylet_died(void);
+void wk_on_no_evidence(void *ctx);
 void wk_set_blocked(bool blocked);
 void wk_watch(const struct id_worker *worker);
 int wk_ask_wait(struct wk_ask *ask, uint64_t deadline_ns) MUST_USE;
