@@ -28,6 +28,7 @@ struct wk_actor {
     struct own_ref *ref;           /* the pseudo-object, one local handle while `holding`; NULL: weak */
     struct own_item item;
     bool holding, owned, watching;
+    bool over;                     /* its session has ended: only handles are left */
     enum actor_state state;
     uint64_t incarnation;
     struct wk_peer *peer;
@@ -723,9 +724,13 @@ ray_actor_release(ray_actor *handle)
         }
     }
     wk_lock();
-    if (atom_u32_fetch_add(&actor->handles, UINT32_MAX, ATOM_ACQ_REL) == 1 && wk.running &&
-        actor->session == wk.session) {
-        settle_handles(actor);
+    if (atom_u32_fetch_add(&actor->handles, UINT32_MAX, ATOM_ACQ_REL) == 1) {
+        if (actor->over) {
+            free(actor->class_name);
+            free(actor);
+        } else if (wk.running && actor->session == wk.session) {
+            settle_handles(actor);
+        }
     }
     wk_unlock();
 }
@@ -875,6 +880,7 @@ wk_actors_fini(void)
         actor->options = NULL;
         ray_value_release(actor->death);
         actor->death = NULL;
+        actor->over = true;
         if (atom_u32_load(&actor->handles, ATOM_RELAXED) == 0) {
             free(actor->class_name);
             free(actor);
