@@ -28,6 +28,7 @@ struct wk_actor {
     struct own_ref *ref;           /* the pseudo-object, one local handle while `holding`; NULL: weak */
     struct own_item item;
     bool holding, owned, watching;
+    bool over;                     /* its session has ended: only handles are left */
     enum actor_state state;
     uint64_t incarnation;
     struct wk_peer *peer;

@@ -48,6 +48,7 @@ start_parts(void)
     list_init(&wk.asks);
     list_init(&wk.exec_queue);
     wk.gcs_timer = (struct net_timer){ .on_timer = wk_gcs_on_timer };
+    wk.evidence_timer = (struct net_timer){ .on_timer = wk_on_no_evidence };
     ID_SET_NIL(&wk.self_actor_id);
     TRY(wk_engine_start());
     return res_names_init(&wk.names, wk.mem);
@@ -112,7 +113,7 @@ on_boot_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
             wk.raylet_evidence = strdup(exited->text);
             ray__node__raylet_exited__free_unpacked(exited, NULL);
         }
-        wk.raylet_dead = true;
+        wk_raylet_died();
     }
     wk_changed();
 }
@@ -123,8 +124,7 @@ on_boot_close(void *ctx, struct net_conn *conn, int status)
     (void)ctx;
     (void)conn;
     (void)status;
-    wk.raylet_dead = true;
-    wk_changed();
+    wk_raylet_died();
 }
 
 static const struct net_conn_ops boot_ops = { on_boot_frame, on_boot_close };

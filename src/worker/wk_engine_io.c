@@ -74,6 +74,16 @@ wk_ref_is_stale(const struct own_ref *ref)
     return ref->kind == STALE_KIND;
 }
 
+/* Whether its value is an actor's record and no value. */
+static bool
+is_handle(const struct own_ref *ref)
+{
+    const struct id_task task = id_object_task(&ref->id);
+    const struct id_actor actor = id_task_actor(&task);
+    const struct id_task creation = id_task_of_actor_creation(&actor);
+    return ID_EQ(task, creation);
+}
+
 static void
 make_stale(void *ctx, const struct own_ref *ref)
 {
@@ -95,8 +105,17 @@ make_stale(void *ctx, const struct own_ref *ref)
 void
 wk_own_end(void)
 {
+    static struct buried {
+        struct buried *next;
+        struct slab slab;
+    } *graveyard;
     bool any = false;
     own_walk(&wk.own, make_stale, &any);
+    struct buried *grave = any ? malloc(sizeof(*grave)) : NULL;
+    if (grave) {
+        *grave = (struct buried){ .next = graveyard, .slab = wk.own.ref_slab };
+        graveyard = grave;
+    }
     if (any) {
         slab_init(&wk.own.ref_slab, wk.mem, sizeof(struct own_ref));
     }

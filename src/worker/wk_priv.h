@@ -52,6 +52,7 @@ enum {
 #define WK_HOT_NS      UINT64_C(100000000)
 #define WK_SPIN_NS     UINT64_C(50000)
 #define WK_BLOCKED_NS  UINT64_C(1000000)
+#define WK_EVIDENCE_NS UINT64_C(800000000)
 #define WK_TICK_NS     UINT64_C(1000000)
 
 struct wk_engine;
@@ -336,6 +337,7 @@ struct wk_engine {
     struct net_conn *raylet;
     struct net_conn *gcs;
     struct net_timer gcs_timer;
+    struct net_timer evidence_timer; /* the raylet's connection ended; its guard has the word */
     struct list asks;              /* struct wk_ask: requests to the raylet or gcs in flight */
     uint64_t next_request;
 
