@@ -48,7 +48,6 @@ start_parts(void)
     list_init(&wk.asks);
     list_init(&wk.exec_queue);
     wk.gcs_timer = (struct net_timer){ .on_timer = wk_gcs_on_timer };
-    wk.evidence_timer = (struct net_timer){ .on_timer = wk_on_no_evidence };
     ID_SET_NIL(&wk.self_actor_id);
     TRY(wk_engine_start());
     return res_names_init(&wk.names, wk.mem);

@@ -422,10 +422,9 @@ on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
 /* The guard tells how the raylet ended, a moment after its socket did: that is waited for. */
 #define EVIDENCE_NS UINT64_C(300000000)
 
-static void
-declare_raylet_dead(void *ctx)
+void
+wk_raylet_died(void)
 {
-    (void)ctx;
     wk.raylet_dead = true;
     LIST_FOR (l, &wk.asks) {
         struct wk_ask *ask = LIST_ENTRY(l, struct wk_ask, link);
@@ -440,18 +439,26 @@ declare_raylet_dead(void *ctx)
 }
 
 static void
+on_no_evidence(void *ctx)
+{
+    (void)ctx;
+    wk_raylet_died();
+}
+
+static void
 on_close(void *ctx, struct net_conn *conn, int status)
 {
+    (void)ctx;
     (void)conn;
     (void)status;
     if (wk.boot && !wk.raylet_evidence && !wk.raylet_dead && wk.ready) {
-        wk.evidence_timer = (struct net_timer){ .on_timer = declare_raylet_dead };
+        wk.evidence_timer = (struct net_timer){ .on_timer = on_no_evidence };
         if (net_loop_arm(wk.loop, &wk.evidence_timer, os_now_ns() + EVIDENCE_NS) == ST_OK) {
             wk_kick();
             return;
         }
     }
-    declare_raylet_dead(ctx);
+    wk_raylet_died();
 }
 
 /* ---- greeting ---- */

@@ -337,7 +337,6 @@ struct wk_engine {
     struct net_conn *raylet;
     struct net_conn *gcs;
     struct net_timer gcs_timer;
-    struct net_timer evidence_timer; /* the raylet's connection ended; its guard has the word */
     struct list asks;              /* struct wk_ask: requests to the raylet or gcs in flight */
     uint64_t next_request;
 
@@ -557,6 +556,8 @@ int wk_node_ask(uint16_t kind, const ProtobufCMessage *message, struct wk_ask *a
 void wk_ask_fini(struct wk_ask *ask);
 void wk_node_close(void);
 void wk_set_blocked(bool blocked);
+/* Every wait ends. */
+void wk_raylet_died(void);
 void wk_watch(const struct id_worker *worker);
 int wk_ask_wait(struct wk_ask *ask, uint64_t deadline_ns) MUST_USE;
 void wk_ask_answer(const struct net_frame *frame);
