@@ -22,7 +22,7 @@
  *
  *   PUSH      struct peer_push, then arg_count pieces
  *   DONE      struct peer_done, then return_count pieces
- *   TEMPLATE  struct peer_template, name, method, metadata (each padded), then the definition's piece
+ *   TEMPLATE  struct peer_template, its texts and metadata (each padded), then the definition's piece
  *   piece     struct peer_piece, size bytes (padded), item_count struct own_item (padded as a whole)
  *   OWN_*     the struct of own/own_msg.h; VALUE and TRANSFER are followed by a piece
  */
@@ -82,7 +82,7 @@ struct peer_template {
     int32_t num_returns;
     int32_t max_calls;
     uint32_t flags;       /* enum peer_template_flags */
-    uint32_t name_size, function_name_size, method_size, metadata_size;
+    uint32_t name_size, function_name_size, method_size, resources_size, metadata_size;
     uint8_t hash[20];
 };
 enum peer_template_flags {

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { TASKS = 100, REPORTS = 10, BAR = 40 };
+enum { TASKS = 100, REPORTS = 10, BAR = 32 };
 
 /* The actor's constructor: its state is the number of reports so far. */
 static int
@@ -88,8 +88,7 @@ main(int argc, char **argv)
         check(ray_get_bytes(answer, -1, &done, sizeof(done)));
         ray_ref_release(answer);
         const int full = i + 1 < TASKS ? (int)(done * BAR / (TASKS * REPORTS)) : BAR;
-        printf("\r[%-*.*s] pi is about %.6f ", BAR, full,
-               "########################################",
+        printf("\r[%-*.*s] pi is about %.6f ", BAR, full, "################################",
                4.0 * (double)inside / (double)((i + 1) * each));
         fflush(stdout);
     }

@@ -144,9 +144,8 @@ parse_probability(const char *text, size_t length, uint64_t *out)
     if (billionths > UINT64_C(1000000000)) {
         return false;
     }
-    *out = billionths == UINT64_C(1000000000)
-               ? UINT64_MAX
-               : billionths * (UINT64_MAX / UINT64_C(1000000000));
+    *out = billionths == UINT64_C(1000000000) ? UINT64_MAX
+                                              : billionths * (UINT64_MAX / UINT64_C(1000000000));
     return true;
 }
 
@@ -270,8 +269,8 @@ apply(const struct entry *entry, bool strict)
         if (!point || !matches(entry, point->name)) {
             continue;
         }
-        const bool fits = point->drops ? entry->what.action != FLT_ERROR
-                                       : entry->what.action != FLT_DROP;
+        const bool fits =
+            point->drops ? entry->what.action != FLT_ERROR : entry->what.action != FLT_DROP;
         if (!fits) {
             if (entry->prefix) {
                 continue; /* a pattern takes the points it can */

@@ -51,8 +51,8 @@ enum flt_trigger {
 struct flt_point {
     const char *name;
     struct atom_u32 armed; /* 0 or 1: the only word the fast path reads */
-    bool drops;     /* a FAULT_DROP point: takes drop, refuses error */
-    uint8_t action; /* enum flt_action; fields from here on are set before armed */
+    bool drops;            /* a FAULT_DROP point: takes drop, refuses error */
+    uint8_t action;        /* enum flt_action; fields from here on are set before armed */
     uint8_t trigger;
     int32_t status;     /* of FLT_ERROR */
     uint64_t delay_ms;  /* of FLT_DELAY */
@@ -110,7 +110,7 @@ int flt_hit(struct flt_point *point);
 #define FLT_POINT_(text, drops_) (0)
 #endif
 
-#define FAULT(text) FLT_POINT_(text, false)
+#define FAULT(text)      FLT_POINT_(text, false)
 #define FAULT_DROP(text) (FLT_POINT_(text, true) == FLT_DROPPED)
 
 #endif

@@ -2,6 +2,7 @@
 /* Memory files by memfd_create. See os_shm.h. */
 #include "os/os_shm.h"
 
+#include "base/flt.h"
 #include "base/status.h"
 
 #include <errno.h>
@@ -25,6 +26,7 @@ int
 os_shm_create(const char *name, uint64_t size, int *fd)
 {
     *fd = -1;
+    TRY(FAULT("os.shm.create"));
     if (size > INT64_MAX) {
         return st_fail(ST_INVALID_ARGUMENT, "a memory file of %llu bytes",
                        (unsigned long long)size);
@@ -56,10 +58,12 @@ os_shm_reopen_read(int fd, int *out)
 {
     char path[64];
     *out = -1;
+    TRY(FAULT("os.shm.reopen"));
     (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     const int f = open(path, O_RDONLY | O_CLOEXEC);
     if (f < 0) {
-        return st_fail_errno(ST_SYSTEM, errno, "reopening a memory file read-only through %s", path);
+        return st_fail_errno(ST_SYSTEM, errno, "reopening a memory file read-only through %s",
+                             path);
     }
     *out = f;
     return ST_OK;
@@ -108,19 +112,20 @@ os_shm_map(int fd, uint64_t offset, size_t size, enum os_shm_access access, size
            void **out)
 {
     *out = NULL;
+    TRY(FAULT("os.shm.map"));
     ASSERT(align == 0 || (align & (align - 1)) == 0);
     const size_t extra = align > PAGE ? align - PAGE : 0;
     /* Reserve enough for an aligned part, put the file there, give the ends back. */
-    void *reserved = mmap(NULL, size + extra, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                          -1, 0);
+    void *reserved =
+        mmap(NULL, size + extra, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (reserved == MAP_FAILED) {
         return st_fail_errno(ST_OUT_OF_MEMORY, errno, "reserving %zu bytes of address space",
                              size + extra);
     }
     const uintptr_t start = (uintptr_t)reserved;
     const uintptr_t at = extra ? (start + align - 1) & ~((uintptr_t)align - 1) : start;
-    void *p = mmap((char *)reserved + (at - start), size, protection(access), MAP_SHARED | MAP_FIXED,
-                   fd, (off_t)offset);
+    void *p = mmap((char *)reserved + (at - start), size, protection(access),
+                   MAP_SHARED | MAP_FIXED, fd, (off_t)offset);
     if (p == MAP_FAILED) {
         const int error = errno;
         (void)munmap(reserved, size + extra);
@@ -148,6 +153,7 @@ os_shm_unmap(void *address, size_t size)
 int
 os_shm_protect(void *address, size_t size, enum os_shm_access access)
 {
+    TRY(FAULT("os.shm.protect"));
     if (mprotect(address, size, protection(access)) != 0) {
         return st_fail_errno(ST_SYSTEM, errno, "mprotect of %zu bytes", size);
     }
@@ -172,18 +178,10 @@ os_shm_forget(void *address, size_t size)
 int
 os_shm_punch(int fd, uint64_t offset, uint64_t size)
 {
-    if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) != 0) {
+    TRY(FAULT("os.shm.punch"));
+    if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) !=
+        0) {
         return st_fail_errno(ST_SYSTEM, errno, "giving %llu bytes of a memory file back",
-                             (unsigned long long)size);
-    }
-    return ST_OK;
-}
-
-int
-os_shm_populate(int fd, uint64_t offset, uint64_t size)
-{
-    if (fallocate(fd, 0, (off_t)offset, (off_t)size) != 0) {
-        return st_fail_errno(ST_OUT_OF_MEMORY, errno, "taking %llu bytes for a memory file",
                              (unsigned long long)size);
     }
     return ST_OK;
@@ -194,9 +192,11 @@ os_shm_populate_huge(void *address, size_t size)
 {
     enum { HUGE = 2 * 1024 * 1024 };
     ASSERT((uintptr_t)address % HUGE == 0 && size % HUGE == 0);
+    TRY(FAULT("os.shm.populate_huge"));
     volatile unsigned char *bytes = address;
     for (size_t i = 0; i < size; i += HUGE) {
-        bytes[i] = bytes[i]; /* the kernel collapses only what has a page */
+        const unsigned char same = bytes[i];
+        bytes[i] = same; /* the kernel collapses only what has a page */
     }
     if (madvise(address, size, MADV_COLLAPSE) != 0) {
         return st_fail_errno(ST_NOT_SUPPORTED, errno, "MADV_COLLAPSE of %zu bytes", size);

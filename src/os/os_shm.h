@@ -16,7 +16,7 @@
 #include "base/assert.h"
 
 enum os_shm_access {
-    OS_SHM_NONE,  /* address space only */
+    OS_SHM_NONE, /* address space only */
     OS_SHM_READ,
     OS_SHM_WRITE, /* and read */
 };
@@ -34,8 +34,8 @@ int os_shm_size(int fd, uint64_t *size) MUST_USE;
 /* Memory that the file occupies now, in bytes. */
 int os_shm_resident(int fd, uint64_t *bytes) MUST_USE;
 
-/* Maps a part of the file, shared, nothing made present. `align`: a power of two that the address is a
- * multiple of (0: a page). Offset and size are multiples of a page. */
+/* Maps a part of the file, shared, nothing made present. `align`: a power of two that the address
+ * is a multiple of (0: a page). Offset and size are multiples of a page. */
 int os_shm_map(int fd, uint64_t offset, size_t size, enum os_shm_access access, size_t align,
                void **out) MUST_USE;
 void os_shm_unmap(void *address, size_t size);
@@ -52,11 +52,9 @@ void os_shm_forget(void *address, size_t size);
 /* Gives the part's memory back to the system; it reads as zeroes after. */
 int os_shm_punch(int fd, uint64_t offset, uint64_t size) MUST_USE;
 
-/* Gives the part memory now, without mapping it. */
-int os_shm_populate(int fd, uint64_t offset, uint64_t size) MUST_USE;
-
-/* As populate, with huge pages through a writable mapping of the part; the address is a multiple of
- * the huge page. ST_NOT_SUPPORTED where the kernel won't. */
+/* Gives a part memory now, in huge pages, through a writable mapping of it; the address is a
+ * multiple of the huge page. ST_NOT_SUPPORTED where the kernel won't. (fallocate would leave the
+ * clearing of pages, which is what takes the time, to the first touch.) */
 int os_shm_populate_huge(void *address, size_t size) MUST_USE;
 
 /* Closes a descriptor; negative numbers are ignored. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which parts of the data file have memory behind them, in chunks of STORE_CHUNK bytes. A chunk that
- * nobody uses any more is given back to the system after a while; a part of the cold space ahead of
- * a large object is given memory before it is asked for.
+ * Which parts of the data file have memory behind them, in chunks of STORE_CHUNK bytes. A chunk
+ * that nobody uses any more is given back to the system after a while; a part of the cold space
+ * ahead of a large object is given memory before it is asked for.
  */
 #ifndef RAY_STORE_STORE_CHUNKS_H
 #define RAY_STORE_STORE_CHUNKS_H
@@ -26,9 +26,9 @@ struct store_chunks {
     struct store_chunk *chunks;
     uint64_t count;
     uint64_t touched;
-    struct list fresh;                /* idle, not stamped with a time yet */
-    struct list idle;                 /* oldest first */
-    uint64_t ahead_next, ahead_end;   /* chunks to be given memory, an empty range when equal */
+    struct list fresh;              /* idle, not stamped with a time yet */
+    struct list idle;               /* oldest first */
+    uint64_t ahead_next, ahead_end; /* chunks to be given memory, an empty range when equal */
 };
 
 int store_chunks_init(struct store_chunks *chunks, const struct mem *mem,

@@ -10,6 +10,9 @@
 void
 store_release_span(struct store *store, struct store_span *span)
 {
+    if (span->size >= STORE_CHUNK) {
+        store_chunks_ahead(&store->chunks, 0, 0); /* warm memory comes back: it is used first */
+    }
     store_chunks_give(&store->chunks, span->offset, span->size);
     store_space_give(&store->space, span);
     store->counts.freed++;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Grants, their return, and the adoption of seals. See store_server.h and docs/protocols/store.md. */
+/* Grants, their return, and the adoption of seals. See store_server.h and docs/protocols/store.md.
+ */
 #include "base/flt.h"
 #include "base/status.h"
 #include "store/store_priv.h"
@@ -44,11 +45,11 @@ fail_full(struct store *store, uint64_t size)
     const int status = st_fail(
         ST_STORE_FULL,
         "the object store can't hold %.1f MiB more: %.1f of %.1f MiB are in use, and the largest "
-        "free part has %.1f MiB. The most is held as follows:%s\nDrop references that are no longer "
+        "free part has %.1f MiB. The most is held as follows:%s\nDrop references that are no "
+        "longer "
         "needed, return less at a time, or start with a larger object_store_memory.",
-        (double)size / mib, (double)store->space.used / mib,
-        (double)store->config.capacity / mib, (double)store_space_largest(&store->space) / mib,
-        str_text(&text));
+        (double)size / mib, (double)store->space.used / mib, (double)store->config.capacity / mib,
+        (double)store_space_largest(&store->space) / mib, str_text(&text));
     str_fini(&text);
     return status;
 }
@@ -94,9 +95,9 @@ give_slots(struct store *store, struct store_proc *proc, struct store_hold *hold
         hold->slots[i].seal = seal;
         hold->slots[i].state = STORE_HOLD_OPEN;
         hold->slot_count = i + 1;
-        out->slots[i] = (struct store_grant_slot){
-            .generation = slot->generation, .slot = slot->number, .seal = seal
-        };
+        out->slots[i] = (struct store_grant_slot){ .generation = slot->generation,
+                                                   .slot = slot->number,
+                                                   .seal = seal };
         store_row_grant(store_slot_row(store, slot), slot->generation, hold->span->offset,
                         hold->span->size, &proc->worker);
         (void)FAULT("store.grant.between_rows");
@@ -112,7 +113,8 @@ check_proc(struct store *store, struct store_proc *proc, uint32_t slots)
     }
     store_adopt_proc(store, proc);
     if (proc->seals_free < slots) {
-        return st_fail(ST_LIMIT, "%s pid=%d has %d objects of the store unfinished, which is the most",
+        return st_fail(ST_LIMIT,
+                       "%s pid=%d has %d objects of the store unfinished, which is the most",
                        proc->label, proc->pid, STORE_SEALS);
     }
     if (store->slots_free < slots) {
@@ -153,9 +155,13 @@ grant(struct store *store, uint32_t number, uint16_t kind, uint64_t size, uint32
     proc->hold_bytes += span->size;
     store->counts.grants++;
     store->counts.grant_bytes += span->size;
-    hold->cold = store_chunks_take(&store->chunks, span->offset, span->size);
+    const bool cold = store_chunks_take(&store->chunks, span->offset, span->size);
+    if (cold && size >= HUGE_ALIGN_MIN) { /* the next of its size should find memory there */
+        store_chunks_ahead(&store->chunks, span->offset + span->size,
+                           size < AHEAD_MAX ? size : AHEAD_MAX);
+    }
     *out = (struct store_grant){
-        .offset = span->offset, .size = span->size, .kind = kind, .cold = hold->cold
+        .offset = span->offset, .size = span->size, .kind = kind, .cold = cold
     };
     if (!give_slots(store, proc, hold, slots, out)) {
         store_hold_close(store, hold);
@@ -279,13 +285,7 @@ store_adopt_proc(struct store *store, struct store_proc *proc)
             }
         }
         if (adopted && hold->kind == STORE_GRANT_OBJECT) {
-            const uint64_t end = hold->span->offset + hold->span->size;
-            const uint64_t size = hold->span->size;
-            const bool cold = hold->cold && size >= HUGE_ALIGN_MIN;
             store_hold_close(store, hold); /* one object: nothing more can come */
-            if (cold) {
-                store_chunks_ahead(&store->chunks, end, size < AHEAD_MAX ? size : AHEAD_MAX);
-            }
         }
     }
 }

@@ -10,9 +10,9 @@
  *             process's (checked by the raylet, never trusted).
  *
  * docs/protocols/store.md tells states, legal moves, races and recovery. Every shared word below is
- * an atom_* and names its writer; other bytes are handed over by the word named beside them. Offsets
- * and sizes are bytes, numbers are little-endian, and the layout is the same for every build of one
- * STORE_LAYOUT_VERSION.
+ * an atom_* and names its writer; other bytes are handed over by the word named beside them.
+ * Offsets and sizes are bytes, numbers are little-endian, and the layout is the same for every
+ * build of one STORE_LAYOUT_VERSION.
  */
 #ifndef RAY_STORE_LAYOUT_H
 #define RAY_STORE_LAYOUT_H
@@ -27,11 +27,11 @@ enum {
     STORE_LAYOUT_VERSION = 1,
     STORE_CTL_MAGIC = 0x5243544c, /* "LTCR" */
 
-    STORE_PAGE = 4096,                 /* grants begin and end on it */
-    STORE_ALIGN = 64,                  /* objects begin on it */
-    STORE_REGION_SIZE = 1024 * 1024,   /* granted ahead of need */
-    STORE_REGION_SLOTS = 16,           /* slots that come with a region */
-    STORE_SMALL_MAX = 512 * 1024,      /* larger objects are asked of the raylet one by one */
+    STORE_PAGE = 4096,               /* grants begin and end on it */
+    STORE_ALIGN = 64,                /* objects begin on it */
+    STORE_REGION_SIZE = 1024 * 1024, /* granted ahead of need */
+    STORE_REGION_SLOTS = 16,         /* slots that come with a region */
+    STORE_SMALL_MAX = 512 * 1024,    /* larger objects are asked of the raylet one by one */
 
     STORE_SLOT_BITS = 22,
     STORE_SLOT_MAX = 1 << STORE_SLOT_BITS,
@@ -85,8 +85,8 @@ _Static_assert(sizeof(struct store_identity) == 88, "ids have no padding");
 
 /*
  * FREE -> GRANTED (generation + 1) -> SEALED -> DYING -> FREE; also GRANTED -> FREE when the
- * creator's grant ends unsealed (nobody was given a hint, so nobody can hold a pin that matters), and
- * DYING -> SEALED of the same generation when an eviction finds a pin.
+ * creator's grant ends unsealed (nobody was given a hint, so nobody can hold a pin that matters),
+ * and DYING -> SEALED of the same generation when an eviction finds a pin.
  */
 enum store_state {
     STORE_FREE = 0,
@@ -159,8 +159,8 @@ store_name_generation(uint64_t word)
 }
 
 /*
- * The raylet's half, one page. The first part is written before the process gets the file; the lease
- * part whenever a lease changes hands: fields first, then `lease_epoch`.
+ * The raylet's half, one page. The first part is written before the process gets the file; the
+ * lease part whenever a lease changes hands: fields first, then `lease_epoch`.
  */
 struct store_ctl_raylet {
     uint32_t magic;   /* STORE_CTL_MAGIC */
@@ -218,13 +218,13 @@ struct store_ctl_process {
     struct atom_u32 pin_pages; /* pages of pins in use: grows, and is set before the first entry */
     struct atom_u32 reserved_word;
     uint8_t reserved_a[48];
-    struct store_status status;                          /* 64 */
-    uint8_t reserved_b[128];                             /* 128 */
+    struct store_status status;                             /* 64 */
+    uint8_t reserved_b[128];                                /* 128 */
     struct atom_u64 names[STORE_NAMES][STORE_NAME_MAX / 8]; /* 256: texts, under status.seq */
-    struct atom_u64 window[STORE_WINDOW_WORDS];          /* 4096: task words for remote owners */
-    uint8_t reserved_c[2048];                            /* to a page's end */
-    struct store_seal seals[STORE_SEALS];                /* 8192 */
-    struct atom_u64 pins[STORE_PINS];                    /* store_name_word of the slot; 0 free */
+    struct atom_u64 window[STORE_WINDOW_WORDS];             /* 4096: task words for remote owners */
+    uint8_t reserved_c[2048];                               /* to a page's end */
+    struct store_seal seals[STORE_SEALS];                   /* 8192 */
+    struct atom_u64 pins[STORE_PINS]; /* store_name_word of the slot; 0 free */
 };
 _Static_assert(offsetof(struct store_ctl_process, status) == 64, "drawn layout");
 _Static_assert(offsetof(struct store_ctl_process, names) == 256, "drawn layout");

@@ -18,8 +18,8 @@
 #include "store/store_words.h"
 
 enum {
-    STORE_SLOT_BLOCK = 1024,   /* shadow slots are made so many at a time */
-    STORE_DEAD_MAX = 65536,    /* dead owners remembered */
+    STORE_SLOT_BLOCK = 1024, /* shadow slots are made so many at a time */
+    STORE_DEAD_MAX = 65536,  /* dead owners remembered */
     STORE_LABEL_MAX = 64,
     STORE_NO_SLOT = -1,
 };
@@ -66,7 +66,6 @@ struct store_hold {
     struct store_span *span;
     uint32_t kind;
     uint32_t slot_count;
-    bool cold;
     struct {
         uint32_t slot;
         uint16_t seal;
@@ -78,9 +77,9 @@ struct store_slot {
     struct list by_owner;   /* while SEALED */
     struct list by_creator; /* while SEALED and the creator is known */
     struct list dying;
-    struct map_link by_id; /* while SEALED */
-    struct store_hold *hold; /* until its grant closes */
-    struct store_span *span; /* from then on */
+    struct map_link by_id;       /* while SEALED */
+    struct store_hold *hold;     /* until its grant closes */
+    struct store_span *span;     /* from then on */
     struct store_holder *holder; /* while SEALED */
     uint64_t generation;
     uint64_t scan; /* serial of the last scan that found a pin */
@@ -103,7 +102,7 @@ struct store {
     uint32_t slots_free;        /* granted at once or after being made */
     int32_t free_slot;          /* most recently freed first, STORE_NO_SLOT at the end */
 
-    struct map procs;     /* by number */
+    struct map procs; /* by number */
     struct map procs_by_worker;
     struct list proc_list;
     uint32_t last_proc;
@@ -118,8 +117,8 @@ struct store {
     struct list dying_fresh, dying_pinned;
     uint64_t scan_serial;
     uint64_t retry_at_ns, retry_after_ns; /* when to look at dying_pinned again */
-    bool pinned_anew; /* something came to dying_pinned since store_work */
-    bool pins_dropped; /* a process's pins went */
+    bool pinned_anew;                     /* something came to dying_pinned since store_work */
+    bool pins_dropped;                    /* a process's pins went */
 
     struct store_stats counts; /* the parts that are counted as they happen */
 };

@@ -5,8 +5,8 @@
 #include "base/status.h"
 #include "store/store_priv.h"
 
-#define RETRY_FIRST_NS UINT64_C(1000000)    /* 1 ms */
-#define RETRY_MOST_NS UINT64_C(1000000000)  /* 1 s: a view may be held for hours */
+#define RETRY_FIRST_NS  UINT64_C(1000000)    /* 1 ms */
+#define RETRY_MOST_NS   UINT64_C(1000000000) /* 1 s: a view may be held for hours */
 #define IDLE_DEFAULT_NS UINT64_C(2000000000)
 
 uint32_t
@@ -72,8 +72,8 @@ store_create(const struct store_config *config, struct store **out)
     for (uint32_t i = 0; i < blocks; i++) {
         store->blocks[i] = NULL;
     }
-    status = store_chunks_init(&store->chunks, config->mem, &store->config.backing,
-                               config->capacity);
+    status =
+        store_chunks_init(&store->chunks, config->mem, &store->config.backing, config->capacity);
     if (status != ST_OK) {
         goto free_blocks;
     }

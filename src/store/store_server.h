@@ -7,8 +7,8 @@
  * Runs in the raylet, on its one loop thread; nothing here blocks or waits, and store_work does its
  * share in slices well under a millisecond. Decisions are pure functions over a private shadow of
  * the slot table (store_*.c); memory files come through struct store_backing, which store_shm.c
- * implements with src/os and tests and sim/ with plain memory. Everything read from a process's half
- * of its control file is checked and never trusted.
+ * implements with src/os and tests and sim/ with plain memory. Everything read from a process's
+ * half of its control file is checked and never trusted.
  *
  * Failure: a status, with the thread's st_error filled. A dead process costs nothing but the calls
  * store_proc_dead and store_proc_drop; see docs/protocols/store.md.
@@ -46,9 +46,9 @@ struct store_config {
     struct store_backing backing;
     struct store_row *rows; /* the mapped slot table, zeroed */
     uint32_t slot_count;
-    uint64_t capacity;     /* bytes of the data file: a multiple of STORE_CHUNK */
-    uint32_t epoch;        /* not 0; differs from that of any store before it (random) */
-    uint64_t idle_ns;      /* free memory goes back to the system after so long; 0: 2 s */
+    uint64_t capacity; /* bytes of the data file: a multiple of STORE_CHUNK */
+    uint32_t epoch;    /* not 0; differs from that of any store before it (random) */
+    uint64_t idle_ns;  /* free memory goes back to the system after so long; 0: 2 s */
     int32_t raylet_pid;
 };
 
@@ -61,14 +61,14 @@ uint32_t store_slots_for(uint64_t capacity);
 
 int store_create(const struct store_config *config, struct store **out) MUST_USE;
 /* All control files are closed; objects are gone. */
-void store_destroy(struct store **store);
+void store_destroy(struct store **pointer);
 
 /* ---- the real memory files (store_shm.c) ---- */
 
 struct store_shm;
 struct store_shm_config {
     const struct mem *mem;
-    uint64_t capacity; /* rounded up to whole chunks */
+    uint64_t capacity;   /* rounded up to whole chunks */
     uint32_t slot_count; /* 0: store_slots_for(capacity) */
     bool huge;           /* try huge pages when prefaulting */
 };
@@ -86,18 +86,18 @@ void store_shm_configure(struct store_shm *shm, struct store_config *config);
 /* Of a process that store_proc_add returned and that wasn't dropped. */
 int store_shm_fds(struct store_shm *shm, uint32_t proc, struct store_fds *out) MUST_USE;
 /* After store_destroy. Removes nothing that a process still maps. */
-void store_shm_close(struct store_shm **shm);
+void store_shm_close(struct store_shm **pointer);
 
 /* ---- processes ---- */
 
 /* A new process: its control file is made. `label` (copied, at most 63 bytes) names it in messages
- * to people: "driver", "worker". `*proc` is never reused. */
+ * to people: "driver", "worker". `*number` is never reused. */
 int store_proc_add(struct store *store, const struct id_worker *worker, int32_t pid,
-                   const char *label, uint32_t *proc) MUST_USE;
+                   const char *label, uint32_t *number) MUST_USE;
 
 /* For lease epochs, GPUs, RUNNING, windows and status words. Borrowed until store_proc_drop. */
-struct store_ctl_raylet *store_proc_raylet_half(struct store *store, uint32_t proc);
-struct store_ctl_process *store_proc_process_half(struct store *store, uint32_t proc);
+struct store_ctl_raylet *store_proc_raylet_half(struct store *store, uint32_t number);
+struct store_ctl_process *store_proc_process_half(struct store *store, uint32_t number);
 
 /* A consistent copy of what the process says it does. False: it was being changed each time. */
 struct store_status_copy {
@@ -107,41 +107,41 @@ struct store_status_copy {
     uint32_t attempt;
     char name[STORE_NAME_MAX];
 };
-bool store_proc_status(struct store *store, uint32_t proc, struct store_status_copy *out);
+bool store_proc_status(struct store *store, uint32_t number, struct store_status_copy *out);
 
 /*
  * The process is reaped (not: signalled, not: end of file). Adopts all that it sealed; grants it
  * nothing any more. Next, store_proc_seals for the announcement; when its children are gone too,
  * store_proc_drop. No effect on an unknown number.
  */
-void store_proc_dead(struct store *store, uint32_t proc);
+void store_proc_dead(struct store *store, uint32_t number);
 
-/* Calls on_seal for every living object that the process created and another owns, ordered by owner.
- * The owner frees those that no reply named, compared by (slot, generation). */
-void store_proc_seals(struct store *store, uint32_t proc,
+/* Calls on_seal for every living object that the process created and another owns, ordered by
+ * owner. The owner frees those that no reply named, compared by (slot, generation). */
+void store_proc_seals(struct store *store, uint32_t number,
                       void (*on_seal)(const struct id_worker *owner, const struct store_ref *ref,
                                       const struct id_object *id, void *ctx),
                       void *ctx);
 
 /* Drops pins, unsealed space and the control file of a dead process; also what it owned here, as
  * store_on_owner_dead. Its children must be gone. */
-void store_proc_drop(struct store *store, uint32_t proc);
+void store_proc_drop(struct store *store, uint32_t number);
 
 /* ---- grants, adoption, frees ---- */
 
-/* ST_OK; ST_STORE_FULL with a text that names the biggest holders; ST_LIMIT when the process holds too
- * many unsealed slots; ST_CLOSED for a dead one. After ST_STORE_FULL, retry when store_freed_count
- * has changed. */
+/* ST_OK; ST_STORE_FULL with a text that names the biggest holders; ST_LIMIT when the process holds
+ * too many unsealed slots; ST_CLOSED for a dead one. After ST_STORE_FULL, retry when
+ * store_freed_count has changed. */
 int store_grant_region(struct store *store, uint32_t proc, struct store_grant *out) MUST_USE;
 int store_grant_object(struct store *store, uint32_t proc, uint64_t size, struct store_grant *out)
     MUST_USE;
 
 /* The process gives back a grant, by its offset: a region it has done with, or an object that it
  * aborted. What it sealed in there stays. ST_NOT_FOUND when it has no such grant. */
-int store_on_return(struct store *store, uint32_t proc, uint64_t offset) MUST_USE;
+int store_on_return(struct store *store, uint32_t number, uint64_t offset) MUST_USE;
 
 /* Copies new seals of a process into the table. Cheap when there are none. */
-void store_adopt(struct store *store, uint32_t proc);
+void store_adopt(struct store *store, uint32_t number);
 
 /* The owner's word that an object may go. ST_NOT_FOUND: not that life of that slot (already gone);
  * ST_INVALID_ARGUMENT: not the owner's. Takes effect once no process pins it. */
@@ -165,8 +165,8 @@ int store_find(struct store *store, const struct id_object *id, struct store_hin
 
 /*
  * A slice of pending work: scans for pins and frees, gives idle memory back, prefaults. At most
- * about half a millisecond. Returns when to call again: `now_ns` for at once, UINT64_MAX when nothing
- * is pending until another call is made.
+ * about half a millisecond. Returns when to call again: `now_ns` for at once, UINT64_MAX when
+ * nothing is pending until another call is made.
  */
 uint64_t store_work(struct store *store, uint64_t now_ns);
 
@@ -174,11 +174,11 @@ struct store_stats {
     uint64_t capacity, used; /* used: granted, sealed or dying bytes */
     uint64_t objects;        /* sealed and not freed */
     uint64_t sealed_bytes;
-    uint64_t dying, dying_bytes; /* freed by the owner, still pinned or not scanned yet */
+    uint64_t dying, dying_bytes;  /* freed by the owner, still pinned or not scanned yet */
     uint64_t grants, grant_bytes; /* held by processes */
-    uint64_t resident_max; /* upper bound of memory in use, in whole chunks */
-    uint64_t freed;        /* as store_freed_count */
-    uint64_t bad_entries;  /* words of processes that made no sense */
+    uint64_t resident_max;        /* upper bound of memory in use, in whole chunks */
+    uint64_t freed;               /* as store_freed_count */
+    uint64_t bad_entries;         /* words of processes that made no sense */
     uint32_t slots_free;
 };
 void store_stats(const struct store *store, struct store_stats *out);

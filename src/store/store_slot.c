@@ -35,8 +35,7 @@ make_slot(struct store *store)
         }
         store->blocks[number / STORE_SLOT_BLOCK] = block;
     }
-    struct store_slot *slot =
-        &store->blocks[number / STORE_SLOT_BLOCK][number % STORE_SLOT_BLOCK];
+    struct store_slot *slot = &store->blocks[number / STORE_SLOT_BLOCK][number % STORE_SLOT_BLOCK];
     *slot = (struct store_slot){ .number = number, .state = STORE_FREE };
     list_init(&slot->by_owner);
     list_init(&slot->by_creator);
@@ -81,8 +80,7 @@ store_slots_fini(struct store *store)
 {
     const uint32_t blocks = (store->config.slot_count + STORE_SLOT_BLOCK - 1) / STORE_SLOT_BLOCK;
     for (uint32_t i = 0; store->blocks && i < blocks; i++) {
-        mem_free(store->config.mem, store->blocks[i],
-                 STORE_SLOT_BLOCK * sizeof(struct store_slot));
+        mem_free(store->config.mem, store->blocks[i], STORE_SLOT_BLOCK * sizeof(struct store_slot));
     }
     mem_free(store->config.mem, store->blocks, blocks * sizeof(struct store_slot *));
     store->blocks = NULL;

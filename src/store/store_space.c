@@ -114,8 +114,7 @@ place(const struct store_space *space, const struct store_span *span, uint64_t s
         return UINT64_MAX;
     }
     const uint64_t back = (end - size) & ~(align - 1);
-    if (back > front && !space->is_warm(space->ctx, front) &&
-        space->is_warm(space->ctx, end - 1)) {
+    if (back > front && !space->is_warm(space->ctx, front) && space->is_warm(space->ctx, end - 1)) {
         return back;
     }
     return front;

@@ -32,8 +32,8 @@ struct store_space {
     struct slab spans;
     struct list order;
     struct list bins[STORE_BIN_LEVELS][STORE_BIN_FINE];
-    uint64_t levels;                  /* bit: some bin of the level holds a span */
-    uint32_t fine[STORE_BIN_LEVELS];  /* bit: the bin holds a span */
+    uint64_t levels;                 /* bit: some bin of the level holds a span */
+    uint32_t fine[STORE_BIN_LEVELS]; /* bit: the bin holds a span */
     uint64_t capacity, used;
     /* Whether the byte at an offset has memory behind it; for choosing the end to cut. */
     bool (*is_warm)(const void *ctx, uint64_t offset);
@@ -44,8 +44,8 @@ int store_space_init(struct store_space *space, const struct mem *mem, uint64_t 
                      bool (*is_warm)(const void *ctx, uint64_t offset), const void *ctx) MUST_USE;
 void store_space_fini(struct store_space *space);
 
-/* A span of exactly `size` (a multiple of STORE_ALIGN), its offset a multiple of `align` (a power of
- * two). NULL: no free span fits. Never NULL when one does. */
+/* A span of exactly `size` (a multiple of STORE_ALIGN), its offset a multiple of `align` (a power
+ * of two). NULL: no free span fits. Never NULL when one does. */
 struct store_span *store_space_take(struct store_space *space, uint64_t size, uint64_t align);
 
 /* Cuts a span in use in two; returns the right part, which begins at `offset`. */

@@ -42,7 +42,8 @@ void store_row_free(struct store_row *row, uint64_t generation);
 
 /* Between marking any number of rows DYING and the scan for them. */
 void store_scan_fence(void);
-/* Calls on_pin for each entry in use, until it returns false. Entries are a process's word: to check. */
+/* Calls on_pin for each entry in use, until it returns false. Entries are a process's word: to
+ * check. */
 void store_scan_pins(const struct store_pins *pins, bool (*on_pin)(void *ctx, uint64_t name),
                      void *ctx);
 

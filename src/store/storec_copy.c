@@ -12,8 +12,8 @@
 #include <emmintrin.h>
 #endif
 
-#define STREAM_MIN (UINT64_C(2) << 20)
-#define STREAM_MAX (UINT64_C(512) << 20)
+#define STREAM_MIN      (UINT64_C(2) << 20)
+#define STREAM_MAX      (UINT64_C(512) << 20)
 #define TWO_THREADS_MIN (UINT64_C(32) << 20)
 
 struct part {

@@ -2,8 +2,9 @@
 /*
  * Creating objects: regions held ahead of need, single grants for large objects, seals.
  *
- * A region is filled from its start and never reused: what is freed in there goes back to the raylet
- * with the region, and only a new grant makes it usable. See storec.h and docs/protocols/store.md.
+ * A region is filled from its start and never reused: what is freed in there goes back to the
+ * raylet with the region, and only a new grant makes it usable. See storec.h and
+ * docs/protocols/store.md.
  */
 #include "base/flt.h"
 #include "base/status.h"
@@ -34,8 +35,7 @@ static void
 warm_remove(struct storec *store, uint32_t i)
 {
     store->warm_count--;
-    memmove(&store->warm[i], &store->warm[i + 1],
-            (store->warm_count - i) * sizeof(store->warm[0]));
+    memmove(&store->warm[i], &store->warm[i + 1], (store->warm_count - i) * sizeof(store->warm[0]));
 }
 
 static int
@@ -79,8 +79,8 @@ check_grant(const struct storec *store, const struct store_grant *grant, uint16_
                 grant->slot_count <= STORE_REGION_SLOTS;
     for (uint32_t i = 0; good && i < grant->slot_count; i++) {
         const struct store_grant_slot *slot = &grant->slots[i];
-        good = slot->slot < store->slot_count && slot->seal < STORE_SEALS &&
-               slot->generation > 0 && slot->generation <= STORE_GENERATION_MAX;
+        good = slot->slot < store->slot_count && slot->seal < STORE_SEALS && slot->generation > 0 &&
+               slot->generation <= STORE_GENERATION_MAX;
     }
     return good ? ST_OK : st_fail(ST_PROTOCOL, "the raylet's grant of memory makes no sense");
 }
@@ -210,15 +210,18 @@ static void
 begin_object(struct storec *store, struct storec_grant *held, uint64_t size,
              struct storec_object *out)
 {
+    ASSERT(held);
     const struct store_grant_slot *slot = &held->grant.slots[held->next_slot++];
     const uint64_t offset = held->grant.offset + held->bump;
     held->bump += rounded(size);
     held->making++;
+    store->making++;
     *out = (struct storec_object){
         .data = store->writable + offset,
         .size = size,
         .offset = offset,
         .generation = slot->generation,
+        .store = store,
         .grant = held,
         .slot = slot->slot,
         .seal = slot->seal,
@@ -277,8 +280,9 @@ static void
 end_object(struct storec *store, struct storec_object *object, bool sealed)
 {
     struct storec_grant *held = object->grant;
-    ASSERT(held->making > 0);
+    ASSERT(held->making > 0 && store == object->store);
     held->making--;
+    store->making--;
     if (held->grant.kind == STORE_GRANT_OBJECT) {
         if (sealed) { /* the raylet closes it when it adopts the seal */
             list_remove(&held->link);
@@ -291,6 +295,9 @@ end_object(struct storec *store, struct storec_object *object, bool sealed)
         queue_return(store, held);
     }
     *object = (struct storec_object){ 0 };
+    if (store->closed && atom_u64_fetch_add(&store->refs, UINT64_MAX, ATOM_ACQ_REL) == 1) {
+        storec_destroy(store);
+    }
 }
 
 void

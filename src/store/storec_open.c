@@ -34,8 +34,7 @@ map_control(struct storec *store, const struct storec_config *config)
     TRY(os_shm_map(config->ctl_fixed_fd, 0, sizeof(*store->raylet), OS_SHM_READ, 0, &at));
     store->raylet = at;
     TRY(os_shm_no_fork(at, sizeof(*store->raylet)));
-    if (store->raylet->magic != STORE_CTL_MAGIC ||
-        store->raylet->version != STORE_LAYOUT_VERSION) {
+    if (store->raylet->magic != STORE_CTL_MAGIC || store->raylet->version != STORE_LAYOUT_VERSION) {
         return st_fail(ST_PROTOCOL, "the object store's layout is version %u, this library's is %d",
                        store->raylet->version, STORE_LAYOUT_VERSION);
     }
@@ -136,10 +135,13 @@ storec_close(struct storec **pointer)
     if (!store || atom_u32_load(&store->forked, ATOM_RELAXED)) {
         return; /* a child keeps what it inherited: its views are in there */
     }
-    unmap(store->writable, store->data_size);
-    store->writable = NULL;
-    /* From a count of unpins to a count of pins left; whoever brings it to 0 ends the store. */
-    const uint64_t change = store->pinned - STOREC_OPEN;
+    store->closed = true;
+    if (store->making == 0) {
+        unmap(store->writable, store->data_size);
+        store->writable = NULL;
+    }
+    /* From a count of unpins to a count of what is left; whoever brings it to 0 ends the store. */
+    const uint64_t change = store->pinned + store->making - STOREC_OPEN;
     if (atom_u64_fetch_add(&store->refs, change, ATOM_ACQ_REL) + change == 0) {
         storec_destroy(store);
     }

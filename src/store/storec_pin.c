@@ -116,7 +116,7 @@ storec_unpin(struct storec_view *view)
     }
     const uint32_t meta =
         atom_u32_fetch_or(&entry_of(store, pin - 1)->meta, STOREC_PIN_RELEASED, ATOM_ACQ_REL);
-    if (meta == 0) { /* else the last fork hold clears it */
+    if (meta == 0 || !ATOM_RULE(store_unpin_leaves_held)) { /* else the last fork hold clears it */
         free_entry(store, pin - 1);
     }
     if (atom_u64_fetch_add(&store->refs, UINT64_MAX, ATOM_ACQ_REL) == 1) {
@@ -159,7 +159,8 @@ storec_fork_hold(struct storec *store, uint32_t *token)
             continue;
         }
         if (atom_u32_fetch_add(&entry->meta, STOREC_PIN_HOLD, ATOM_ACQ_REL) ==
-            STOREC_PIN_RELEASED) {
+                STOREC_PIN_RELEASED &&
+            ATOM_RULE(store_hold_undone)) {
             /* Its unpin came first and clears the word; the child has no view of it either. */
             (void)atom_u32_fetch_add(&entry->meta, 0U - STOREC_PIN_HOLD, ATOM_ACQ_REL);
             continue;
@@ -192,7 +193,8 @@ storec_fork_release(struct storec *store, uint32_t token)
         for (uint32_t i = 0; i < fork->count; i++) {
             struct storec_pin_entry *entry = entry_of(store, fork->entries[i]);
             if (atom_u32_fetch_add(&entry->meta, 0U - STOREC_PIN_HOLD, ATOM_ACQ_REL) ==
-                STOREC_PIN_HOLD + STOREC_PIN_RELEASED) {
+                    STOREC_PIN_HOLD + STOREC_PIN_RELEASED &&
+                ATOM_RULE(store_release_clears)) {
                 free_entry(store, fork->entries[i]);
             }
         }

@@ -4,8 +4,8 @@
 #define RAY_STORE_STOREC_PRIV_H
 
 #include "base/list.h"
-#include "store/storec.h"
 #include "store/store_words.h"
+#include "store/storec.h"
 
 enum {
     STOREC_WARM_MAX = 4,  /* ranges left writable after their last object was sealed */
@@ -14,12 +14,12 @@ enum {
 
 /* A region or a large object's space, while this process may write it. */
 struct storec_grant {
-    struct list link; /* regions, larges or returns */
+    struct list link;         /* regions, larges or returns */
     struct store_grant grant; /* slots[next_slot ..] are unused */
-    uint64_t bump;      /* next free byte, from the grant's start */
+    uint64_t bump;            /* next free byte, from the grant's start */
     uint32_t next_slot;
-    uint32_t making;    /* created, neither sealed nor aborted */
-    bool closing;       /* goes back when `making` is 0 */
+    uint32_t making; /* created, neither sealed nor aborted */
+    bool closing;    /* goes back when `making` is 0 */
 };
 
 /*
@@ -59,7 +59,9 @@ struct storec {
     uint32_t region_count;
     uint32_t asked;
     uint32_t ahead;
-    bool hungry; /* a create found no room */
+    uint32_t making; /* objects, over all grants */
+    bool hungry;     /* a create found no room */
+    bool closed;
     struct {
         uint64_t offset, size;
     } warm[STOREC_WARM_MAX]; /* oldest first */
@@ -72,7 +74,7 @@ struct storec {
     uint32_t pin_fresh;        /* entries from here on were never used */
     struct atom_u32 pin_freed; /* entry + 1; pushed by unpin, taken whole by pin */
     uint64_t pinned;           /* pins ever made */
-    struct atom_u64 refs;      /* STOREC_OPEN - unpins; after close: pins left */
+    struct atom_u64 refs;      /* STOREC_OPEN - unpins; after close: pins and objects left */
     struct atom_u32 forked;    /* this is a child: leave everything alone */
     struct list forks;
     uint32_t last_token;

@@ -856,7 +856,7 @@ ray_cancel(ray_ref *ref, bool force, bool recursive)
     return st_fail(ST_NOT_SUPPORTED, "cancelling tasks is not built yet");
 }
 
-/* Shutdown: handles that the program still has stay as empty records. */
+/* Shutdown, after wk_tasks_fini: handles that the program still has stay as empty records. */
 void
 wk_actors_fini(void)
 {
@@ -865,6 +865,14 @@ wk_actors_fini(void)
     for (struct map_link *l; (l = map_walk_next(&wk.actors, &walk));) {
         struct wk_actor *actor = CONTAINER_OF(l, struct wk_actor, link);
         map_remove(&wk.actors, l);
+        wk_tasks_destroy(&actor->queue);
+        wk_tasks_destroy(&actor->limbo);
+        if (actor->creation) {
+            wk_task_destroy(actor->creation);
+            actor->creation = NULL;
+        }
+        ray_options_release(actor->options);
+        actor->options = NULL;
         ray_value_release(actor->death);
         actor->death = NULL;
         if (atom_u32_load(&actor->handles, ATOM_RELAXED) == 0) {

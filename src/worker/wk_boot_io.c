@@ -31,7 +31,8 @@ start_parts(void)
 {
     const struct own_addr nobody = { 0 };
     struct wk_lease_config lease_config;
-    TRY(wk_engine_start());
+    /* First what can't fail: stop_parts needs all of it. */
+    wk.mem = os_mem_system();
     wk_lease_config_default(&lease_config);
     own_init(&wk.own, wk.mem, &nobody, NULL);
     wk_leases_init(&wk.leases, wk.mem, &lease_config);
@@ -48,6 +49,7 @@ start_parts(void)
     list_init(&wk.exec_queue);
     wk.gcs_timer = (struct net_timer){ .on_timer = wk_gcs_on_timer };
     ID_SET_NIL(&wk.self_actor_id);
+    TRY(wk_engine_start());
     return res_names_init(&wk.names, wk.mem);
 }
 
@@ -62,8 +64,8 @@ stop_parts(void)
     wk_engine_stop_thread();
     wk_lock();
     wk_gcs_close();
+    wk_tasks_fini(); /* reads the actors' tasks, so before them */
     wk_actors_fini();
-    wk_tasks_fini();
     wk_peers_close();
     if (wk.loop) {
         net_loop_remove(wk.loop, &wk.listen_watch);
@@ -513,21 +515,28 @@ wait_for_guard(int fd, uint64_t deadline)
 RAY_API int
 ray_shutdown(void)
 {
-    if (wk.forked || !wk.ready) {
+    /* A worker's engine lives as long as its process. */
+    if (wk.forked || !wk.is_driver) {
         return RAY_OK;
     }
     int boot = -1;
     const uint64_t guard_deadline = os_now_ns() + GOODBYE_NS;
     wk_lock();
+    if (!wk.ready) { /* never started, or another thread shuts down */
+        wk_unlock();
+        return RAY_OK;
+    }
     wk.ready = false;
-    if (wk.is_driver && !wk.raylet_dead) {
+    if (wk.is_driver) {
         Ray__Node__EndJob message = RAY__NODE__END_JOB__INIT;
         message.stop_runtime = driver_owns_runtime;
-        int status = wk_node_send(NODE_END_JOB, (const ProtobufCMessage *)&message, 0);
+        (void)!wk_node_send(NODE_END_JOB, (const ProtobufCMessage *)&message, 0);
         const uint64_t deadline = os_now_ns() + GOODBYE_NS;
-        while (status == ST_OK && !said_goodbye(NULL) && os_now_ns() < deadline) {
+        wk.ending = true;
+        while (!said_goodbye(NULL) && os_now_ns() < deadline) {
             (void)!wk_wait(said_goodbye, NULL, deadline);
         }
+        wk.ending = false;
     }
     boot = take_boot_socket();
     wk_unlock();
@@ -564,11 +573,47 @@ ray_context_get(struct ray_context *out)
     return RAY_OK;
 }
 
+/* What the current task or actor holds. Lock held. NULL: no memory. */
+static char *
+assigned_resources(void)
+{
+    const struct wk_exec *e = wk_current ? wk_current : wk.current;
+    if (!ID_IS_NIL(wk.self_actor_id)) {
+        return strdup(wk.self_actor_resources ? wk.self_actor_resources : "{}");
+    }
+    return strdup(e ? e->tmpl->resources : "{}");
+}
+
+/* The devices of the lease, which the raylet writes into this process's page. */
+static char *
+accelerator_ids(void)
+{
+    struct str out;
+    str_init(&out, os_mem_system());
+    uint32_t count = wk.is_driver ? 0 : atom_u32_load(&wk.raylet_page->gpu_count, ATOM_ACQUIRE);
+    count = count < STORE_GPUS_MAX ? count : STORE_GPUS_MAX;
+    str_printf(&out, "{\"GPU\":[");
+    for (uint32_t i = 0; i < count; i++) {
+        str_printf(&out, "%s\"%u\"", i ? "," : "",
+                   atom_u32_load(&wk.raylet_page->gpus[i], ATOM_RELAXED));
+    }
+    str_printf(&out, "]}");
+    char *text = strdup(str_text(&out));
+    str_fini(&out);
+    return text;
+}
+
 RAY_API int
 ray_state_json(const char *what, char **out)
 {
     *out = NULL;
     TRY(wk_enter());
+    const bool assigned = strcmp(what, "assigned_resources") == 0;
+    if (assigned || strcmp(what, "accelerator_ids") == 0) {
+        *out = assigned ? assigned_resources() : accelerator_ids();
+        wk_unlock();
+        return *out ? RAY_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for an answer");
+    }
     Ray__Node__StateAsk message = RAY__NODE__STATE_ASK__INIT;
     memcpy(&message.what, &what, sizeof(what));
     struct wk_ask ask;

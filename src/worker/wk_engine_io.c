@@ -30,6 +30,10 @@ static bool leader_sleeps;           /* the leader is in the loop's wait */
 static bool background_yields;       /* the background thread waits for that to end */
 static pthread_cond_t leader_woke = PTHREAD_COND_INITIALIZER;
 static uint32_t spin_score, spin_pause;
+/* Until when the background thread and the leader sleep in the loop. 0: awake, and it looks at the
+ * timers before it sleeps; UINT64_MAX for the leader also when there is none, or it spins. */
+static uint64_t background_until, leader_until = UINT64_MAX;
+static bool timer_kick; /* a kick for an earlier timer is on its way */
 
 /* ---- releases: handles dropped while another thread held the lock ---- */
 
@@ -131,6 +135,13 @@ wk_unlock(void)
     if (atom_ptr_load(&wk.releases, ATOM_RELAXED)) {
         drain_releases();
     }
+    if (wk.loop && background_until > 0 && !timer_kick) {
+        const uint64_t timer = net_loop_next_timer(wk.loop);
+        if (timer < background_until && timer < leader_until) {
+            timer_kick = true; /* armed since they went to sleep: nobody would see it in time */
+            wk_kick();
+        }
+    }
     (void)pthread_mutex_unlock(&wk.lock);
     while (atom_ptr_load(&wk.releases, ATOM_ACQUIRE) && pthread_mutex_trylock(&wk.lock) == 0) {
         drain_releases();
@@ -230,6 +241,7 @@ on_own_timer(void *ctx)
     const struct step_in in = { .kind = OWN_IN_TIMER, .now_ns = os_now_ns() };
     (void)!own_step(&wk.own, &in, wk_outs_begin(&o));
     wk_outs_end(&o);
+    wk_changed(); /* a worker that leaves may be needed no more */
 }
 
 static void
@@ -376,7 +388,7 @@ lead(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
         if (done(ctx)) {
             return ST_OK;
         }
-        if (wk.raylet_dead) {
+        if (wk.raylet_dead && !wk.ending) {
             return ST_RAYLET_DIED;
         }
         const uint64_t now = os_now_ns();
@@ -396,10 +408,12 @@ lead(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
         const uint64_t timer = net_loop_next_timer(wk.loop);
         const uint64_t until = timer < deadline_ns ? timer : deadline_ns;
         leader_sleeps = true;
+        leader_until = until;
         wk_unlock();
         net_loop_wait(wk.loop, until, &events);
         wk_lock();
-        leader_sleeps = false;
+        leader_sleeps = timer_kick = false;
+        leader_until = UINT64_MAX;
         if (background_yields) {
             (void)pthread_cond_signal(&leader_woke);
         }
@@ -431,13 +445,13 @@ follow(uint64_t deadline_ns)
 }
 
 static int
-wait_once(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
+wait_inside(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
 {
     while (!done(ctx)) {
         if (!wk.running) {
             return st_fail(ST_NOT_INITIALIZED, "ray was shut down while a call waited");
         }
-        if (wk.raylet_dead) {
+        if (wk.raylet_dead && !wk.ending) {
             return ST_RAYLET_DIED;
         }
         if (os_now_ns() >= deadline_ns) {
@@ -455,6 +469,15 @@ wait_once(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
         }
     }
     return ST_OK;
+}
+
+static int
+wait_once(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
+{
+    wk.inside++;
+    const int status = wait_inside(done, ctx, deadline_ns);
+    wk.inside--;
+    return status;
 }
 
 int
@@ -483,6 +506,9 @@ out:
         const char *evidence = wk.raylet_evidence ? wk.raylet_evidence : "";
         return st_fail(ST_RAYLET_DIED, "the local raylet died%s%s", *evidence ? ": " : "",
                        evidence);
+    }
+    if (status == ST_CLOSED) {
+        return st_fail(ST_NOT_INITIALIZED, "ray was shut down while a call waited");
     }
     if (status == ST_INTERRUPTED) {
         return st_fail(ST_INTERRUPTED, "the wait was interrupted by a signal");
@@ -574,9 +600,12 @@ background_main(void *arg)
             idle_ticks = 0;
         }
         atom_u32_store(&wk.ticking, !parked, ATOM_RELAXED);
+        background_until = until;
         wk_unlock();
         net_loop_wait(wk.loop, until, &events);
         wk_lock();
+        background_until = 0;
+        timer_kick = false;
         if (parked) {
             net_bell_park_end(&wk.bell);
         }
@@ -588,6 +617,8 @@ background_main(void *arg)
             }
         }
     }
+    wk.background_ended = true;
+    wk_changed();
     wk_unlock();
     return NULL;
 }
@@ -636,7 +667,7 @@ start_thread(void)
     pthread_attr_t attr;
     (void)pthread_attr_init(&attr);
     (void)pthread_attr_setstacksize(&attr, 512 * 1024);
-    wk.background_stop = false;
+    wk.background_stop = wk.background_ended = false;
     const int error = pthread_create(&wk.background, &attr, background_main, NULL);
     (void)pthread_attr_destroy(&attr);
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -675,6 +706,8 @@ wk_engine_start(void)
     wk.bell_fd = -1;
     wk.session++;
     spin_score = SPIN_SCORE_MAX / 2;
+    background_until = 0;
+    timer_kick = false;
     arena_init(&wk.out_arena, wk.mem);
     TRY(net_loop_create(wk.mem, &wk.loop));
     TRY(make_bell());
@@ -689,15 +722,30 @@ wk_engine_start(void)
     return start_thread();
 }
 
-/* Lock not held. */
+/* Lock held. Kicks and gives the lock up for a moment. */
+static void
+kick_and_rest(void)
+{
+    const uint64_t until = os_now_ns() + WK_TICK_NS;
+    const struct timespec limit = { (time_t)(until / 1000000000u), (long)(until % 1000000000u) };
+    wk_kick();
+    wk_changed();
+    (void)pthread_cond_timedwait(&wk.changed, &wk.lock, &limit);
+}
+
+/* Lock not held; `running` is false. Waits for the background thread, and for those of the program's
+ * that wait or copy inside of the engine. A kick wakes one sleeper of the loop, whichever; so they
+ * are repeated. */
 void
 wk_engine_stop_thread(void)
 {
+    wk_lock();
+    wk.background_stop = true;
+    while ((wk.background_running && !wk.background_ended) || wk.inside > 0) {
+        kick_and_rest();
+    }
+    wk_unlock();
     if (wk.background_running) {
-        wk_lock();
-        wk.background_stop = true;
-        wk_unlock();
-        wk_kick();
         (void)pthread_join(wk.background, NULL);
         wk.background_running = false;
     }

@@ -39,15 +39,17 @@ wk_link_templates_free(struct wk_link *link)
     link->template_count = 0;
 }
 
-/* The four texts of a template, each with its NUL (metadata without). */
+enum { TEXTS = 5 };
+
+/* The texts of a template, each with its NUL, and the metadata. */
 static int
 take_texts(struct wk_peer_template *t, const struct peer_template *head, const uint8_t **at,
            const uint8_t *end)
 {
-    const uint32_t sizes[4] = { head->name_size, head->function_name_size, head->method_size,
-                                head->metadata_size };
+    const uint32_t sizes[TEXTS] = { head->name_size, head->function_name_size, head->method_size,
+                                    head->resources_size, head->metadata_size };
     size_t total = 0, spaced = 0;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < TEXTS; i++) {
         if (sizes[i] > NET_FRAME_MAX) {
             return st_fail(ST_PROTOCOL, "a template's text of %u bytes", sizes[i]);
         }
@@ -61,11 +63,11 @@ take_texts(struct wk_peer_template *t, const struct peer_template *head, const u
     if (!t->text) {
         return st_fail(ST_OUT_OF_MEMORY, "no memory for a template");
     }
-    char *parts[4], *to = t->text;
-    for (int i = 0; i < 4; i++) {
+    char *parts[TEXTS], *to = t->text;
+    for (int i = 0; i < TEXTS; i++) {
         parts[i] = to;
         memcpy(to, *at, sizes[i]);
-        if (i < 3 && (sizes[i] == 0 || to[sizes[i] - 1] != '\0')) {
+        if (i < TEXTS - 1 && (sizes[i] == 0 || to[sizes[i] - 1] != '\0')) {
             return st_fail(ST_PROTOCOL, "a template's text has no end");
         }
         to += sizes[i];
@@ -74,8 +76,9 @@ take_texts(struct wk_peer_template *t, const struct peer_template *head, const u
     t->name = parts[0];
     t->function_name = parts[1];
     t->method = parts[2];
-    t->metadata = (uint8_t *)parts[3];
-    t->metadata_size = sizes[3];
+    t->resources = parts[3];
+    t->metadata = (uint8_t *)parts[4];
+    t->metadata_size = sizes[4];
     return ST_OK;
 }
 
@@ -141,7 +144,7 @@ wk_on_template(struct wk_link *link, const uint8_t *body, size_t size)
         free_template(t); /* said twice: the first is in use */
         return;
     }
-    t->name_slot = t->number;
+    t->name_key = id_hash(t->name, strlen(t->name));
     link->templates[t->number] = t;
 }
 
@@ -150,7 +153,7 @@ wk_on_template(struct wk_link *link, const uint8_t *body, size_t size)
 static void
 free_exec(struct wk_exec *e)
 {
-    for (uint32_t i = 0; i < e->push.arg_count; i++) {
+    for (uint32_t i = 0; e->block && i < e->push.arg_count; i++) {
         ray_value_release(e->views[i]);
         if (e->args[i].base) {
             e->args[i].frame = NULL;
@@ -246,24 +249,27 @@ make_exec(const uint8_t *body, size_t size, uint32_t caller, struct wk_exec **ou
         return st_fail(ST_PROTOCOL, "a push of %zu bytes with %u arguments", size,
                        push.arg_count);
     }
+    /* The arguments' records lie in the block, ahead of the body: the program may keep an argument
+     * longer than its task. */
     const size_t args = push.arg_count * sizeof(struct ray_value);
-    struct wk_exec *e = calloc(1, sizeof(*e) + args + push.arg_count * sizeof(void *));
-    uint8_t *data;
+    struct wk_exec *e = calloc(1, sizeof(*e) + push.arg_count * sizeof(void *));
+    uint8_t *data = NULL;
     if (!e) {
         return st_fail(ST_OUT_OF_MEMORY, "no memory for a task");
     }
-    e->block = wk_value_create(WK_VALUE_INLINE, size, 0, &data, NULL);
+    e->block = wk_value_create(WK_VALUE_INLINE, args + size, 0, &data, NULL);
     e->push = push;
     e->caller = caller;
-    e->args = (struct ray_value *)(void *)(e + 1);
-    e->views = (struct ray_value **)(void *)((char *)(e + 1) + args);
+    e->args = (struct ray_value *)(void *)data;
+    e->views = (struct ray_value **)(void *)(e + 1);
     list_init(&e->link);
     int status = ST_OK;
     if (!e->block) {
         status = st_fail(ST_OUT_OF_MEMORY, "no memory for a task");
     } else {
-        memcpy(data, body, size);
-        status = decode_args(e, sizeof(push));
+        memset(data, 0, args);
+        memcpy(data + args, body, size);
+        status = decode_args(e, args + sizeof(push));
     }
     if (status != ST_OK) {
         discard_exec(e);
@@ -682,7 +688,7 @@ call_face(struct wk_exec *e, const struct ray_worker_options *options)
                            (e->tmpl->flags & PEER_TEMPLATE_RETRIABLE ? STORE_STATUS_RETRIABLE : 0u);
     e->started_ns = os_now_ns();
     storec_status_begin(wk.store, &e->push.task, e->push.attempt, flags, e->started_ns,
-                        e->tmpl->name_slot % STORE_NAMES, e->tmpl->name);
+                        e->tmpl->name_key, e->tmpl->name);
     id_source_init(&e->source, &e->push.task, e->push.attempt);
     wk.current = wk_current = e;
     wk_unlock();
@@ -779,6 +785,8 @@ wk_on_become_actor(const Ray__Node__BecomeActor *msg)
             e->push.sequence = msg->incarnation;
             memcpy(wk.self_actor_id.b, msg->actor_id.data, sizeof(wk.self_actor_id.b));
             wk.self_actor_owner = head.creator;
+            free(wk.self_actor_resources);
+            wk.self_actor_resources = strdup(t->resources);
             (void)snprintf(wk.self_actor_class, sizeof(wk.self_actor_class), "%s",
                            t->function_name);
             list_push_front(&wk.exec_queue, &e->link);

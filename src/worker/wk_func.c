@@ -427,11 +427,32 @@ append_padded(struct str *s, const void *bytes, size_t size)
     str_append(s, zeros, wk_pad8(size) - size);
 }
 
+/* What the task or actor holds, in the form of get_assigned_resources. */
+static void
+describe_resources(const struct ray_options *o, struct str *out)
+{
+    str_append(out, "{", 1);
+    for (uint32_t i = 0; i < o->resource_count; i++) {
+        str_printf(out, "%s\"", i ? "," : "");
+        for (const char *c = o->resources[i].name; *c; c++) {
+            if (*c == '"' || *c == '\\') {
+                str_append(out, "\\", 1);
+            }
+            str_append(out, c, 1);
+        }
+        str_printf(out, "\":%.17g", res_amount_to_double(o->resources[i].amount));
+    }
+    str_append(out, "}", 2); /* with its NUL */
+}
+
 static bool
 encode_template(struct wk_template *t, const struct ray_function *f, const struct ray_options *o)
 {
     const char *name = *o->name ? o->name : f->name;
     const bool retriable = o->max_retries != 0;
+    struct str resources;
+    str_init(&resources, os_mem_system());
+    describe_resources(o, &resources);
     const struct peer_template head = {
         .number = t->number,
         .kind = (uint32_t)f->kind,
@@ -442,6 +463,7 @@ encode_template(struct wk_template *t, const struct ray_function *f, const struc
         .name_size = (uint32_t)strlen(name) + 1,
         .function_name_size = (uint32_t)strlen(f->name) + 1,
         .method_size = (uint32_t)strlen(f->method) + 1,
+        .resources_size = (uint32_t)resources.size,
         .metadata_size = (uint32_t)o->metadata_size,
     };
     str_init(&t->frame, os_mem_system());
@@ -451,7 +473,10 @@ encode_template(struct wk_template *t, const struct ray_function *f, const struc
     append_padded(&t->frame, name, head.name_size);
     append_padded(&t->frame, f->name, head.function_name_size);
     append_padded(&t->frame, f->method, head.method_size);
+    append_padded(&t->frame, resources.data, resources.size);
     append_padded(&t->frame, o->metadata, o->metadata_size);
+    t->frame.failed = t->frame.failed || resources.failed;
+    str_fini(&resources);
     if (f->definition) {
         char *room = str_reserve(&t->frame, wk_value_piece_bytes(f->definition));
         if (room) {

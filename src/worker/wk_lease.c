@@ -202,7 +202,7 @@ leave(struct wk_leases *c, struct wk_lease *lease, uint32_t count, uint64_t now_
     lease->key->inflight -= count;
     c->inflight -= count;
     if (lease->inflight == 0) {
-        lease->alone = lease->overrun = lease->blocked = false;
+        lease->alone = lease->overrun = false;
         lease->idle_since_ns = now_ns;
         touch(c, lease->key);
         wake_by(c, now_ns + lease->key->linger_ns);
@@ -695,7 +695,8 @@ return_leases(struct wk_leases *c, struct wk_lease_key *key, uint64_t now_ns,
             if (is_off(c, WK_RULE_LINGER)) {
                 continue;
             }
-            if (key->ready > 0 || end > now_ns) {
+            /* One that took nothing while nothing was in flight is of no use. */
+            if ((key->ready > 0 && !lease->blocked) || end > now_ns) {
                 wake_by(c, end > now_ns ? end : now_ns + key->linger_ns);
             } else if (give_back(c, lease, now_ns, outs)) {
                 key->linger_ns = key->linger_ns / 2 > c->config.linger_min_ns

@@ -10,7 +10,8 @@
  *     wk_lease_on_ready(c, key, 1, depth);             a task has joined the key's FIFO
  *     while ((lease = wk_lease_pick(c, key, fn of the front, now)))  pop the front, push it
  *     ... done frame: wk_lease_on_done(c, lease, fn, now, duration); then pick again
- *     wk_lease_pump(c, now, outs) after each batch of events and when `deadline_ns` has come.
+ *     wk_lease_pump(c, now, outs) after each batch of events and when `deadline_ns` has come; what
+ *         a RECALL brought back is picked again, then pumped again, until `dirty` is empty.
  *
  * A lease: ACTIVE -> (REVOKED <-> ACTIVE) -> returned; or dead at any time. BLOCKED is a flag: its
  * worker waits in get and bounced what was unstarted; nothing is pushed until it is unblocked.
@@ -191,7 +192,7 @@ struct wk_lease_key *wk_lease_get_key(struct wk_leases *c, uint32_t number);
 /* The same, NULL when it isn't there. */
 struct wk_lease_key *wk_lease_find_key(const struct wk_leases *c, uint32_t number);
 /* NULL when it has been returned or is dead. */
-struct wk_lease *wk_lease_find(const struct wk_leases *c, uint64_t lease);
+struct wk_lease *wk_lease_find(const struct wk_leases *c, uint64_t id);
 
 /* Tasks joined the FIFO of ready ones (not those that came back by recall, bounce or death). */
 void wk_lease_on_ready(struct wk_leases *c, struct wk_lease_key *key, uint32_t count,
@@ -209,7 +210,8 @@ void wk_lease_on_done(struct wk_leases *c, struct wk_lease *lease, struct wk_lea
 /* `count` unstarted ones were taken back (answer to RECALL, or a cancel: requeued = false). */
 void wk_lease_on_recalled(struct wk_leases *c, struct wk_lease *lease, uint32_t count,
                           bool requeued, uint64_t now_ns);
-/* The worker blocks and handed `count` back (they go to the front of the FIFO). May be 0. */
+/* The worker blocks (or can't be reached) and handed `count` back: they go to the front of the
+ * FIFO, and the lease gets nothing until it is unblocked, dead, or returned for its uselessness. */
 void wk_lease_on_bounced(struct wk_leases *c, struct wk_lease *lease, uint32_t count,
                          uint64_t now_ns);
 /* The worker runs on (its own word; a done of its front task says the same). */
@@ -226,9 +228,10 @@ void wk_lease_on_cancelled(struct wk_leases *c, const struct sched_lease_cancell
 /* True: nothing that could run the key's ready tasks is left or can be had. The engine fails them
  * all with the message's status and text, and tells by on_unready. False: it is asked again later.
  */
-bool wk_lease_on_failed(struct wk_leases *c, const struct sched_lease_failed *msg, uint64_t now_ns);
-void wk_lease_on_revoke(struct wk_leases *c, uint64_t lease, uint64_t now_ns);
-void wk_lease_on_withdraw(struct wk_leases *c, uint64_t lease, uint64_t now_ns);
+bool wk_lease_on_failed(struct wk_leases *c, const struct sched_lease_failed *msg,
+                        uint64_t now_ns) MUST_USE;
+void wk_lease_on_revoke(struct wk_leases *c, uint64_t id, uint64_t now_ns);
+void wk_lease_on_withdraw(struct wk_leases *c, uint64_t id, uint64_t now_ns);
 /* Its worker is dead, the window has been drained and read; `unstarted` go back to the FIFO. The
  * STARTED one, if any, is the engine's to charge. The lease is gone after. */
 void wk_lease_on_dead(struct wk_leases *c, struct wk_lease *lease, uint32_t unstarted,

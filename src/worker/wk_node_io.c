@@ -10,6 +10,7 @@
 
 #include "os/os_basic.h"
 #include "os/os_sock.h"
+#include "os/os_thread.h"
 #include "worker/wk_priv.h"
 
 static void on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame);
@@ -397,6 +398,7 @@ take_reply(const Ray__Node__HelloReply *reply)
         .slots_fd = hello_fds[1],
         .ctl_fd = hello_fds[2],
         .ctl_fixed_fd = hello_fds[3],
+        .helper = { os_thread_start, os_thread_join },
     };
     const int status = storec_open(&config, &wk.store);
     for (int i = 0; i < 4; i++) {

@@ -139,9 +139,11 @@ ask_store(uint64_t size, struct store_grant *grant)
         }
         /* Others may be giving memory back just now. */
         struct timespec pause = { 0, 10000000L << i };
+        wk.inside++;
         wk_unlock();
         (void)nanosleep(&pause, NULL);
         wk_lock();
+        wk.inside--;
         if (!wk.running) {
             return st_fail(ST_CLOSED, "ray was shut down while an object waited for memory");
         }
@@ -172,15 +174,15 @@ create_object(uint64_t size, struct storec_object *object)
 }
 
 static void
-copy_payload(const struct ray_payload *payload, uint8_t *to, bool into_store)
+copy_payload(const struct ray_payload *payload, uint8_t *to, struct storec *store)
 {
     for (size_t i = 0; i < payload->buf_count; i++) {
         const struct ray_buf *buf = &payload->bufs[i];
         if (buf->size == 0) {
             continue;
         }
-        if (into_store && buf->size > 64 * 1024) {
-            storec_copy(wk.store, to, buf->data, buf->size);
+        if (store && buf->size > 64 * 1024) {
+            storec_copy(store, to, buf->data, buf->size);
         } else {
             memcpy(to, buf->data, buf->size);
         }
@@ -207,14 +209,18 @@ store_payload(const struct ray_payload *payload, size_t size, const struct id_ob
     struct store_hint hint;
     TRY(create_object(size, &object));
     if (size > STORE_SMALL_MAX) {
+        wk.inside++; /* the mapping stays until the copy is through */
         wk_unlock();
-        copy_payload(payload, object.data, true);
+        storec_prepare(&object);
+        copy_payload(payload, object.data, object.store);
         wk_lock();
+        wk.inside--;
         if (!wk.running) {
+            storec_abort(object.store, &object); /* keeps the memory mapped until now */
             return st_fail(ST_CLOSED, "ray was shut down while an object was stored");
         }
     } else {
-        copy_payload(payload, object.data, true);
+        copy_payload(payload, object.data, object.store);
     }
     struct own_item *items = items_of(payload);
     if (!items) {
@@ -253,7 +259,7 @@ wk_value_of_payload(const struct ray_payload *payload, const struct id_object *i
         return st_fail(ST_OUT_OF_MEMORY, "no memory for a value of %zu bytes", size);
     }
     value->format = payload->format;
-    copy_payload(payload, data, false);
+    copy_payload(payload, data, NULL);
     for (size_t i = 0; i < payload->ref_count; i++) {
         own_item_of(&wk.own, ref_of(payload->refs[i]), &items[i]);
     }
@@ -625,6 +631,7 @@ struct wait_some {
     ray_ref *const *refs;
     size_t count, wanted;
     uint64_t seen_changes;
+    bool enough; /* as of then */
 };
 
 static bool
@@ -632,14 +639,15 @@ some_ready(void *ctx)
 {
     struct wait_some *w = ctx;
     if (w->seen_changes == wk.change_count) {
-        return false;
+        return w->enough;
     }
     w->seen_changes = wk.change_count;
     size_t ready = 0;
     for (size_t i = 0; i < w->count && ready < w->wanted; i++) {
         ready += !is_pending(ref_of(w->refs[i]));
     }
-    return ready >= w->wanted;
+    w->enough = ready >= w->wanted;
+    return w->enough;
 }
 
 RAY_API int

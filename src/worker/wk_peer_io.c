@@ -16,7 +16,7 @@
 #include "os/os_sock.h"
 #include "worker/wk_priv.h"
 
-enum { CONNECT_TRIES = 1000 };
+enum { CONNECT_TRIES = 1000, HELD_MAX = 1024 * 1024 * 1024 };
 
 static void on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame);
 static void on_close(void *ctx, struct net_conn *conn, int status);
@@ -126,6 +126,24 @@ unmap_link(struct wk_link *link)
     link->offered = link->rings = link->receiving = false;
 }
 
+/* A frame of the socket that came before the ring's word for it was read. */
+struct wk_held {
+    struct list link;
+    struct net_frame frame;
+    int fds[NET_FRAME_FDS_MAX];
+    uint8_t body[];
+};
+
+static void
+free_held(struct wk_held *held)
+{
+    for (int i = 0; i < held->frame.fd_count; i++) {
+        os_close(&held->fds[i]);
+    }
+    list_remove(&held->link);
+    free(held);
+}
+
 static void
 free_link(struct wk_link *link)
 {
@@ -136,6 +154,9 @@ free_link(struct wk_link *link)
     wk_exec_link_gone(link);
     wk_link_templates_free(link);
     unmap_link(link);
+    while (!list_is_empty(&link->held)) {
+        free_held(LIST_ENTRY((&link->held)->next, struct wk_held, link));
+    }
     net_conn_destroy(&link->conn);
     if (link->window_memory) {
         os_shm_unmap(link->window_memory, link->window_bytes);
@@ -156,6 +177,7 @@ create_link(int fd, bool outgoing)
         return NULL;
     }
     link->outgoing = outgoing;
+    list_init(&link->held);
     str_init(&link->overflow, wk.mem);
     if (net_conn_create(wk.loop, wk.mem, fd, &link_ops, link, &link->conn) != ST_OK) {
         free(link);
@@ -236,49 +258,6 @@ wk_peer_any_link(struct wk_peer *peer)
         return peer->in;
     }
     return wk_peer_link(peer);
-}
-
-/* The window for pushes, made with the first one; the other side gets its file. */
-int
-wk_link_window(struct wk_link *link)
-{
-    if (link->window) {
-        return ST_OK;
-    }
-    const size_t bytes = (net_window_bytes(WK_WINDOW_WORDS) + 4095) & ~(size_t)4095;
-    int fd = -1;
-    TRY(os_shm_create("ray-window", bytes, &fd));
-    int status = os_shm_map(fd, 0, bytes, OS_SHM_WRITE, 0, &link->window_memory);
-    if (status == ST_OK) {
-        link->window_bytes = bytes;
-        (void)!os_shm_no_fork(link->window_memory, bytes);
-        status = net_window_format(link->window_memory, bytes, WK_WINDOW_WORDS);
-    }
-    struct net_window_owner *owner = malloc(sizeof(*owner));
-    link->inflight = calloc(WK_WINDOW_WORDS, sizeof(*link->inflight));
-    if (status == ST_OK && (!owner || !link->inflight)) {
-        status = st_fail(ST_OUT_OF_MEMORY, "no memory for a task window");
-    }
-    if (status == ST_OK) {
-        status = net_window_owner_init(owner, link->window_memory, bytes);
-    }
-    if (status == ST_OK) {
-        const struct peer_hello hello = { .protocol_version = RAY_PROTOCOL_VERSION,
-                                          .window_bytes = (uint32_t)bytes,
-                                          .worker = wk.self.worker,
-                                          .node = wk.self.node };
-        struct iovec iov = { .iov_len = sizeof(hello) };
-        const void *from = &hello;
-        memcpy(&iov.iov_base, &from, sizeof(from));
-        status = net_conn_send(link->conn, PEER_HELLO, 0, 0, &iov, 1, &fd, 1);
-    }
-    os_close(&fd);
-    if (status != ST_OK) {
-        free(owner);
-        return status;
-    }
-    link->window = owner;
-    return ST_OK;
 }
 
 /* ---- sending ---- */
@@ -424,18 +403,26 @@ wk_frame_begin(struct wk_frame *frame, struct wk_link *link, uint16_t kind, size
     return ST_OK;
 }
 
-/* A frame that the ring can't take: announced in the ring, sent on the socket. */
-static void
-send_via_socket(struct wk_link *link, uint16_t kind)
+/* A frame that the ring can't take, or that brings a descriptor: sent on the socket, and announced in
+ * the ring when that is in use. */
+static int
+send_on_socket(struct wk_link *link, uint16_t kind, const struct iovec *body, const int *fd)
 {
-    struct net_frame_header header = { .length = NET_FRAME_HEADER, .kind = PEER_VIA_SOCKET };
-    str_append(&link->overflow, &header, sizeof(header));
-    struct iovec iov = { wk.scratch.data + NET_FRAME_HEADER, wk.scratch.size - NET_FRAME_HEADER };
-    if (link->overflow.failed ||
-        net_conn_send(link->conn, kind, 0, 0, &iov, 1, NULL, 0) != ST_OK) {
-        link->broken = true;
+    if (link->rings) {
+        const struct net_frame_header header = { .length = NET_FRAME_HEADER,
+                                                 .kind = PEER_VIA_SOCKET };
+        str_append(&link->overflow, &header, sizeof(header));
+        if (link->overflow.failed) {
+            link->broken = true;
+            return st_fail(ST_OUT_OF_MEMORY, "no memory for a message");
+        }
     }
-    wk_link_flush_room(link);
+    const int status = net_conn_send(link->conn, kind, 0, 0, body, 1, fd, fd ? 1 : 0);
+    if (link->rings) {
+        link->broken = link->broken || status != ST_OK;
+        wk_link_flush_room(link);
+    }
+    return status;
 }
 
 void
@@ -454,7 +441,8 @@ wk_frame_end(struct wk_frame *frame, bool urgent)
         (void)!net_conn_send(link->conn, header.kind, 0, 0, &iov, 1, NULL, 0);
         count_heat(link);
     } else if (header.length > net_ring_frame_max(WK_RING_BYTES)) {
-        send_via_socket(link, header.kind);
+        const struct iovec iov = { wk.scratch.data + NET_FRAME_HEADER, frame->size };
+        (void)!send_on_socket(link, header.kind, &iov, NULL);
     } else {
         str_append(&link->overflow, wk.scratch.data, wk.scratch.size);
         if (link->overflow.failed) {
@@ -465,6 +453,49 @@ wk_frame_end(struct wk_frame *frame, bool urgent)
     if (wk.scratch.capacity > 1024 * 1024) {
         str_fini(&wk.scratch);
     }
+}
+
+/* The window for pushes, made with the first one; the other side gets its file. */
+int
+wk_link_window(struct wk_link *link)
+{
+    if (link->window) {
+        return ST_OK;
+    }
+    const size_t bytes = (net_window_bytes(WK_WINDOW_WORDS) + 4095) & ~(size_t)4095;
+    int fd = -1;
+    TRY(os_shm_create("ray-window", bytes, &fd));
+    int status = os_shm_map(fd, 0, bytes, OS_SHM_WRITE, 0, &link->window_memory);
+    if (status == ST_OK) {
+        link->window_bytes = bytes;
+        (void)!os_shm_no_fork(link->window_memory, bytes);
+        status = net_window_format(link->window_memory, bytes, WK_WINDOW_WORDS);
+    }
+    struct net_window_owner *owner = malloc(sizeof(*owner));
+    link->inflight = calloc(WK_WINDOW_WORDS, sizeof(*link->inflight));
+    if (status == ST_OK && (!owner || !link->inflight)) {
+        status = st_fail(ST_OUT_OF_MEMORY, "no memory for a task window");
+    }
+    if (status == ST_OK) {
+        status = net_window_owner_init(owner, link->window_memory, bytes);
+    }
+    if (status == ST_OK) {
+        const struct peer_hello hello = { .protocol_version = RAY_PROTOCOL_VERSION,
+                                          .window_bytes = (uint32_t)bytes,
+                                          .worker = wk.self.worker,
+                                          .node = wk.self.node };
+        struct iovec iov = { .iov_len = sizeof(hello) };
+        const void *from = &hello;
+        memcpy(&iov.iov_base, &from, sizeof(from));
+        status = send_on_socket(link, PEER_HELLO, &iov, &fd);
+    }
+    os_close(&fd);
+    if (status != ST_OK) {
+        free(owner);
+        return status;
+    }
+    link->window = owner;
+    return ST_OK;
 }
 
 /* ---- receiving ---- */
@@ -626,11 +657,50 @@ on_message(struct wk_link *link, const struct net_frame *frame)
 static void
 break_link(struct wk_link *link, const char *what)
 {
-    if (!link->broken) {
-        link->broken = true;
+    link->broken = true;
+    if (!link->deaf) {
+        link->deaf = true;
         (void)fprintf(stderr, "ray: connection with a peer ended: %s: %s\n", what,
                       st_last()->text);
     }
+}
+
+static int
+hold_frame(struct wk_link *link, const struct net_frame *frame)
+{
+    link->held_bytes += frame->size + sizeof(struct wk_held);
+    struct wk_held *held =
+        link->held_bytes <= HELD_MAX ? malloc(sizeof(*held) + frame->size) : NULL;
+    if (!held) {
+        return st_fail(ST_LIMIT, "%zu bytes came from a peer that it did not announce",
+                       link->held_bytes);
+    }
+    held->frame = *frame;
+    held->frame.body = held->body;
+    held->frame.fds = held->fds;
+    memcpy(held->body, frame->body, frame->size);
+    for (int i = 0; i < frame->fd_count; i++) {
+        held->fds[i] = frame->fds[i];
+        frame->fds[i] = -1;
+    }
+    list_init(&held->link);
+    list_push_back(&link->held, &held->link);
+    return ST_OK;
+}
+
+/* The ring says that the socket's next frame is due: it is held already, or must be waited for. */
+static int
+take_via_socket(struct wk_link *link)
+{
+    if (list_is_empty(&link->held)) {
+        link->via_socket = true;
+        return ST_OK;
+    }
+    struct wk_held *held = LIST_ENTRY((&link->held)->next, struct wk_held, link);
+    link->held_bytes -= held->frame.size + sizeof(*held);
+    const int status = on_message(link, &held->frame);
+    free_held(held);
+    return status;
 }
 
 /* Everything that the ring holds, unless a frame of the socket must come first. */
@@ -652,9 +722,8 @@ read_ring(struct wk_link *link)
         }
         memcpy(&frame.header, bytes, sizeof(frame.header));
         frame.size = (uint32_t)(length - NET_FRAME_HEADER);
-        if (frame.header.kind == PEER_VIA_SOCKET) {
-            link->via_socket = true;
-        } else if (on_message(link, &frame) != ST_OK) {
+        if (frame.header.kind == PEER_VIA_SOCKET ? take_via_socket(link) != ST_OK
+                                                  : on_message(link, &frame) != ST_OK) {
             link->receiving = false;
             break_link(link, "malformed message");
             return;
@@ -697,7 +766,7 @@ on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
 {
     (void)conn;
     struct wk_link *link = ctx;
-    if (link->broken) {
+    if (link->deaf) {
         return;
     }
     /* A bell that asks for room is dropped when the socket is full: then this frame stands for it. */
@@ -705,14 +774,27 @@ on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
     if (frame->header.kind == PEER_BELL) {
         return; /* the ring is marked, and read by whoever dispatches */
     }
-    if (on_message(link, frame) != ST_OK) {
-        break_link(link, "malformed message");
+    if (!link->receiving) {
+        if (on_message(link, frame) != ST_OK) {
+            break_link(link, "malformed message");
+        }
+        return;
+    }
+    read_ring(link); /* what was sent before it, as far as that is published */
+    if (!link->receiving) {
         return;
     }
     if (link->via_socket) {
         link->via_socket = false;
-        read_ring(link);
+        if (on_message(link, frame) == ST_OK) {
+            read_ring(link);
+            return;
+        }
+    } else if (hold_frame(link, frame) == ST_OK) {
+        return;
     }
+    link->receiving = false;
+    break_link(link, "malformed message");
 }
 
 /* ---- messages of ownership ---- */
@@ -890,6 +972,7 @@ wk_peers_close(void)
     for (struct map_link *l; (l = map_walk_next(&wk.peers, &walk));) {
         struct wk_peer *peer = CONTAINER_OF(l, struct wk_peer, link);
         map_remove(&wk.peers, l);
+        wk_link_tasks_destroy(peer->out);
         free_link(peer->in);
         free_link(peer->out);
         free(peer->evidence);

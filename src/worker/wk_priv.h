@@ -180,10 +180,11 @@ struct wk_peer_template {
     uint32_t number;
     int32_t num_returns, max_calls;
     uint32_t flags, kind;
-    uint32_t name_slot;
+    uint64_t name_key; /* of the name shown in the control page */
     uint64_t runs;                 /* towards max_calls */
     uint8_t hash[20];
-    char *name, *function_name, *method; /* point into `text` */
+    char *name, *function_name, *method; /* point into `text`, as `resources` does */
+    char *resources;               /* what it holds, as JSON */
     uint8_t *metadata;
     uint32_t metadata_size;
     char *text;
@@ -199,7 +200,10 @@ struct wk_link {
     bool receiving;                /* rx may be read */
     bool offered;
     bool via_socket;               /* rx waits for a frame of the socket */
-    bool broken;
+    struct list held;              /* frames of the socket whose word in the ring isn't read yet */
+    size_t held_bytes;
+    bool broken;                   /* nothing more can be sent */
+    bool deaf;                     /* it sent nonsense: nothing more is read */
     uint32_t ring_index;           /* my number at which the peer marks, when offered */
     struct net_ring_tx tx;
     struct net_ring_rx rx;
@@ -252,7 +256,7 @@ struct wk_exec {
     struct wk_peer_template *tmpl;
     struct own_frame *frame;
     struct ray_value *block;       /* keeps the bytes of the arguments */
-    struct ray_value *args;        /* [arg_count], embedded in block */
+    struct ray_value *args;        /* [arg_count], embedded in block, whose counts keep them */
     struct ray_value **views;      /* [arg_count], of hints; NULL until asked for */
     struct ray_value **returns;    /* [num_returns] */
     struct own_ref **return_refs;  /* references inside the returns, one handle each */
@@ -277,6 +281,7 @@ struct wk_engine {
     bool ready;                    /* between init and shutdown: calls are served */
     bool is_driver;
     bool raylet_dead;
+    bool ending;                   /* ray_shutdown waits, also past the raylet's end */
     bool leaving;                  /* worker: exits after the current task */
     bool leave_now;
     bool forked;                   /* a child of the user's fork: everything is inert */
@@ -290,7 +295,8 @@ struct wk_engine {
     struct net_watch kick_watch;
     struct net_watch listen_watch;
     pthread_t background;
-    bool background_running, background_stop;
+    bool background_running, background_stop, background_ended;
+    uint32_t inside;               /* the program's threads that gave the lock up within a call */
     struct atom_u32 ticking;       /* the background thread wakes every WK_TICK_NS */
     struct atom_u32 next_thread;   /* numbers for leaders */
     struct atom_ptr releases;      /* lock-free list of struct wk_release */
@@ -350,6 +356,7 @@ struct wk_engine {
     struct id_actor self_actor_id; /* nil when it is none */
     struct own_addr self_actor_owner;
     char self_actor_class[128];
+    char *self_actor_resources;    /* JSON, own memory */
     char leave_reason[256];
 
     /* Driver. */
@@ -456,6 +463,9 @@ void wk_task_fail(struct wk_task *task, struct ray_value *failure, uint32_t exec
 /* The number of a lease's worker, as the machine sees it. */
 void wk_lease_granted(const Ray__Node__LeaseGrant *grant);
 void wk_lease_trouble(const Ray__Node__LeaseTrouble *trouble);
+/* Shutdown: all tasks of a list, or in a link's window; then those that wait or are ready. */
+void wk_tasks_destroy(struct list *tasks);
+void wk_link_tasks_destroy(struct wk_link *link);
 void wk_tasks_fini(void);
 
 /* What submissions of tasks and actor calls share. */

@@ -15,6 +15,7 @@
 #include "worker/wk_priv.h"
 
 static void lease_speak(uint64_t now);
+static void send_return(uint64_t lease_id, uint32_t flags);
 
 /* ---- queues ---- */
 
@@ -199,7 +200,44 @@ wk_task_push(struct wk_task *task, struct wk_link *link, uint64_t epoch)
     return ST_OK;
 }
 
-/* Pushes what the leases take. False: the peer can't be reached, or is slow to take. */
+/* A worker that can't be reached, with nothing in flight: its lease is of no use to anybody. */
+static void
+give_up_lease(struct wk_lease *lease, uint64_t now)
+{
+    const uint64_t id = lease->id;
+    wk_lease_on_dead(&wk.leases, lease, 0, now);
+    send_return(id, SCHED_RETURN_KILL);
+}
+
+/* The task at the front could not be pushed. True: others may be. */
+static bool
+push_failed(struct wk_task *task, struct wk_lease *lease, const struct wk_link *link, int status,
+            uint64_t now)
+{
+    if (status == ST_LIMIT) { /* no connection ever takes it */
+        wk_lease_on_recalled(&wk.leases, lease, 1, false, now);
+        const struct wk_failure failure = {
+            .status = status,
+            .text = st_last()->text,
+            .function = task->function->name,
+            .node_ip = wk.node_ip,
+            .task_id = task->id.b,
+        };
+        wk_task_fail(task, wk_value_create_failure(&failure), OWN_SELF);
+        return true;
+    }
+    list_push_front(&task->key->ready, &task->link);
+    task->key->ready_count++;
+    /* Closed to more until it answers; a lease with nothing in flight would be picked again. */
+    wk_lease_on_bounced(&wk.leases, lease, 1, now);
+    if ((!link || link->broken) && lease->inflight == 0) {
+        give_up_lease(lease, now);
+        return true;
+    }
+    return !link || link->broken;
+}
+
+/* Pushes what the leases take. */
 static void
 push_ready(struct wk_key *key, uint64_t now)
 {
@@ -216,14 +254,11 @@ push_ready(struct wk_key *key, uint64_t now)
         list_remove(&task->link);
         key->ready_count--;
         const int status = link ? wk_task_push(task, link, lease->epoch) : ST_CLOSED;
-        if (status != ST_OK) {
-            /* Nothing more goes there until its worker is declared dead, or answers. */
-            list_push_front(&key->ready, &task->link);
-            key->ready_count++;
-            wk_lease_on_bounced(&wk.leases, lease, 1, now);
-            continue;
+        if (status == ST_OK) {
+            task->lease = lease;
+        } else if (!push_failed(task, lease, link, status, now)) {
+            return;
         }
-        task->lease = lease;
     }
 }
 
@@ -239,7 +274,9 @@ wk_pump(void)
     wk_actors_pump();
     if (!list_is_empty(&wk.leases.dirty) ||
         (wk.leases.deadline_ns != UINT64_MAX && wk.leases.deadline_ns <= os_now_ns())) {
-        lease_speak(now ? now : os_now_ns());
+        do { /* what a recall brought back may need a lease, or have emptied one */
+            lease_speak(now ? now : os_now_ns());
+        } while (!list_is_empty(&wk.leases.dirty));
     }
 }
 
@@ -751,12 +788,12 @@ wk_lease_granted(const Ray__Node__LeaseGrant *grant)
     }
 }
 
-/* Requests that failed for good take as many ready tasks with them. */
+/* Nothing is left or can be had that could run the key's ready tasks. */
 static void
 fail_ready(struct wk_key *key, const Ray__Node__LeaseTrouble *trouble)
 {
     uint32_t count = 0;
-    while (count < trouble->count && !list_is_empty(&key->ready)) {
+    while (!list_is_empty(&key->ready)) {
         struct wk_task *task = LIST_ENTRY(list_take_front(&key->ready), struct wk_task, link);
         key->ready_count--;
         count++;
@@ -783,8 +820,9 @@ wk_lease_trouble(const Ray__Node__LeaseTrouble *trouble)
         struct sched_lease_failed failed = { .cookie = key->number, .count = trouble->count,
                                              .status = trouble->status };
         wk.lease_asking -= trouble->count < wk.lease_asking ? trouble->count : wk.lease_asking;
-        wk_lease_on_failed(&wk.leases, &failed, os_now_ns());
-        fail_ready(key, trouble);
+        if (wk_lease_on_failed(&wk.leases, &failed, os_now_ns())) {
+            fail_ready(key, trouble);
+        }
         mark_dirty(key);
     } else if (!key->warned) {
         key->warned = true;
@@ -794,9 +832,60 @@ wk_lease_trouble(const Ray__Node__LeaseTrouble *trouble)
 
 /* ---- the end ---- */
 
+/* At shutdown: who waits for a reference that will not come is told so. Tasks that wait belong to
+ * nobody else, but for those of actors, which are in their queues. */
+static void
+cancel_waiters(void *ctx, const struct own_ref *ref)
+{
+    (void)ctx;
+    struct own_ref *writable;
+    struct wk_waiter *waiter;
+    memcpy(&writable, &ref, sizeof(ref));
+    memcpy(&waiter, &ref->waiters, sizeof(waiter));
+    writable->waiters = 0;
+    while (waiter) {
+        struct wk_waiter *next = waiter->next;
+        if (!waiter->task) {
+            wk_callback_push(waiter->fn, waiter->ctx, true);
+        } else if (--waiter->task->deps_pending == 0 && !waiter->task->actor) {
+            wk_task_destroy(waiter->task);
+        }
+        free(waiter);
+        waiter = next;
+    }
+}
+
+void
+wk_tasks_destroy(struct list *tasks)
+{
+    while (!list_is_empty(tasks)) {
+        wk_task_destroy(LIST_ENTRY(tasks->next, struct wk_task, link));
+    }
+}
+
+void
+wk_link_tasks_destroy(struct wk_link *link)
+{
+    for (uint32_t i = 0; link && link->inflight && i < WK_WINDOW_WORDS; i++) {
+        if (link->inflight[i]) {
+            wk_task_destroy(link->inflight[i]);
+            link->inflight[i] = NULL;
+        }
+    }
+    if (link) {
+        link->inflight_count = 0;
+    }
+}
+
 void
 wk_tasks_fini(void)
 {
+    own_walk(&wk.own, cancel_waiters, NULL);
+    for (uint32_t i = 0; i < wk.wkey_count; i++) {
+        if (wk.wkeys[i]) {
+            wk_tasks_destroy(&wk.wkeys[i]->ready);
+        }
+    }
     while (!list_is_empty(&wk.lease_refs)) {
         free(LIST_ENTRY(list_take_front(&wk.lease_refs), struct wk_lease_ref, link));
     }

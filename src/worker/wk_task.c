@@ -36,9 +36,11 @@ store_large_args(const struct ray_arg *args, size_t count, struct own_ref **temp
             continue;
         }
         ray_ref *made = NULL;
+        wk.inside++;
         wk_unlock();
         const int status = ray_put(&args[i].value, NULL, &made);
         wk_lock();
+        wk.inside--;
         if (status != ST_OK) {
             return status;
         }

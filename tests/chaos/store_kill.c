@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A client of the object store is killed between any two of its shared stores, by the fault points of
- * the slot protocol, and at random ones; the server recovers. After each death every byte, slot and
- * seal entry is accounted for, what was promised (a hint that was sent) is whole, and nothing of
- * the owner's is lost or kept.
+ * A client of the object store is killed between any two of its shared stores, by the fault points
+ * of the slot protocol, and at random ones; the server recovers. After each death every byte, slot
+ * and seal entry is accounted for, what was promised (a hint that was sent) is whole, and nothing
+ * of the owner's is lost or kept.
  *
  * This process is the raylet and the owner; children are creators and readers. They talk over a
  * sequenced-packet socket, one request and one answer at a time.
@@ -50,7 +50,7 @@ struct node {
     struct store_shm *shm;
     struct store *store;
     uint32_t owner_proc;
-    struct storec *owner; /* this process as a client */
+    struct storec *owner;     /* this process as a client */
     struct store_hint shared; /* a living object of the owner's, which every child pins */
     uint64_t base_used;
     uint32_t base_slots;

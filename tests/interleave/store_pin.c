@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Models of pins: an object is never freed under a reader, never stays for want of one, and a reader
- * never takes another object for its own. The steps are those of src/store/store_words.h.
+ * Models of pins: an object is never freed under a reader, never stays for want of one, and a
+ * reader never takes another object for its own. The steps are those of src/store/store_words.h.
  */
 #include "ilv.h"
 
@@ -23,8 +23,9 @@ struct pin_state {
     struct atom_u32 answer; /* the raylet's, to whoever asks: the eviction is over */
 };
 
-static const struct store_hint hint = { .generation = 1, .offset = 64, .size = 8, .slot = 0,
-                                        .epoch = 1 };
+static const struct store_hint hint = {
+    .generation = 1, .offset = 64, .size = 8, .slot = 0, .epoch = 1
+};
 static const struct store_sealed sealed = { .offset = 64, .size = 8 };
 static const struct id_worker creator;
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Model of seals: a creator fills an object, seals it and sends its hint to the owner; the raylet
- * adopts at leisure; creator and owner may be killed before any of their steps. Whatever happens, the
- * owner never holds what isn't there, and in the end nothing is left in the store.
+ * adopts at leisure; creator and owner may be killed before any of their steps. Whatever happens,
+ * the owner never holds what isn't there, and in the end nothing is left in the store.
  */
 #include "ilv.h"
 
@@ -30,8 +30,9 @@ struct seal_state {
 
 enum { NOTICE_UNSEALED = 1, NOTICE_LISTED = 2 };
 
-static const struct store_hint hint = { .generation = 1, .offset = 64, .size = 8, .slot = 0,
-                                        .epoch = 1 };
+static const struct store_hint hint = {
+    .generation = 1, .offset = 64, .size = 8, .slot = 0, .epoch = 1
+};
 static const struct store_sealed object = { .offset = 64, .size = 8, .what = { .attempt = 3 } };
 static const struct id_worker creator;
 
@@ -113,8 +114,8 @@ own(void *state)
     if (reply) {
         process_reply(s);
     }
-    /* The list is compared by slot and generation. By object id, the reply of a second attempt, which
-     * came from elsewhere, would stand for this slot too. */
+    /* The list is compared by slot and generation. By object id, the reply of a second attempt,
+     * which came from elsewhere, would stand for this slot too. */
     const bool known = ilv_rule("store_list_by_slot") ? s->named : true;
     const bool listed_unknown = notice == NOTICE_LISTED && !known;
     if (s->named || listed_unknown) {
@@ -236,8 +237,8 @@ serve(void *state)
         } else if (!s->creator_ended && atom_u32_load(&s->returned, ATOM_ACQUIRE)) {
             s->creator_ended = true;
             adopt(s);
-        } else if (s->creator_ended && (s->owner_dead || (ilv_done_now(OWNER) &&
-                                                          (s->free_done || !s->free_it.raw)))) {
+        } else if (s->creator_ended &&
+                   (s->owner_dead || (ilv_done_now(OWNER) && (s->free_done || !s->free_it.raw)))) {
             return;
         }
     }
@@ -265,7 +266,8 @@ static const struct ilv_model seal = {
                { "store_commit_release", "the fields may become visible after the commit word" },
                { "store_adopt_acquire", "the fields may be read before the commit word" },
                { "store_accept_granted", "a hint that overtakes adoption would be refused" },
-               { "store_adopt_before_drop", "what a dead creator sealed would be freed as unsealed" },
+               { "store_adopt_before_drop",
+                 "what a dead creator sealed would be freed as unsealed" },
                { "store_adopt_at_free", "a free that overtakes adoption would find nothing" },
                { "store_adopt_for_dead_frees", "what is adopted for a dead owner would stay" },
                { "store_drain_before_act", "a reply in the ring would name a freed object" },

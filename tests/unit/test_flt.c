@@ -91,9 +91,9 @@ static void
 test_error_and_triggers(void **state)
 {
     (void)state;
-    assert_int_equal(flt_arm("test.flt.one:error=STORE_FULL:nth=3,test.flt.two:error:every=2",
-                             NULL, true),
-                     ST_OK);
+    assert_int_equal(
+        flt_arm("test.flt.one:error=STORE_FULL:nth=3,test.flt.two:error:every=2", NULL, true),
+        ST_OK);
     const int one[] = { 0, 0, ST_STORE_FULL, 0 };
     const int two[] = { 0, ST_SYSTEM, 0, ST_SYSTEM };
     for (size_t i = 0; i < 4; i++) {
@@ -151,9 +151,9 @@ static void
 test_drop_and_roles(void **state)
 {
     (void)state;
-    assert_int_equal(flt_arm("raylet/test.flt.zdrop:drop:nth=2,worker/test.flt.one:error", "raylet",
-                             true),
-                     ST_OK);
+    assert_int_equal(
+        flt_arm("raylet/test.flt.zdrop:drop:nth=2,worker/test.flt.one:error", "raylet", true),
+        ST_OK);
     assert_false(pass_drop());
     assert_true(pass_drop());
     assert_int_equal(pass_one(), 0);
@@ -168,11 +168,20 @@ test_malformed_text_is_refused(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "test.flt.one",           "test.flt.one:",           "test.flt.one:explode",
-        "test.flt.one:error=NO",  "test.flt.one:error:nth=", "test.flt.one:error:nth=0",
-        "test.flt.one:error:every=0", "test.flt.one:error:prob=1.5",
-        "test.flt.one:error:prob=0.1/x", "test.flt.one:delay=1s", "test.flt.one:error:sometimes",
-        "test.flt.one:drop",      "test.flt.zdrop:error",    "test.flt.one:crash=1",
+        "test.flt.one",
+        "test.flt.one:",
+        "test.flt.one:explode",
+        "test.flt.one:error=NO",
+        "test.flt.one:error:nth=",
+        "test.flt.one:error:nth=0",
+        "test.flt.one:error:every=0",
+        "test.flt.one:error:prob=1.5",
+        "test.flt.one:error:prob=0.1/x",
+        "test.flt.one:delay=1s",
+        "test.flt.one:error:sometimes",
+        "test.flt.one:drop",
+        "test.flt.zdrop:error",
+        "test.flt.one:crash=1",
         "test.flt.one:error:prob=0.1234567890",
     };
     for (size_t i = 0; i < COUNT_OF(bad); i++) {

@@ -150,9 +150,9 @@ seal(struct world *w, uint32_t proc, const struct store_grant *grant, unsigned i
      uint64_t size, unsigned id, unsigned owner)
 {
     const struct store_grant_slot *slot = &grant->slots[i];
-    const struct store_sealed sealed = {
-        .offset = grant->offset + at, .size = size, .what = { .id = object(id), .owner = worker(owner) }
-    };
+    const struct store_sealed sealed = { .offset = grant->offset + at,
+                                         .size = size,
+                                         .what = { .id = object(id), .owner = worker(owner) } };
     struct store_ctl_process *half = store_proc_process_half(w->store, proc);
     store_seal_write(&half->seals[slot->seal], slot->slot, slot->generation, &sealed);
     return (struct store_hint){ .generation = slot->generation,
@@ -308,11 +308,11 @@ test_lies_of_a_process_are_refused(void **state)
     world_init(&w, 8 * MIB);
     const uint32_t p = add_proc(&w, 1);
     assert_int_equal(store_grant_region(w.store, p, &grant), ST_OK);
-    (void)seal(&w, p, &grant, 0, MIB - 64, 128, 1, 1);   /* past the end */
-    (void)seal(&w, p, &grant, 1, 8, 64, 2, 1);           /* not aligned */
+    (void)seal(&w, p, &grant, 0, MIB - 64, 128, 1, 1); /* past the end */
+    (void)seal(&w, p, &grant, 1, 8, 64, 2, 1);         /* not aligned */
     (void)seal(&w, p, &grant, 2, 0, UINT64_MAX - 3, 3, 1);
-    (void)seal(&w, p, &grant, 3, 0, 4096, 4, 1);         /* good */
-    (void)seal(&w, p, &grant, 4, 4032, 64, 5, 1);        /* overlaps it */
+    (void)seal(&w, p, &grant, 3, 0, 4096, 4, 1);  /* good */
+    (void)seal(&w, p, &grant, 4, 4032, 64, 5, 1); /* overlaps it */
     (void)seal(&w, p, &grant, 5, UINT64_C(0) - grant.offset, 64, 6, 1);
     (void)seal(&w, p, &grant, 6, MIB, 0, 7, 1);
     struct store_ctl_process *half = store_proc_process_half(w.store, p);
@@ -590,7 +590,9 @@ test_failing_allocations_leak_nothing(void **state)
     uint32_t p = 0;
     assert_int_equal(store_proc_add(w.store, &id, 1, "worker", &p), ST_SYSTEM);
     world_fini(&w);
-    const struct store_config bad = { .mem = &counting, .capacity = 5, .slot_count = 1, .epoch = 1 };
+    const struct store_config bad = {
+        .mem = &counting, .capacity = 5, .slot_count = 1, .epoch = 1
+    };
     assert_int_equal(store_create(&bad, &w.store), ST_INVALID_ARGUMENT);
 }
 

@@ -7,21 +7,23 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
-#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/flt.h"
 #include "base/status.h"
 #include "harness.h"
 #include "os/os_basic.h"
 #include "os/os_shm.h"
+#include "os/os_thread.h"
 #include "store/store_server.h"
 #include "store/storec.h"
 
@@ -29,10 +31,15 @@
 
 static int64_t live_bytes; /* of the client */
 
+static int64_t fail_after = -1; /* allocations until one fails; negative: never */
+
 static void *
 counting_resize(void *ctx, void *old, size_t old_size, size_t new_size)
 {
     (void)ctx;
+    if (new_size > 0 && fail_after >= 0 && fail_after-- == 0) {
+        return NULL;
+    }
     live_bytes += (int64_t)new_size - (int64_t)old_size;
     if (new_size == 0) {
         free(old);
@@ -63,47 +70,19 @@ object(unsigned n)
 
 static unsigned threads_started;
 
-struct thread {
-    pthread_t thread;
-    void (*fn)(void *);
-    void *arg;
-};
-
-static void *
-thread_main(void *arg)
-{
-    struct thread *t = arg;
-    t->fn(t->arg);
-    return NULL;
-}
-
 static void *
 thread_start(void (*fn)(void *), void *arg)
 {
-    struct thread *t = malloc(sizeof(*t));
-    t->fn = fn;
-    t->arg = arg;
     threads_started++;
-    if (pthread_create(&t->thread, NULL, thread_main, t) != 0) {
-        free(t);
-        return NULL;
-    }
-    return t;
-}
-
-static void
-thread_join(void *handle)
-{
-    struct thread *t = handle;
-    (void)pthread_join(t->thread, NULL);
-    free(t);
+    return os_thread_start(fn, arg);
 }
 
 static void
 node_open(struct node *n, uint64_t capacity, bool huge)
 {
     memset(n, 0, sizeof(*n));
-    const struct store_shm_config shm = { .mem = os_mem_system(), .capacity = capacity,
+    const struct store_shm_config shm = { .mem = os_mem_system(),
+                                          .capacity = capacity,
                                           .huge = huge };
     assert_int_equal(store_shm_open(&shm, &n->shm), ST_OK);
     struct store_config config = { .mem = os_mem_system(), .epoch = 5, .idle_ns = 1000 };
@@ -117,7 +96,7 @@ node_open(struct node *n, uint64_t capacity, bool huge)
         .slots_fd = n->fds.slots,
         .ctl_fd = n->fds.ctl,
         .ctl_fixed_fd = n->fds.ctl_fixed,
-        .helper = { thread_start, thread_join },
+        .helper = { thread_start, os_thread_join },
     };
     assert_int_equal(storec_open(&client, &n->client), ST_OK);
 }
@@ -207,8 +186,9 @@ static void
 test_put_and_get(void **state)
 {
     (void)state;
-    static const uint64_t sizes[] = { 0, 1, 63, 64, 4096, 100001, 512 * 1024, 512 * 1024 + 1,
-                                      3 * 1024 * 1024 + 17 };
+    static const uint64_t sizes[] = {
+        0, 1, 63, 64, 4096, 100001, 512 * 1024, 512 * 1024 + 1, 3 * 1024 * 1024 + 17
+    };
     struct store_hint hints[COUNT_OF(sizes)];
     struct storec_view views[COUNT_OF(sizes)];
     struct node n;
@@ -399,6 +379,29 @@ test_views_outlive_the_store(void **state)
 }
 
 static void
+test_objects_being_made_outlive_the_store(void **state)
+{
+    (void)state;
+    struct node n;
+    struct storec_object small, large;
+    struct storec_view view;
+    node_open(&n, 8 * MIB, false);
+    const struct store_hint hint = put(&n, 1000, 3);
+    assert_int_equal(create(&n, 1000, &small), ST_OK);
+    assert_int_equal(create(&n, 2 * MIB, &large), ST_OK);
+    assert_int_equal(storec_pin(n.client, &hint, &view), ST_OK);
+    node_close(&n);
+    memset(large.data, 1, large.size); /* as a thread would that copies without the lock */
+    storec_abort(large.store, &large);
+    assert_true(is_filled(view.data, view.size, 3));
+    storec_unpin(&view);
+    memset(small.data, 1, small.size);
+    assert_true(live_bytes > 0);
+    storec_abort(small.store, &small);
+    assert_int_equal(live_bytes, 0);
+}
+
+static void
 in_child(void *arg)
 {
     struct storec_view *view = arg;
@@ -514,7 +517,7 @@ test_unpin_from_other_threads(void **state)
                 assert_int_equal(storec_pin(n.client, &hint, &job->views[i]), ST_OK);
             }
             if (running[t]) {
-                thread_join(running[t]);
+                os_thread_join(running[t]);
             }
             running[t] = thread_start(unpin_all, job);
             assert_non_null(running[t]);
@@ -522,7 +525,7 @@ test_unpin_from_other_threads(void **state)
     }
     storec_close(&n.client); /* the last of them ends the store */
     for (unsigned t = 0; t < THREADS; t++) {
-        thread_join(running[t]);
+        os_thread_join(running[t]);
     }
     assert_int_equal(live_bytes, 0);
     node_close(&n);
@@ -532,8 +535,9 @@ static void
 test_copies_of_all_sizes(void **state)
 {
     (void)state;
-    static const uint64_t sizes[] = { 0, 1, 1000, 2 * 1024 * 1024 - 1, 2 * 1024 * 1024 + 77,
-                                      40 * 1024 * 1024 + 3 };
+    static const uint64_t sizes[] = {
+        0, 1, 1000, 2 * 1024 * 1024 - 1, 2 * 1024 * 1024 + 77, 40 * 1024 * 1024 + 3
+    };
     struct node n;
     node_open(&n, 64 * MIB, true);
     unsigned char *from = malloc(41 * MIB);
@@ -594,6 +598,108 @@ test_the_file_is_small_again_after_a_large_object(void **state)
     node_close(&n);
 }
 
+/* One life of a node and a client; false when something was refused. Leaks are seen by the harness.
+ */
+static bool
+try_life(uint64_t capacity)
+{
+    struct node n = { 0 };
+    bool good = false;
+    const struct store_shm_config shm = { .mem = &counting, .capacity = capacity, .huge = true };
+    struct store_config config = { .mem = os_mem_system(), .epoch = 5, .idle_ns = 1 };
+    struct storec_config client = { .mem = &counting };
+    if (store_shm_open(&shm, &n.shm) != ST_OK) {
+        return false;
+    }
+    store_shm_configure(n.shm, &config);
+    if (store_create(&config, &n.store) != ST_OK) {
+        goto close_shm;
+    }
+    if (store_proc_add(n.store, &me, 1, "driver", &n.proc) != ST_OK) {
+        goto destroy;
+    }
+    assert_int_equal(store_shm_fds(n.shm, n.proc, &n.fds), ST_OK);
+    client.data_fd = n.fds.data;
+    client.slots_fd = n.fds.slots;
+    client.ctl_fd = n.fds.ctl;
+    client.ctl_fixed_fd = n.fds.ctl_fixed;
+    if (storec_open(&client, &n.client) != ST_OK) {
+        goto destroy;
+    }
+    struct storec_object o;
+    struct storec_view view;
+    struct store_hint hint;
+    const struct id_object id = object(1);
+    if (create(&n, 4 * MIB, &o) != ST_OK) {
+        goto close_client;
+    }
+    storec_prepare(&o);
+    memset(o.data, 1, o.size);
+    storec_seal(n.client, &o, &id, 0, &me, &hint);
+    if (storec_pin(n.client, &hint, &view) != ST_OK) {
+        goto close_client;
+    }
+    storec_unpin(&view);
+    drop(&n, &hint);
+    for (uint64_t now = 1; now != UINT64_MAX;) {
+        now = store_work(n.store, now);
+    }
+    good = true;
+close_client:
+    storec_close(&n.client);
+destroy:
+    store_destroy(&n.store);
+close_shm:
+    store_shm_close(&n.shm);
+    return good;
+}
+
+static void
+test_failing_system_calls(void **state)
+{
+    (void)state;
+    unsigned refused = 0;
+    for (const struct flt_point *p = flt_next("os.shm."); p; p = flt_next(p->name)) {
+        if (strncmp(p->name, "os.shm.", 7) != 0) {
+            break;
+        }
+        for (unsigned nth = 1;; nth++) {
+            char fault[128];
+            (void)snprintf(fault, sizeof(fault), "%s:error:nth=%u", p->name, nth);
+            flt_disarm_all();
+            assert_int_equal(flt_arm(fault, NULL, true), ST_OK);
+            const bool good = try_life(16 * MIB);
+            assert_int_equal(live_bytes, 0);
+            refused += !good;
+            if (flt_fired(p->name) == 0) {
+                if (!good || nth == 1) {
+                    fail_msg("%s was passed %u times, the life was %s", p->name, nth - 1,
+                             good ? "good" : "bad");
+                }
+                break;
+            }
+            assert_true(nth < 100);
+        }
+    }
+    flt_disarm_all();
+    assert_true(refused > 10);
+}
+
+static void
+test_failing_allocations(void **state)
+{
+    (void)state;
+    bool good = false;
+    for (int64_t nth = 0; !good; nth++) {
+        fail_after = nth;
+        good = try_life(16 * MIB);
+        good = good && fail_after >= 0; /* it ended before the allocation that was to fail */
+        fail_after = -1;
+        assert_int_equal(live_bytes, 0);
+        assert_true(nth < 100);
+    }
+}
+
 static void
 test_status_words(void **state)
 {
@@ -608,8 +714,7 @@ test_status_words(void **state)
     assert_memory_equal(&copy.task, &task, sizeof(task));
     assert_int_equal(copy.start_ns, 12345);
     assert_int_equal(copy.attempt, 2);
-    assert_int_equal(copy.flags,
-                     STORE_STATUS_BUSY | STORE_STATUS_RETRIABLE | STORE_STATUS_BLOCKED);
+    assert_int_equal(copy.flags, STORE_STATUS_BUSY | STORE_STATUS_RETRIABLE | STORE_STATUS_BLOCKED);
     assert_string_equal(copy.name, "module.function");
     storec_status_end(n.client);
     assert_true(store_proc_status(n.store, n.proc, &copy));
@@ -637,11 +742,14 @@ main(void)
         cmocka_unit_test(test_regions_are_asked_for_ahead),
         cmocka_unit_test(test_stray_writes_fault),
         cmocka_unit_test(test_views_outlive_the_store),
+        cmocka_unit_test(test_objects_being_made_outlive_the_store),
         cmocka_unit_test(test_forked_children_keep_their_views),
         cmocka_unit_test(test_many_pins),
         cmocka_unit_test(test_unpin_from_other_threads),
         cmocka_unit_test(test_copies_of_all_sizes),
         cmocka_unit_test(test_the_file_is_small_again_after_a_large_object),
+        cmocka_unit_test(test_failing_system_calls),
+        cmocka_unit_test(test_failing_allocations),
         cmocka_unit_test(test_status_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -284,6 +284,22 @@ test_a_blocked_worker_gets_nothing(void **state)
 }
 
 static void
+test_an_unreachable_worker_is_not_tried_again(void **state)
+{
+    struct fixture *f = *state;
+    struct wk_lease *a = grant(f);
+    ready(f, 1);
+    assert_ptr_equal(pick(f, &f->quick), a);
+    wk_lease_on_bounced(&f->c, a, 1, f->now);
+    assert_null(pick(f, &f->quick));
+    pump(f);
+    assert_int_equal(asked(f), 1);
+    f->now += 10 * MS;
+    pump(f);
+    assert_int_equal(count_of(f, WK_OUT_RETURN), 1);
+}
+
+static void
 test_a_revoked_lease_is_recalled_and_returned(void **state)
 {
     struct fixture *f = *state;
@@ -456,6 +472,7 @@ main(void)
         T(test_unneeded_units_are_cancelled_after_a_while),
         T(test_what_is_behind_an_overrun_is_recalled_for_the_next_lease),
         T(test_a_blocked_worker_gets_nothing),
+        T(test_an_unreachable_worker_is_not_tried_again),
         T(test_a_revoked_lease_is_recalled_and_returned),
         T(test_idle_leases_linger_longer_when_it_pays),
         T(test_death_gives_back_the_unstarted),

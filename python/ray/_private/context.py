@@ -409,11 +409,21 @@ def _launch(settings: dict[str, Any]) -> RayContext:
     if settings["log_to_driver"]:
         _start_log_thread()
     _register_exit()
+    _bind_names()
     _current = RayContext(_address_info())
     return _current
 
 
 _exit_registered = False
+
+
+def _bind_names() -> None:
+    """Makes the public functions plain attributes of `ray`: nothing can be imported at the end."""
+    import ray
+    from ray._private import api
+
+    for name in api.__all__:
+        setattr(ray, name, getattr(api, name))
 
 
 def _register_exit() -> None:

@@ -159,8 +159,10 @@ EXITS = {
     "cycle": "a = A.remote(); r = a.m.remote(); l = [a, r]; l.append(l); import gc; gc.disable()",
     "future": "r = f.remote(1).future()",
     "thread": (
-        "import threading\n"
-        "threading.Thread(target=lambda: ray.get(f.remote(1)), daemon=True).start()"
+        "import contextlib, threading\n"
+        "def get():\n"
+        "    with contextlib.suppress(Exception): ray.get(f.remote(1))\n"
+        "threading.Thread(target=get, daemon=True).start()"
     ),
     "del": "class D:\n    def __del__(self): ray.is_initialized()\nd = D()",
     "exception": "import atexit; atexit.register(lambda: ray.is_initialized())",

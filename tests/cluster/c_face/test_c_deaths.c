@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Deaths: a worker in the middle of its task, a driver, the raylet, ray-gcs. What was promised is
+ * kept, and nothing is left behind.
+ */
+#include "c_face.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+
+static void
+append_line(const char *path)
+{
+    const int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (fd < 0 || write(fd, "x", 1) != 1) {
+        abort();
+    }
+    close(fd);
+}
+
+static long
+count_lines(const char *path)
+{
+    FILE *file = fopen(path, "re");
+    if (!file) {
+        return 0;
+    }
+    (void)fseek(file, 0, SEEK_END);
+    const long size = ftell(file);
+    (void)fclose(file);
+    return size;
+}
+
+/* Leaves a mark and dies, as long as it was tried fewer times than the text's first digit says. */
+static int
+die_at_first(ray_task *task)
+{
+    char text[256] = "";
+    ray_task_arg_copy(task, 0, text, sizeof(text) - 1);
+    append_line(text + 1);
+    if (ray_task_attempt(task) < (uint32_t)(text[0] - '0')) {
+        (void)kill(getpid(), SIGKILL);
+    }
+    return c_face_return(task, ray_task_attempt(task));
+}
+RAY_REMOTE(die_at_first);
+
+static int
+crash(ray_task *task)
+{
+    (void)task;
+    (void)fprintf(stderr, "a last word\n");
+    (void)signal(SIGSEGV, SIG_DFL);
+    (void)raise(SIGSEGV);
+    return RAY_OK;
+}
+RAY_REMOTE(crash);
+
+static int
+leave_the_house(ray_task *task)
+{
+    (void)task;
+    _exit(7);
+}
+RAY_REMOTE(leave_the_house);
+
+static int
+mark(ray_task *task)
+{
+    char path[256] = "";
+    ray_task_arg_copy(task, 0, path, sizeof(path) - 1);
+    append_line(path);
+    return c_face_return(task, 1);
+}
+RAY_REMOTE(mark);
+
+/* Tells its pid at the gate, then waits for ever. */
+static int
+tell_and_stay(ray_task *task)
+{
+    char path[128] = "";
+    ray_task_arg_copy(task, 0, path, sizeof(path) - 1);
+    c_face_gate_tell(path, (uint64_t)getpid());
+    while (pause() < 0) {
+    }
+    return RAY_OK;
+}
+RAY_REMOTE(tell_and_stay);
+
+static int
+square(ray_task *task)
+{
+    const uint64_t x = c_face_arg(task);
+    return c_face_return(task, x * x);
+}
+RAY_REMOTE(square);
+
+static int
+raylet_pid(ray_task *task)
+{
+    return c_face_return(task, (uint64_t)getppid());
+}
+RAY_REMOTE(raylet_pid);
+
+static int
+give_megabyte(ray_task *task)
+{
+    static uint8_t bytes[1 << 20];
+    memset(bytes, (int)c_face_arg(task), sizeof(bytes));
+    return ray_task_return_bytes(task, 0, bytes, sizeof(bytes));
+}
+RAY_REMOTE(give_megabyte);
+
+static int
+empty_actor(ray_task *task)
+{
+    ray_task_set_state(task, NULL);
+    return RAY_OK;
+}
+RAY_REMOTE(empty_actor);
+
+static ray_options *
+with_retries(int32_t retries)
+{
+    const struct ray_resource cpu = { "CPU", 1 };
+    struct ray_task_options options;
+    ray_task_options_default(&options);
+    options.max_retries = retries;
+    options.resources = &cpu;
+    options.resource_count = 1;
+    return c_face_options(&options);
+}
+
+static ray_ref *
+submit_dying(int32_t retries, int deaths, char path[256])
+{
+    char text[256];
+    ray_options *options = with_retries(retries);
+    (void)snprintf(path, 256, "%s/marks", harness_dir());
+    (void)snprintf(text, sizeof(text), "%d%s", deaths, path);
+    ray_ref *ref = c_face_call_text(ray_remote_die_at_first, options, text);
+    ray_options_release(options);
+    return ref;
+}
+
+/* ---- workers ---- */
+
+static void
+test_task_is_done_again_after_a_death(void **state)
+{
+    (void)state;
+    char path[256];
+    assert_int_equal(c_face_number(submit_dying(3, 2, path)), 2);
+    assert_int_equal(count_lines(path), 3);
+}
+
+static void
+test_retries_run_out(void **state)
+{
+    (void)state;
+    char path[256];
+    const char *text = c_face_failure(RAY_E_WORKER_CRASHED, submit_dying(2, 9, path));
+    assert_non_null(strstr(text, "die_at_first"));
+    assert_non_null(strstr(text, "SIGKILL"));
+    assert_int_equal(count_lines(path), 3);
+    assert_int_equal(c_face_number(c_face_call(ray_remote_square, NULL, 3)), 9);
+}
+
+static void
+test_no_retry_when_none_is_wanted(void **state)
+{
+    (void)state;
+    char path[256];
+    (void)c_face_failure(RAY_E_WORKER_CRASHED, submit_dying(0, 9, path));
+    assert_int_equal(count_lines(path), 1);
+}
+
+static void
+test_crash_carries_evidence(void **state)
+{
+    (void)state;
+    ray_options *once = with_retries(0);
+    const char *text = c_face_failure(RAY_E_WORKER_CRASHED, c_face_call(ray_remote_crash, once, 0));
+    assert_non_null(strstr(text, "SIGSEGV"));
+    assert_non_null(strstr(text, "a last word"));
+    text = c_face_failure(RAY_E_WORKER_CRASHED, c_face_call(ray_remote_leave_the_house, once, 0));
+    assert_non_null(strstr(text, "7"));
+    ray_options_release(once);
+}
+
+/* Eight tasks behind one that crashes, none of which may be tried twice: each runs once. */
+static void
+test_what_was_queued_behind_a_crash_runs_once(void **state)
+{
+    (void)state;
+    enum { BEHIND = 8, ROUNDS = 5 };
+    ray_options *once = with_retries(0);
+    for (int round = 0; round < ROUNDS; round++) {
+        char path[BEHIND][256];
+        ray_ref *refs[BEHIND];
+        ray_ref *crashing = c_face_call(ray_remote_crash, once, 0);
+        for (int i = 0; i < BEHIND; i++) {
+            (void)snprintf(path[i], sizeof(path[i]), "%s/mark-%d-%d", harness_dir(), round, i);
+            refs[i] = c_face_call_text(ray_remote_mark, once, path[i]);
+        }
+        (void)c_face_failure(RAY_E_WORKER_CRASHED, crashing);
+        for (int i = 0; i < BEHIND; i++) {
+            assert_int_equal(c_face_number(refs[i]), 1);
+            assert_int_equal(count_lines(path[i]), 1);
+        }
+    }
+    ray_options_release(once);
+}
+
+static void
+test_worker_killed_from_outside(void **state)
+{
+    (void)state;
+    char gate[128];
+    c_face_gate_create("pid", gate);
+    ray_options *once = with_retries(0);
+    ray_ref *ref = c_face_call_text(ray_remote_tell_and_stay, once, gate);
+    const int pid = (int)c_face_gate_ask(gate);
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    char wanted[32];
+    (void)snprintf(wanted, sizeof(wanted), "pid %d", pid);
+    assert_non_null(strstr(c_face_failure(RAY_E_WORKER_CRASHED, ref), wanted));
+    ray_options_release(once);
+}
+
+static void
+test_results_of_a_dead_worker_stay(void **state)
+{
+    (void)state;
+    ray_ref *refs[20];
+    for (uint64_t i = 0; i < 20; i++) {
+        refs[i] = c_face_call(ray_remote_give_megabyte, NULL, i);
+    }
+    MUST(ray_wait_all(refs, 20, -1, NULL));
+    ray_options *once = with_retries(0);
+    (void)c_face_failure(RAY_E_WORKER_CRASHED, c_face_call(ray_remote_crash, once, 0));
+    (void)c_face_failure(RAY_E_WORKER_CRASHED, c_face_call(ray_remote_crash, once, 0));
+    for (int i = 0; i < 20; i++) {
+        uint8_t bytes[16];
+        MUST(ray_get_bytes(refs[i], -1, bytes, sizeof(bytes)));
+        assert_int_equal(bytes[7], i);
+        ray_ref_release(refs[i]);
+    }
+    ray_options_release(once);
+}
+
+/* ---- the runtime's own processes ---- */
+
+static void
+test_raylet_dies(void **state)
+{
+    char gate[128];
+    c_face_gate_create("pid", gate);
+    const pid_t raylet = (pid_t)c_face_number(c_face_call(ray_remote_raylet_pid, NULL, 0));
+    ray_ref *done = c_face_call(ray_remote_give_megabyte, NULL, 5);
+    ray_value *value = NULL;
+    MUST(ray_get(done, -1, &value));
+    ray_ref *ref = c_face_call_text(ray_remote_tell_and_stay, NULL, gate);
+    (void)c_face_gate_ask(gate);
+    assert_int_equal(kill(raylet, SIGKILL), 0);
+    uint64_t number;
+    EXPECT(RAY_E_RAYLET_DIED, ray_get_bytes(ref, -1, &number, sizeof(number)));
+    assert_non_null(strstr(ray_error_text(), "SIGKILL"));
+    assert_false(ray_is_initialized());
+    assert_int_equal(((const uint8_t *)ray_value_data(value))[99], 5); /* stays readable */
+    ray_value_release(value);
+    ray_ref_release(ref);
+    ray_ref_release(done);
+    (void)c_face_stop(state);
+    (void)c_face_start(state);
+    assert_int_equal(c_face_number(c_face_call(ray_remote_square, NULL, 6)), 36);
+}
+
+/* The child of `parent` whose command's name is `name`. */
+static pid_t
+find_child(pid_t parent, const char *name)
+{
+    pid_t found = 0;
+    DIR *dir = opendir("/proc");
+    assert_non_null(dir);
+    for (struct dirent *e = readdir(dir); e && !found; e = readdir(dir)) {
+        char path[300], text[512] = "";
+        (void)snprintf(path, sizeof(path), "/proc/%s/stat", e->d_name);
+        const int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0) {
+            continue;
+        }
+        const ssize_t n = read(fd, text, sizeof(text) - 1);
+        close(fd);
+        char *open_paren = strchr(text, '('), *close_paren = strrchr(text, ')');
+        if (n <= 0 || !open_paren || !close_paren) {
+            continue;
+        }
+        *close_paren = '\0';
+        if (strcmp(open_paren + 1, name) == 0 &&
+            strtol(close_paren + 4, NULL, 10) == (long)parent) {
+            found = (pid_t)strtol(text, NULL, 10);
+        }
+    }
+    closedir(dir);
+    return found;
+}
+
+static void
+test_gcs_dies(void **state)
+{
+    (void)state;
+    const pid_t raylet = (pid_t)c_face_number(c_face_call(ray_remote_raylet_pid, NULL, 0));
+    for (uint64_t i = 0; i < 2; i++) {
+        const pid_t gcs = find_child(raylet, "ray-gcs");
+        assert_int_not_equal(gcs, 0);
+        ray_actor *before = NULL, *after = NULL;
+        MUST(ray_actor_create(ray_remote_empty_actor, NULL, NULL, 0, &before));
+        assert_int_equal(c_face_number(c_face_method(before, ray_remote_square, 2)), 4);
+        assert_int_equal(kill(gcs, SIGKILL), 0);
+        assert_int_equal(c_face_number(c_face_call(ray_remote_square, NULL, 3)), 9);
+        assert_int_equal(c_face_number(c_face_method(before, ray_remote_square, 4)), 16);
+        MUST(ray_actor_create(ray_remote_empty_actor, NULL, NULL, 0, &after));
+        assert_int_equal(c_face_number(c_face_method(after, ray_remote_square, 5)), 25);
+        ray_actor_release(before);
+        ray_actor_release(after);
+    }
+}
+
+/* ---- drivers ---- */
+
+/* What a driver has when it dies. It tells at the gate where its runtime is. */
+static void
+be_driver(const char *gate, const char *worker_gate)
+{
+    enum { OBJECTS = 20 };
+    (void)c_face_start_with(2);
+    ray_ref *refs[OBJECTS];
+    for (uint64_t i = 0; i < OBJECTS; i++) {
+        refs[i] = c_face_call(ray_remote_give_megabyte, NULL, i);
+    }
+    MUST(ray_wait_all(refs, OBJECTS, -1, NULL));
+    ray_actor *actor = NULL;
+    MUST(ray_actor_create(ray_remote_empty_actor, NULL, NULL, 0, &actor));
+    (void)c_face_number(c_face_method(actor, ray_remote_square, 1));
+    ray_ref *running = c_face_call_text(ray_remote_tell_and_stay, NULL, worker_gate);
+    (void)c_face_gate_ask(worker_gate);
+    const int fd = open(gate, O_WRONLY | O_CLOEXEC);
+    const struct ray_context *context = c_face_context();
+    if (fd < 0 || write(fd, context, sizeof(*context)) != (ssize_t)sizeof(*context)) {
+        abort();
+    }
+    close(fd);
+    uint64_t number;
+    (void)ray_get_bytes(running, -1, &number, sizeof(number)); /* until it is killed */
+    abort();
+}
+
+static void
+kill_a_driver(int signal_number)
+{
+    char gate[128], worker_gate[128];
+    struct ray_context context;
+    c_face_gate_create("driver", gate);
+    c_face_gate_create("worker", worker_gate);
+    const pid_t driver = fork();
+    if (driver == 0) {
+        be_driver(gate, worker_gate);
+    }
+    const int fd = open(gate, O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    size_t got = 0;
+    while (got < sizeof(context)) {
+        const ssize_t n = read(fd, (char *)&context + got, sizeof(context) - got);
+        assert_true(n > 0);
+        got += (size_t)n;
+    }
+    close(fd);
+    assert_int_equal(kill(driver, signal_number), 0);
+    c_face_expect_gone(&context);
+}
+
+static int
+become_subreaper(void **state)
+{
+    (void)state;
+    return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+}
+
+static void
+test_driver_is_killed(void **state)
+{
+    (void)state;
+    kill_a_driver(SIGKILL);
+}
+
+static void
+test_driver_is_terminated(void **state)
+{
+    (void)state;
+    kill_a_driver(SIGTERM);
+}
+
+int
+main(int argc, char **argv)
+{
+    c_face_main(argc, argv);
+    const struct CMUnitTest tests[] = {
+        C_FACE_TEST(test_task_is_done_again_after_a_death),
+        C_FACE_TEST(test_retries_run_out),
+        C_FACE_TEST(test_no_retry_when_none_is_wanted),
+        C_FACE_TEST(test_crash_carries_evidence),
+        C_FACE_TEST(test_what_was_queued_behind_a_crash_runs_once),
+        C_FACE_TEST(test_worker_killed_from_outside),
+        C_FACE_TEST(test_results_of_a_dead_worker_stay),
+        C_FACE_TEST(test_raylet_dies),
+        C_FACE_TEST(test_gcs_dies),
+        cmocka_unit_test_setup(test_driver_is_killed, become_subreaper),
+        cmocka_unit_test_setup(test_driver_is_terminated, become_subreaper),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
