@@ -375,6 +375,7 @@ static void
 on_worker_exit(struct rl_process *p, const struct os_exit *exit)
 {
     struct raylet *r = p->raylet;
+    os_log(OS_LOG_DEBUG, "worker %d is reaped", p->pid);
     p->exit = *exit;
     p->dead = true;
     net_loop_disarm(r->loop, &p->conn_timer);

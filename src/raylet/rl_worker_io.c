@@ -197,6 +197,7 @@ on_born(struct rl_process *p, const struct zygote_born *born)
         return;
     }
     name_logs(p);
+    os_log(OS_LOG_DEBUG, "worker number %llu is process %d", (unsigned long long)p->number, p->pid);
     struct rl_outs o;
     rl_outs_begin(r, &o);
     rl_lease_on_spawned(&r->lease, os_now_ns(), p->number, p->pid, &o.outs);
@@ -344,6 +345,7 @@ rl_worker_start(struct raylet *r, const struct rl_pool_start *start)
         rl_pump(r);
         return;
     }
+    os_log(OS_LOG_DEBUG, "worker number %llu is started", (unsigned long long)p->number);
     int status = open_logs(p);
     if (status == ST_OK) {
         status = job->zygote ? start_by_zygote(p) : start_program(p);
