@@ -446,6 +446,11 @@ rl_driver_died(struct rl_process *driver)
         driver->dead = true;
         rl_conn_finish(driver);
         announce(driver);
+        if (driver->has_store) {
+            store_adopt(r->store, driver->store_proc);
+            store_on_owner_dead(r->store, &driver->id);
+            rl_store_work_soon(r);
+        }
         rl_job_end(job);
         if (job->config->standalone) {
             rl_stop(r, "its driver has gone");
