@@ -30,6 +30,7 @@ struct wk_actor {
     bool holding, owned, watching;
     enum actor_state state;
     uint64_t incarnation;
+    uint64_t first_incarnation;    /* those before are known to be dead */
     struct wk_peer *peer;
     struct list queue;             /* wk_task.link: to be pushed, in order */
     struct list limbo;             /* in flight when the process died, in order */
@@ -582,6 +583,7 @@ set_place(struct wk_actor *actor, const Ray__Gcs__ActorUpdate *update)
     peer->pid = update->pid;
     peer->actor = actor;
     actor->peer = peer;
+    actor->incarnation = update->incarnation;
     actor->state = ACTOR_ALIVE;
 }
 
@@ -628,10 +630,10 @@ wk_actor_on_update(const uint8_t *body, size_t size)
         }
         switch (update->state) {
         case RAY__GCS__ACTOR_STATE__ALIVE:
-            if (update->incarnation >= actor->incarnation) {
-                actor->incarnation = update->incarnation;
-                set_place(actor, update);
+            if (update->incarnation < actor->first_incarnation) {
+                break; /* said before ray-gcs knew of the death that we know of */
             }
+            set_place(actor, update);
             if (update->constructed) {
                 end_creation(actor, true, update->kept_token);
             }
@@ -691,6 +693,7 @@ wk_actor_on_peer_death(struct wk_actor *actor, struct wk_peer *peer)
     }
     actor->peer = NULL;
     peer->actor = NULL;
+    actor->first_incarnation = actor->incarnation + 1;
     if (actor->state == ACTOR_ALIVE) {
         actor->state = ACTOR_UNKNOWN;
     } else if (actor->state == ACTOR_DEAD) {

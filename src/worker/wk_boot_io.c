@@ -340,9 +340,8 @@ greet_as_driver(const struct ray_init_options *options, char **argv, int pidfd)
     return status;
 }
 
-/* After the greeting: ids are known. */
-static void
-begin_session(void)
+int
+wk_begin_session(void)
 {
     own_fini(&wk.own);
     own_init(&wk.own, wk.mem, &wk.self, NULL);
@@ -357,7 +356,7 @@ begin_session(void)
         memcpy(parent.b + 8, none.b, sizeof(none.b));
         id_source_init(&wk.source, &parent, 0);
     }
-    wk.ready = true;
+    return wk_peer_accept();
 }
 
 static int
@@ -387,7 +386,7 @@ start_driver(const struct ray_init_options *options, char **argv)
     }
     os_close(&pidfd);
     if (status == ST_OK) {
-        begin_session();
+        wk.ready = true;
     }
     wk_unlock();
     return status;
@@ -430,7 +429,7 @@ wk_boot_worker(void)
         status = wk_node_connect(wk.raylet_socket, &hello, -1);
     }
     if (status == ST_OK) {
-        begin_session();
+        wk.ready = true;
         (void)unsetenv("RAY_START_TOKEN");
     }
     wk_unlock();

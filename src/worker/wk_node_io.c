@@ -285,6 +285,80 @@ on_lease_message(const struct net_frame *frame)
     }
 }
 
+/* ---- the raylet's greeting ---- */
+
+static int hello_fds[4] = { -1, -1, -1, -1 };
+static int hello_status;
+
+/* Descriptors of HelloReply are taken when the frame comes. */
+static void
+take_fds(const struct net_frame *frame)
+{
+    for (int i = 0; i < frame->fd_count && i < 4; i++) {
+        os_close(&hello_fds[i]);
+        hello_fds[i] = frame->fds[i];
+        frame->fds[i] = -1;
+    }
+}
+
+static void
+take_text(char *to, size_t capacity, const char *from)
+{
+    (void)snprintf(to, capacity, "%s", from ? from : "");
+}
+
+static int
+take_reply(const Ray__Node__HelloReply *reply)
+{
+    if (reply->worker_id.len != sizeof(wk.self.worker) || reply->job_id.len != sizeof(wk.job) ||
+        reply->node_id.len != sizeof(wk.self.node) || hello_fds[3] < 0) {
+        return st_fail(ST_PROTOCOL, "the raylet's greeting can't be read");
+    }
+    memcpy(wk.self.worker.b, reply->worker_id.data, sizeof(wk.self.worker));
+    memcpy(wk.self.node.b, reply->node_id.data, sizeof(wk.self.node));
+    memcpy(wk.job.b, reply->job_id.data, sizeof(wk.job));
+    take_text(wk.session_dir, sizeof(wk.session_dir), reply->session_dir);
+    take_text(wk.session_name, sizeof(wk.session_name), reply->session_name);
+    take_text(wk.node_ip, sizeof(wk.node_ip), reply->node_ip);
+    take_text(wk.gcs_socket, sizeof(wk.gcs_socket), reply->gcs_socket);
+    take_text(wk.job_namespace, sizeof(wk.job_namespace), reply->job_namespace);
+    wk.num_cpus = reply->num_cpus;
+    wk.spin_allowed = reply->spin_allowed;
+    const struct storec_config config = {
+        .mem = wk.mem,
+        .data_fd = hello_fds[0],
+        .slots_fd = hello_fds[1],
+        .ctl_fd = hello_fds[2],
+        .ctl_fixed_fd = hello_fds[3],
+        .helper = { os_thread_start, os_thread_join },
+    };
+    const int status = storec_open(&config, &wk.store);
+    for (int i = 0; i < 4; i++) {
+        os_close(&hello_fds[i]);
+    }
+    TRY(status);
+    wk.page = storec_process_half(wk.store);
+    wk.raylet_page = storec_raylet_half(wk.store);
+    return ST_OK;
+}
+
+/* Taken up at once, since the next frame may be an order: from here on the session exists. */
+static void
+on_hello_reply(const struct net_frame *frame)
+{
+    take_fds(frame);
+    Ray__Node__HelloReply *reply =
+        ray__node__hello_reply__unpack(NULL, frame->size, frame->body);
+    hello_status = reply ? take_reply(reply)
+                         : st_fail(ST_PROTOCOL, "the raylet's greeting can't be read");
+    if (reply) {
+        ray__node__hello_reply__free_unpacked(reply, NULL);
+    }
+    if (hello_status == ST_OK) {
+        hello_status = wk_begin_session();
+    }
+}
+
 static void
 on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
 {
@@ -292,10 +366,12 @@ on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
     (void)conn;
     switch (frame->header.kind) {
     case NODE_HELLO_REPLY:
+        on_hello_reply(frame);
+        (void)give_answer(frame);
+        break;
     case NODE_REFUSED:
     case NODE_STATE_ANSWER:
     case NODE_STORE_CHECKED:
-        wk_on_answer_fds(frame);
         (void)give_answer(frame);
         break;
     case NODE_STORE_GRANT:
@@ -356,60 +432,6 @@ on_close(void *ctx, struct net_conn *conn, int status)
 
 /* ---- greeting ---- */
 
-static int hello_fds[4] = { -1, -1, -1, -1 };
-
-/* Descriptors of HelloReply are taken when the frame comes. */
-void
-wk_on_answer_fds(const struct net_frame *frame)
-{
-    for (int i = 0; i < frame->fd_count && i < 4 && frame->header.kind == NODE_HELLO_REPLY; i++) {
-        os_close(&hello_fds[i]);
-        hello_fds[i] = frame->fds[i];
-        frame->fds[i] = -1;
-    }
-}
-
-static void
-take_text(char *to, size_t capacity, const char *from)
-{
-    (void)snprintf(to, capacity, "%s", from ? from : "");
-}
-
-static int
-take_reply(const Ray__Node__HelloReply *reply)
-{
-    if (reply->worker_id.len != sizeof(wk.self.worker) || reply->job_id.len != sizeof(wk.job) ||
-        reply->node_id.len != sizeof(wk.self.node) || hello_fds[3] < 0) {
-        return st_fail(ST_PROTOCOL, "the raylet's greeting can't be read");
-    }
-    memcpy(wk.self.worker.b, reply->worker_id.data, sizeof(wk.self.worker));
-    memcpy(wk.self.node.b, reply->node_id.data, sizeof(wk.self.node));
-    memcpy(wk.job.b, reply->job_id.data, sizeof(wk.job));
-    take_text(wk.session_dir, sizeof(wk.session_dir), reply->session_dir);
-    take_text(wk.session_name, sizeof(wk.session_name), reply->session_name);
-    take_text(wk.node_ip, sizeof(wk.node_ip), reply->node_ip);
-    take_text(wk.gcs_socket, sizeof(wk.gcs_socket), reply->gcs_socket);
-    take_text(wk.job_namespace, sizeof(wk.job_namespace), reply->job_namespace);
-    wk.num_cpus = reply->num_cpus;
-    wk.spin_allowed = reply->spin_allowed;
-    const struct storec_config config = {
-        .mem = wk.mem,
-        .data_fd = hello_fds[0],
-        .slots_fd = hello_fds[1],
-        .ctl_fd = hello_fds[2],
-        .ctl_fixed_fd = hello_fds[3],
-        .helper = { os_thread_start, os_thread_join },
-    };
-    const int status = storec_open(&config, &wk.store);
-    for (int i = 0; i < 4; i++) {
-        os_close(&hello_fds[i]);
-    }
-    TRY(status);
-    wk.page = storec_process_half(wk.store);
-    wk.raylet_page = storec_raylet_half(wk.store);
-    return ST_OK;
-}
-
 /* Other processes find this one by its worker id. */
 static int
 link_alias(void)
@@ -439,14 +461,7 @@ read_answer(const struct wk_ask *ask)
         }
         return status;
     }
-    Ray__Node__HelloReply *reply =
-        ray__node__hello_reply__unpack(NULL, ask->answer.size, (uint8_t *)ask->answer.data);
-    if (!reply) {
-        return st_fail(ST_PROTOCOL, "the raylet's greeting can't be read");
-    }
-    const int status = take_reply(reply);
-    ray__node__hello_reply__free_unpacked(reply, NULL);
-    return status;
+    return hello_status;
 }
 
 int

@@ -443,7 +443,9 @@ void wk_frame_end(struct wk_frame *frame, bool urgent);
 void wk_peer_drain(struct wk_peer *peer);
 void wk_peer_on_death(const struct id_worker *worker, const char *evidence, int32_t pid);
 void wk_peers_close(void);
+/* Listens; connections are accepted from wk_peer_accept on. */
 int wk_peer_listen(void) MUST_USE;
+int wk_peer_accept(void) MUST_USE;
 void wk_rings_drain(void);
 bool wk_rings_any(void);
 void wk_link_flush_room(struct wk_link *link);
@@ -537,7 +539,6 @@ int wk_node_ask(uint16_t kind, const ProtobufCMessage *message, struct wk_ask *a
                 uint64_t deadline_ns) MUST_USE;
 void wk_ask_fini(struct wk_ask *ask);
 void wk_node_close(void);
-void wk_on_answer_fds(const struct net_frame *frame);
 void wk_set_blocked(bool blocked);
 void wk_watch(const struct id_worker *worker);
 int wk_ask_wait(struct wk_ask *ask, uint64_t deadline_ns) MUST_USE;
@@ -572,6 +573,8 @@ void wk_actors_fini(void);
 
 /* In a process that the raylet started: connects, once. */
 int wk_boot_worker(void) MUST_USE;
+/* The raylet's greeting has told this process's ids. */
+int wk_begin_session(void) MUST_USE;
 
 /* ---- wk_cface.c ---- */
 
