@@ -123,7 +123,8 @@ gcs_take_id(const ProtobufCBinaryData *from, void *to, size_t size)
 uint64_t
 gcs_wall_ms(const struct gcs *gcs)
 {
-    return (uint64_t)((int64_t)gcs->now_ns + gcs->config.wall_offset_ns) / 1000000;
+    const uint64_t ms = (uint64_t)((int64_t)gcs->now_ns + gcs->config.wall_offset_ns) / 1000000;
+    return ms > 0 ? ms : 1; /* 0 stands for "not yet" */
 }
 
 /* ---- outs ------------------------------------------------------------------------------------ */

@@ -392,6 +392,7 @@ gcs_on_load_actor(struct gcs *gcs, const Ray__Gcs__ActorRow *row)
     to->ended_ms = row->ended_ms;
     to->restarts = row->restarts;
     to->killed = row->killed;
+    to->kept_token = row->kept_token;
     gcs_set_string(gcs, &to->peer_socket, row->peer_socket);
     gcs_set_string(gcs, &to->reason, row->reason);
     gcs_set_bytes(gcs, &to->failure, &row->failure);
@@ -465,11 +466,13 @@ gcs_on_actor_built(struct gcs *gcs, const Ray__Node__ActorConstructed *msg)
     }
     if (msg->status != ST_OK) {
         gcs_set_bytes(gcs, &actor->row.failure, &msg->failure);
+        actor->row.kept_token = msg->kept_token;
         gcs_actor_die(gcs, actor, ST_ACTOR_INIT_FAILED, "its constructor raised an error");
         gcs_actor_stop(gcs, actor, true, "its constructor failed");
         return ST_OK;
     }
     actor->row.constructed = true;
+    actor->row.kept_token = msg->kept_token;
     gcs_actor_changed(gcs, actor);
     if (actor->row.out_of_scope) {
         gcs_actor_stop(gcs, actor, true, "nothing refers to it");

@@ -118,6 +118,7 @@ emit_update(struct gcs_actor *actor, uint64_t peer, struct step_outs *outs)
     m->failure = row->failure;
     m->never_started = row->never_started;
     m->constructed = row->constructed;
+    m->kept_token = row->kept_token;
     if (row->spec) {
         m->class_name = row->spec->class_name;
         m->name = row->spec->name;

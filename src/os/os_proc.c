@@ -299,6 +299,19 @@ os_proc_signal(pid_t pid, int signal)
     }
 }
 
+void
+os_proc_set_oom_score(pid_t pid, int score)
+{
+    char path[64], text[16];
+    (void)snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", (int)pid);
+    const int n = snprintf(text, sizeof(text), "%d", score);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd >= 0 && n > 0 && write(fd, text, (size_t)n) < 0) {
+        errno = 0;
+    }
+    os_close(&fd);
+}
+
 int
 os_pidfd_open(pid_t pid, int *fd)
 {

@@ -64,6 +64,10 @@ int64_t os_proc_children(pid_t *out, size_t capacity);
 /* Sends a signal to a process or, when it's gone, does nothing. */
 void os_proc_signal(pid_t pid, int signal);
 
+/* How gladly the kernel kills the process when memory runs out: -1000 to 1000. A courtesy: what
+ * can't be set is left alone. */
+void os_proc_set_oom_score(pid_t pid, int score);
+
 /* A descriptor that is readable when the process has ended. */
 int os_pidfd_open(pid_t pid, int *fd) MUST_USE;
 bool os_pidfd_is_dead(int fd);

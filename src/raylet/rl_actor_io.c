@@ -198,6 +198,7 @@ rl_on_start_actor(struct raylet *r, const Ray__Gcs__StartActor *m)
                         a ? "an earlier life of it has not ended yet" : "its job has ended");
         return;
     }
+    os_log(OS_LOG_DEBUG, "actor %s is to be started", m->actor->class_name);
     a = actor_new(r, job, m);
     if (!a) {
         tell_not_placed(r, m, ST_OUT_OF_MEMORY, "no memory for an actor, or its id is malformed");
@@ -279,6 +280,7 @@ rl_on_actor_constructed(struct rl_process *p, const Ray__Node__ActorConstructed 
         return st_fail(ST_PROTOCOL, "it constructed an actor that it doesn't serve");
     }
     a->constructed = m->status == ST_OK;
+    os_log(OS_LOG_DEBUG, "worker %d has constructed %s", p->pid, a->spec->class_name);
     rl_gcs_tell(p->raylet, GCS_ACTOR_BUILT, &m->base);
     return ST_OK;
 }
@@ -309,6 +311,7 @@ rl_on_stop_actor(struct raylet *r, const Ray__Gcs__StopActor *m)
         return;
     }
     struct rl_process *p = a->process;
+    os_log(OS_LOG_DEBUG, "worker %d is to stop: %s", p->pid, m->reason);
     if (m->graceful) {
         rl_worker_exit(p, m->reason);
         return;

@@ -264,6 +264,7 @@ hello_worker(struct rl_link *link, uint64_t request, const Ray__Node__Hello *m)
                        (int)link->pid);
     }
     TRY(attach(link, p, m));
+    os_log(OS_LOG_DEBUG, "worker %d says hello", p->pid);
     rl_send_hello_reply(p, request);
     struct rl_outs o;
     rl_outs_begin(r, &o);

@@ -375,6 +375,7 @@ static void
 on_worker_exit(struct rl_process *p, const struct os_exit *exit)
 {
     struct raylet *r = p->raylet;
+    os_log(OS_LOG_DEBUG, "worker %d is reaped", p->pid);
     p->exit = *exit;
     p->dead = true;
     net_loop_disarm(r->loop, &p->conn_timer);
@@ -445,6 +446,11 @@ rl_driver_died(struct rl_process *driver)
         driver->dead = true;
         rl_conn_finish(driver);
         announce(driver);
+        if (driver->has_store) {
+            store_adopt(r->store, driver->store_proc);
+            store_on_owner_dead(r->store, &driver->id);
+            rl_store_work_soon(r);
+        }
         rl_job_end(job);
         if (job->config->standalone) {
             rl_stop(r, "its driver has gone");

@@ -415,6 +415,10 @@ rl_pool_dedicate(struct rl_pool *pool, struct rl_worker *worker, bool detached)
     worker->actor = true;
     worker->detached = detached;
     pool->actors++;
+    /* Its place among the idle is filled again, so that the next actor finds a process. */
+    if (pool->config.prestart && worker->class_->prestart < pool->config.cpus) {
+        worker->class_->prestart++;
+    }
 }
 
 void

@@ -160,9 +160,9 @@ start(struct raylet *r, const Ray__Node__Boot *boot, struct rl_session *shared)
     const double cpus = res_amount_to_double(res_set_get(&total, RES_CPU));
     rl_lease_config_default(&config, cpus < 1 ? 1 : (uint32_t)ceil(cpus));
     TRY(rl_lease_init(&r->lease, r->mem, &config, &total, &r->names, &r->keys));
-    TRY(rl_store_open(r));
     TRY(rl_conn_listen(r));
-    TRY(rl_gcs_open(r));
+    TRY(rl_gcs_open(r)); /* early: it starts while the rest is made */
+    TRY(rl_store_open(r));
     if (r->driver_pidfd.fd >= 0) {
         TRY(net_loop_add(r->loop, &r->driver_pidfd, EPOLLIN));
     }

@@ -15,6 +15,8 @@
 #include "os/os_basic.h"
 #include "raylet/rl_io.h"
 
+enum { WORKER_OOM_SCORE = 1000 };
+
 /* ---- records --------------------------------------------------------------------------------- */
 
 struct rl_process *
@@ -146,9 +148,12 @@ open_logs(struct rl_process *p)
     return rl_log_open(&p->err, reader, p->job, p, true);
 }
 
+/* The process is known: its files get their names, and when memory runs out it goes before any
+ * daemon. */
 static void
-name_logs(struct rl_process *p)
+name_process(struct rl_process *p)
 {
+    os_proc_set_oom_score(p->pid, WORKER_OOM_SCORE);
     char id[ID_HEX_MAX], job[ID_HEX_MAX], path[192];
     ID_HEX(p->id, id);
     ID_HEX(p->job->id, job);
@@ -196,7 +201,8 @@ on_born(struct rl_process *p, const struct zygote_born *born)
         rl_worker_start_failed(p, "no memory for a process");
         return;
     }
-    name_logs(p);
+    name_process(p);
+    os_log(OS_LOG_DEBUG, "worker number %llu is process %d", (unsigned long long)p->number, p->pid);
     struct rl_outs o;
     rl_outs_begin(r, &o);
     rl_lease_on_spawned(&r->lease, os_now_ns(), p->number, p->pid, &o.outs);
@@ -323,7 +329,7 @@ start_program(struct rl_process *p)
         os_proc_signal(pid, SIGKILL);
         return status;
     }
-    name_logs(p);
+    name_process(p);
     struct rl_outs o;
     rl_outs_begin(p->raylet, &o);
     rl_lease_on_spawned(&p->raylet->lease, os_now_ns(), p->number, pid, &o.outs);
@@ -344,6 +350,7 @@ rl_worker_start(struct raylet *r, const struct rl_pool_start *start)
         rl_pump(r);
         return;
     }
+    os_log(OS_LOG_DEBUG, "worker number %llu is started", (unsigned long long)p->number);
     int status = open_logs(p);
     if (status == ST_OK) {
         status = job->zygote ? start_by_zygote(p) : start_program(p);

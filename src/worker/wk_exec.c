@@ -835,11 +835,21 @@ wk_on_become_actor(const Ray__Node__BecomeActor *msg)
     wk_changed();
 }
 
+/* Calls may overtake the raylet's word that this worker is their actor: they wait for the
+ * constructor, which then goes to the front. */
+static bool
+can_run(void)
+{
+    struct list *first = list_first(&wk.exec_queue);
+    const struct wk_exec *e = first ? LIST_ENTRY(first, struct wk_exec, link) : NULL;
+    return e && (!e->from || e->push.epoch != 0 || !ID_IS_NIL(wk.self_actor_id));
+}
+
 static bool
 has_work(void *ctx)
 {
     (void)ctx;
-    return wk.exec_count > 0 || wk.leave_now || wk.leaving || wk.raylet_dead;
+    return can_run() || wk.leave_now || wk.leaving || wk.raylet_dead;
 }
 
 static void
@@ -865,8 +875,8 @@ ray_worker_run(const struct ray_worker_options *options)
 {
     TRY(wk_boot_worker());
     TRY(wk_enter());
-    while (!wk.leave_now && !wk.raylet_dead && (!wk.leaving || wk.exec_count > 0)) {
-        if (wk.exec_count == 0) {
+    while (!wk.leave_now && !wk.raylet_dead && (!wk.leaving || can_run())) {
+        if (!can_run()) {
             wk_unlock();
             if (options->before_wait) {
                 options->before_wait(options->ctx);

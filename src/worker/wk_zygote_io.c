@@ -166,9 +166,10 @@ wait_for_adoption(pid_t intermediate, pid_t raylet)
 
 /* The worker's first steps. Returns 1, the result of ray_zygote_run in a worker. */
 static int
-become_worker(struct fork_request *request, pid_t intermediate)
+become_worker(struct fork_request *request, pid_t intermediate, const sigset_t *mask)
 {
     (void)signal(SIGCHLD, SIG_DFL);
+    (void)sigprocmask(SIG_SETMASK, mask, NULL);
     if (wait_for_adoption(intermediate, request->head.raylet_pid) || os_proc_become_subreaper() ||
         dup2(request->fds[0], STDOUT_FILENO) < 0 || dup2(request->fds[1], STDERR_FILENO) < 0) {
         _exit(1);
@@ -190,10 +191,12 @@ become_worker(struct fork_request *request, pid_t intermediate)
 
 /*
  * The intermediate: makes the worker, tells the raylet its number, and ends when that is registered.
- * Returns only in the worker.
+ * It shares the zygote's memory (vfork), which waits meanwhile: one copy of the memory map is made for
+ * a worker, not two. So it changes nothing but its own part of the stack, and returns only in the
+ * worker, whose memory is its own.
  */
 static int
-be_intermediate(struct fork_request *request)
+be_intermediate(struct fork_request *request, const sigset_t *mask)
 {
     const pid_t self = getpid();
     const int birth = request->fds[2];
@@ -203,7 +206,7 @@ be_intermediate(struct fork_request *request)
     memcpy(born.token, request->head.token, sizeof(born.token));
     const pid_t worker = fork();
     if (worker == 0) {
-        return become_worker(request, self);
+        return become_worker(request, self, mask);
     }
     if (worker < 0) {
         born.error = errno;
@@ -238,11 +241,17 @@ ray_zygote_run(void)
         if (status != ST_OK) {
             break;
         }
-        const pid_t child = fork();
+        /* No handler may run in the intermediate. */
+        sigset_t all, mask;
+        sigfillset(&all);
+        (void)sigprocmask(SIG_BLOCK, &all, &mask);
+        const pid_t child = vfork(); // NOLINT(clang-analyzer-security.insecureAPI.vfork)
         if (child == 0) {
+            const int in_worker = be_intermediate(&request, &mask);
             os_close(&fd);
-            return be_intermediate(&request);
+            return in_worker;
         }
+        (void)sigprocmask(SIG_SETMASK, &mask, NULL);
         /* A failed fork is told by the end of the birth pair. */
         close_fds(&request);
     }
