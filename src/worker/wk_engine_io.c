@@ -511,28 +511,30 @@ wait_once(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
     return status;
 }
 
+/* As wait_once, within a task: its CPU is lent to others, at once when a child waits for a lease,
+ * else soon. */
+static int
+wait_in_task(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
+{
+    const uint64_t soon = os_now_ns() + WK_BLOCKED_NS;
+    int status = wait_once(done, ctx, soon < deadline_ns ? soon : deadline_ns);
+    if (status == ST_TIMED_OUT && soon < deadline_ns) {
+        wk_set_blocked(true);
+        status = wait_once(done, ctx, deadline_ns);
+        wk_set_blocked(false);
+    }
+    return status;
+}
+
 int
 wk_wait(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
 {
     if (done(ctx)) {
         return ST_OK;
     }
-    int status;
     const bool is_task = wk_current != NULL && !wk.is_driver;
-    if (is_task) {
-        /* The CPU is lent to others: at once when a child waits for a lease, else soon. */
-        uint64_t soon = os_now_ns() + WK_BLOCKED_NS;
-        status = wait_once(done, ctx, soon < deadline_ns ? soon : deadline_ns);
-        if (status != ST_TIMED_OUT || soon >= deadline_ns) {
-            goto out;
-        }
-        wk_set_blocked(true);
-    }
-    status = wait_once(done, ctx, deadline_ns);
-    if (is_task) {
-        wk_set_blocked(false);
-    }
-out:
+    const int status = is_task ? wait_in_task(done, ctx, deadline_ns)
+                               : wait_once(done, ctx, deadline_ns);
     if (status == ST_RAYLET_DIED) {
         const char *evidence = wk.raylet_evidence ? wk.raylet_evidence : "";
         return st_fail(ST_RAYLET_DIED, "the local raylet died%s%s", *evidence ? ": " : "",

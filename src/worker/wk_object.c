@@ -160,6 +160,7 @@ ask_store(uint64_t size, struct store_grant *grant)
         struct timespec pause = { 0, 10000000L << i };
         wk.inside++;
         wk_unlock();
+        /* tidy: nanosleep: nothing tells of memory that others give back */
         (void)nanosleep(&pause, NULL);
         wk_lock();
         wk.inside--;

@@ -207,7 +207,8 @@ connect_peer(const struct wk_peer *peer, int *fd)
         if (status != ST_WOULD_BLOCK || i == CONNECT_TRIES) {
             return status;
         }
-        (void)usleep(1000); /* the listener's queue of 4096 is full */
+        /* tidy: usleep: the listener's queue of 4096 is full, and no event tells of room in it */
+        (void)usleep(1000);
     }
 }
 
