@@ -78,6 +78,7 @@ struct state {
      * another session is prepared again. */
     uint32_t session;
     uint32_t sessions_started;
+    int pid; /* that started the session: a child made by fork has none */
     struct log_queue *logs;
     struct ready_queue *ready;
     PyObject *ref_free[REF_FREE_MAX]; /* dead ObjectRefs, to be used again */

@@ -618,6 +618,9 @@ static bool
 all_ready(void *ctx)
 {
     struct wait_all *w = ctx;
+    if (w->error_index != SIZE_MAX) {
+        return true; /* found before; it may be asked more than once */
+    }
     while (w->next < w->count && !is_pending(ref_of(w->refs[w->next]))) {
         if (w->error_index == SIZE_MAX && is_error(ref_of(w->refs[w->next]))) {
             w->error_index = w->next;
