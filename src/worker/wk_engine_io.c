@@ -74,16 +74,6 @@ wk_ref_is_stale(const struct own_ref *ref)
     return ref->kind == STALE_KIND;
 }
 
-/* Whether its value is an actor's record and no value. */
-static bool
-is_handle(const struct own_ref *ref)
-{
-    const struct id_task task = id_object_task(&ref->id);
-    const struct id_actor actor = id_task_actor(&task);
-    const struct id_task creation = id_task_of_actor_creation(&actor);
-    return ID_EQ(task, creation);
-}
-
 static void
 make_stale(void *ctx, const struct own_ref *ref)
 {
@@ -100,8 +90,8 @@ make_stale(void *ctx, const struct own_ref *ref)
     writable->kind = STALE_KIND;
 }
 
-/* Ends the ownership machine, gives its values up. Handles that the program still has point into the machine's slab: then
- * that stays, and they are marked. */
+/* Ends the ownership machine and gives its values up. Handles that the program still has point into
+ * the machine's slab: then that stays, buried here, and they are marked. */
 void
 wk_own_end(void)
 {
