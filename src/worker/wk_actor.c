@@ -785,6 +785,32 @@ wk_actor_on_peer_death(struct wk_actor *actor, struct wk_peer *peer)
 
 /* ---- handles ---- */
 
+static bool
+has_place(void *ctx)
+{
+    const struct wk_actor *actor = ctx;
+    return actor->state == ACTOR_ALIVE || actor->state == ACTOR_DEAD;
+}
+
+int
+wk_actor_wait_peer(struct wk_actor *actor, struct wk_peer **out)
+{
+    *out = NULL;
+    if (actor->session != wk.session) {
+        return st_fail(ST_NOT_FOUND, "ActorHandle objects are not valid across Ray sessions");
+    }
+    int status;
+    do {
+        status = wk_wait(has_place, actor, UINT64_MAX);
+    } while (status == ST_INTERRUPTED);
+    TRY(status);
+    if (actor->state == ACTOR_DEAD || !actor->peer) {
+        return st_fail(ST_OWNER_DIED, "the actor that is to own the value is dead");
+    }
+    *out = actor->peer;
+    return ST_OK;
+}
+
 RAY_API ray_actor *
 ray_actor_retain(ray_actor *handle)
 {

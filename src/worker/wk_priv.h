@@ -585,6 +585,8 @@ void wk_actor_out_of_scope(struct wk_actor *actor);
 void wk_actor_call_done(struct wk_actor *actor);
 void wk_actor_ready(struct wk_actor *actor);
 void wk_actors_rewatch(void);
+/* Waits until the actor has a process. ST_OWNER_DIED when it is dead. Lock held, given up. */
+int wk_actor_wait_peer(struct wk_actor *actor, struct wk_peer **out) MUST_USE;
 void wk_actors_fini(void);
 
 /* ---- wk_boot_io.c ---- */
