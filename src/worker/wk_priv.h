@@ -455,6 +455,9 @@ void wk_rings_drain(void);
 bool wk_rings_any(void);
 void wk_link_flush_room(struct wk_link *link);
 void wk_peer_send_own(const struct step_out *out);
+/* A frame of ownership; `kind` is that of the frame. */
+int wk_on_own_message(struct wk_link *link, uint16_t kind, const uint8_t *body, size_t size)
+    MUST_USE;
 
 /* ---- wk_submit.c ---- */
 
