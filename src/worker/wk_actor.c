@@ -29,6 +29,7 @@ struct wk_actor {
     struct own_item item;
     bool holding, owned, watching;
     bool over;                     /* its session has ended: only handles are left */
+    bool killed;                   /* by this process, for good: its later calls wait for the end */
     enum actor_state state;
     uint64_t incarnation;
     struct wk_peer *peer;
@@ -451,7 +452,7 @@ push_calls(struct wk_actor *actor)
     }
     while (!list_is_empty(&actor->queue)) {
         struct wk_task *task = LIST_ENTRY((&actor->queue)->next, struct wk_task, link);
-        if (actor->state != ACTOR_ALIVE || task->deps_pending > 0) {
+        if (actor->state != ACTOR_ALIVE || actor->killed || task->deps_pending > 0) {
             return;
         }
         struct wk_link *link = wk_peer_link(actor->peer);
@@ -965,6 +966,7 @@ ray_actor_kill(ray_actor *handle, bool no_restart)
         message.no_restart = no_restart;
         set_text(&message.reason, "The actor is dead because it was killed by `ray.kill`.");
         status = wk_gcs_request(GCS_KILL_ACTOR, (const ProtobufCMessage *)&message, NULL, NULL);
+        actor->killed = actor->killed || (status == ST_OK && no_restart);
     }
     wk_unlock();
     return status;
