@@ -167,6 +167,19 @@ def build_limits(options):
     return os.path.join(folder, "limits")
 
 
+def build_c(options):
+    """Builds the C benchmark in the build it belongs to; its path, or None."""
+    if not os.path.exists(os.path.join(options.build, "CMakeCache.txt")):
+        say("ours (C): %s holds no build of ray-c" % options.build)
+        return None
+    command = ["cmake", "--build", options.build, "--target", "cface_bench"]
+    good, text = run_quietly(command, INSTALL_S)
+    if not good:
+        say("ours (C): can not be built:\n%s" % text)
+        return None
+    return os.path.join(options.build, "bench", "cface_bench")
+
+
 def import_ray(python, environment):
     """(true if it can be imported, version, path and version of Python; or what went wrong)."""
     program = "import ray, sys; print(ray.__version__, ray.__file__, sys.version.split()[0])"
@@ -244,8 +257,9 @@ def find_ray(options):
 class Session:
     """All turns of one run of the benchmark, and what they gave."""
 
-    def __init__(self, options, limits_folder, sides):
+    def __init__(self, options, limits_folder, sides, c_program=None):
         self.options = options
+        self.c_program = c_program
         self.limits_folder = limits_folder
         self.sides = sides
         self.runner = Runner()
@@ -343,9 +357,33 @@ class Session:
             for program in programs:
                 self.run_limit(program, workload)
 
+    def run_c(self, program):
+        """Runs the C benchmark once and counts its figures as ours."""
+        seconds = "0.2" if self.options.quick else "2"
+        objects, reason = self.runner.run("ours (C)", [program, seconds], 120)
+        for found in objects:
+            result = self.row(found["name"], "ours (C)")
+            result["unit"] = found["unit"]
+            result["sides"].setdefault("ours", []).append(found["value"])
+        if reason:
+            say("  ours (C): %s" % reason)
+            self.row("C: the benchmark", "ours (C)")["notes"]["ours"] = reason
+        return reason is None
+
+    def measure_c(self, program):
+        rounds = 1 if self.options.quick else self.options.rounds
+        for number in range(rounds):
+            say("ours (C), round %d of %d" % (number + 1, rounds))
+            if not self.run_c(program):
+                break
+            for limit in table.C_PROGRAMS:
+                self.run_limit(limit, "ours (C)")
+
     def measure_all(self):
+        if self.c_program and (not self.options.only or self.options.only in "C: "):
+            self.measure_c(self.c_program)
         selected = workloads.REGISTRY.select(self.options.only)
-        if not selected:
+        if not selected and not self.results:
             say("no workload has %r in its name" % self.options.only)
         if not self.options.only:
             say("limits that no workload is held against")
@@ -439,7 +477,7 @@ def print_report(session, rows, judged):
         )
     if session.options.only:
         judged = [goal for goal in judged if goal["value"] is not None]
-    if "ours" in session.sides and judged:
+    if ("ours" in session.sides or session.c_program) and judged:
         print("\nGoals\n" + table.format_goals(judged))
     for row in rows:
         for side, note in row["notes"].items():
@@ -460,7 +498,8 @@ def main():
         if found:
             sides[side] = found
             say("%s: ray %s" % (side, found[2]))
-    session = Session(options, limits_folder, sides)
+    c_program = build_c(options) if options.ours else None
+    session = Session(options, limits_folder, sides, c_program)
     try:
         session.measure_all()
     except KeyboardInterrupt:

@@ -18,6 +18,7 @@ FORK = "fork from a warm zygote to the child's report"
 FORK_REAPED = "fork from a warm zygote until reaped"
 START = "start of an interpreter with cloudpickle"
 UNIX_ROUND_TRIP = "unix socket round trip"
+RING_ROUND_TRIP = "ring round trip"
 
 # Which programs measure a limit, so that run.py can run just those beside a workload.
 PROGRAM_OF_PREFIX = (
@@ -77,6 +78,22 @@ for _row in (
 ):
     LIMITS[_row] = ((PAIR_BATCH,), _times(1))
 
+# What bench/cface measures: the core's own speed, from C, in the column of ray-c. Row -> limits, as
+# above.
+C_BATCH = "C: tasks in batches of 1000"
+C_SYNC = ("C: task calls, one by one", "C: actor calls, one by one")
+C_LIMITS = {
+    C_BATCH: ((), None),
+    C_SYNC[0]: ((RING_ROUND_TRIP,), lambda microseconds: 1e6 / microseconds),
+    "C: actor calls in batches of 1000": ((), None),
+    C_SYNC[1]: ((RING_ROUND_TRIP,), lambda microseconds: 1e6 / microseconds),
+    "C: put, 8 bytes": ((), None),
+    "C: get, 8 bytes": ((), None),
+    "C: put, 100 MB": (("copy 100 MB of a written source",), _times(1)),
+    "C: put and get, 100 MB": (("copy 100 MB of a written source",), _times(1)),
+}
+C_PROGRAMS = ("lim_ring", "lim_copy")
+
 GIGABYTES = ("single client put gigabytes", "multi client put gigabytes")
 BATCHES = (
     "single client tasks async",
@@ -98,7 +115,7 @@ def programs_for(workload):
 
 def limit_of(row, limits):
     """The limit of a row in the row's unit, or None."""
-    names, combine = LIMITS.get(row, ((), None))
+    names, combine = LIMITS.get(row) or C_LIMITS.get(row, ((), None))
     values = [limits.get(name) for name in names]
     if not values or None in values:
         return None
@@ -212,7 +229,7 @@ def _at_least(rows, name, least, unit):
 
 def _against_ray(rows):
     for name, row in rows.items():
-        if row["unit"] in ("calls/s", "batches/s", "rounds/s", "gets/s"):
+        if name not in C_LIMITS and row["unit"] in ("calls/s", "batches/s", "rounds/s", "gets/s"):
             times = row["ours_over_ray"]
             yield _goal("%s: 10 times Ray" % name, times, times is not None and times >= 10)
     for name in GIGABYTES:
@@ -252,6 +269,15 @@ def _against_machine(rows):
             yield _goal(text % (name, trip_us), call_us, call_us < trip_us)
 
 
+def _of_the_core(rows):
+    yield _at_least(rows, C_BATCH, 500_000, "calls/s")
+    for name in C_SYNC:
+        row = rows.get(name)
+        part = row and row["ours_of_limit"]
+        text = "%s: a third of what the spinning ring makes"
+        yield _goal(text % name, part, part is not None and part >= 1 / 3)
+
+
 def goals(finished_rows):
     """What the project set itself, judged on this run.  `reached` is None where not measured."""
     rows = {row["row"]: row for row in finished_rows}
@@ -259,6 +285,7 @@ def goals(finished_rows):
     return [
         *_against_ray(rows),
         *_against_machine(rows),
+        *_of_the_core(rows),
         _at_most(rows, "cold start to the first result", 0.15, "s"),
         _at_most(rows, "import ray", 40, "ms"),
         _at_least(rows, "actors created, called once and dropped, in turn", 400, "actors/s"),

@@ -44,6 +44,19 @@ def test_every_limit_names_a_program_and_a_row_that_exists():
             assert table.program_of(name).startswith("lim_")
 
 
+def test_limits_and_goals_of_the_c_rows():
+    for names, _combine in table.C_LIMITS.values():
+        for name in names:
+            assert table.program_of(name) in table.C_PROGRAMS
+    sync = row_results("ours (C)", limits={table.RING_ROUND_TRIP: [1.0]}, ours=[400e3])
+    batch = row_results("ours (C)", ours=[450e3])
+    rows = table.build_rows({table.C_SYNC[0]: sync, table.C_BATCH: batch})
+    assert rows[0]["limit"] == pytest.approx(1e6)
+    judged = {goal["goal"]: goal["reached"] for goal in table.goals(rows)}
+    assert [judged[text] for text in judged if text.startswith(table.C_SYNC[0])] == [True]
+    assert [judged[text] for text in judged if text.startswith(table.C_BATCH)] == [False]
+
+
 def test_every_peer_row_is_a_workload():
     for _function, features in peers.REGISTRY.workloads.values():
         assert features["row"] in workloads.REGISTRY.workloads

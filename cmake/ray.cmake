@@ -70,7 +70,8 @@ function(ray_shared_library name)
   add_library(${name} SHARED ${ARG_SOURCES})
   ray_target_options(${name})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS})
-  target_link_options(${name} PRIVATE -Wl,--exclude-libs,ALL)
+  # Neither what comes from archives nor the bounds of the fault points' section are exported.
+  target_link_options(${name} PRIVATE -Wl,--exclude-libs,ALL -Wl,-z,start-stop-visibility=hidden)
   if(NOT RAY_SANITIZE)  # A sanitizer's own symbols come from the program.
     target_link_options(${name} PRIVATE -Wl,-z,defs)
   endif()

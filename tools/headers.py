@@ -35,7 +35,7 @@ def definitions(header: str) -> list[str]:
 def compile_alone(compiler: list[str], header: str, build: str) -> str:
     """Compiles two inclusions of a header; the compiler's words when it fails."""
     source = f'#include "{header}"\n' * 2
-    directories = (".", "src", "include", os.path.dirname(header))
+    directories = (".", "src", "include", "tests/lib", os.path.dirname(header))
     includes = definitions(header) + [f"-I{os.path.join(ROOT, d)}" for d in directories]
     includes += [f"-I{build}", f"-I{build}/proto", f"-I{sysconfig.get_path('include')}"]
     command = compiler + WARNINGS + includes + ["-fsyntax-only", "-"]

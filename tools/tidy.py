@@ -12,6 +12,7 @@ rule has to be broken, say why in a comment on the line or above it: "tidy: <rul
 
 import argparse
 import ast
+import fnmatch
 import os
 import re
 import subprocess
@@ -207,7 +208,10 @@ def check_layers(tree: Tree) -> Iterator[Finding]:
     rules = read_layers(tree.files.get("tools/layers.txt", ""))
     for path in tree.paths(".c", ".h", ".def", ".cc", ".hpp"):
         directory, half = os.path.dirname(path), half_of(path)
-        matching = [r for r in rules if directory == r.directory and r.half in ("all", half)]
+        own = [r for r in rules if "*" in r.directory and fnmatch.fnmatch(path, r.directory)]
+        matching = own or [
+            r for r in rules if directory == r.directory and r.half in ("all", half)
+        ]
         if not matching:
             if path.startswith(("src/", "include/", "python/")):
                 yield Finding(path, 1, "layers", f"{directory} is not in tools/layers.txt")

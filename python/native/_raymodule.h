@@ -56,7 +56,6 @@
     X(actor_instance) /* lazy: the actor that this process is */                                   \
     X(definitions)    /* worker: dict: hash -> function or class */                                \
     X(method_names)   /* worker: dict: hash -> str */                                              \
-    X(set_title)      /* lazy: setproctitle.setproctitle, when that module is loaded */            \
     X(environ)        /* lazy: os.environ */
 
 enum { REF_FREE_MAX = 1024, DEFINITION_CACHE = 16 };
@@ -79,6 +78,7 @@ struct state {
      * another session is prepared again. */
     uint32_t session;
     uint32_t sessions_started;
+    int pid; /* that started the session: a child made by fork has none */
     struct log_queue *logs;
     struct ready_queue *ready;
     PyObject *ref_free[REF_FREE_MAX]; /* dead ObjectRefs, to be used again */
@@ -88,9 +88,9 @@ struct state {
     int exit_code;
     ray_task *current_task; /* of the main thread; NULL between tasks */
     struct definition_slot recent[DEFINITION_CACHE];
-    char idle_title[128];
-    char shown_title[256];
-    char seen_cuda[256]; /* what os.environ has, so that it is written only when it changes */
+    char idle_title[128]; /* after "ray::" */
+    bool follow_env;      /* libray may have set variables since the last task */
+    char seen_cuda[256];  /* what os.environ has, so that it is written only when it changes */
     char seen_omp[32];
 };
 
@@ -421,7 +421,7 @@ struct ready_queue *ready_queue_create(void);
 
 /* ---- process title (proctitle.c) ------------------------------------------------------------- */
 
-/* Shows `title` as this process's title; cheap when it is shown already. */
-void process_title_set(struct state *st, const char *title);
+/* Shows ray::`name` as this process's title; cheap when it is shown already. */
+void process_title_set(const char *name);
 
 #endif

@@ -235,22 +235,32 @@ method_init(PyObject *o, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* new. What a weak reference refers to, None when that is gone. */
+static PyObject *
+weak_target(PyObject *weak)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    PyObject *target = NULL;
+    const int found = PyWeakref_GetRef(weak, &target);
+    return found == 0 ? new_ref(Py_None) : target;
+#else
+    PyObject *target = PyWeakref_GetObject(weak); /* borrowed */
+    return target == NULL ? NULL : new_ref(target);
+#endif
+}
+
 /* new. The handle; RuntimeError when it is gone. */
 static ActorHandle *
 method_handle(ActorMethod *self)
 {
-    PyObject *handle = self->handle == NULL ? Py_None : PyWeakref_GetObject(self->handle);
-    if (handle == NULL) {
-        return NULL;
+    PyObject *handle = self->handle == NULL ? new_ref(Py_None) : weak_target(self->handle);
+    if (handle != NULL && !is_actor_handle(self->st, handle)) {
+        Py_CLEAR(handle);
+        PyErr_SetString(PyExc_RuntimeError,
+                        "Lost reference to actor: its handle went out of scope. Keep the handle in "
+                        "a variable for as long as its methods are called.");
     }
-    if (!is_actor_handle(self->st, handle)) {
-        PyErr_SetString(
-            PyExc_RuntimeError,
-            "Lost reference to actor: its handle went out of scope. Keep the handle in a "
-            "variable for as long as its methods are called.");
-        return NULL;
-    }
-    return (ActorHandle *)new_ref(handle);
+    return (ActorHandle *)handle;
 }
 
 static PyObject *

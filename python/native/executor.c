@@ -178,7 +178,7 @@ create_actor(struct state *st, ray_task *task, struct call_args *args)
     if (instance != NULL) {
         Py_XSETREF(st->actor_instance, instance);
         done = call_python("ray._private.executor", "set_actor", &instance, 1);
-        snprintf(st->idle_title, sizeof(st->idle_title), "ray::%s", ray_task_function_name(task));
+        snprintf(st->idle_title, sizeof(st->idle_title), "%s", ray_task_function_name(task));
     }
     return done;
 }
@@ -410,7 +410,7 @@ static void
 follow_variable(struct state *st, const char *name, char *seen, size_t size)
 {
     const char *value = getenv(name);
-    if (value == NULL || strncmp(value, seen, size - 1) == 0) {
+    if (value == NULL || (seen[0] != '\0' && strncmp(value, seen, size - 1) == 0)) {
         return;
     }
     snprintf(seen, size, "%s", value);
@@ -422,14 +422,6 @@ follow_variable(struct state *st, const char *name, char *seen, size_t size)
         }
     }
     PyErr_Clear();
-}
-
-static void
-show_running(struct state *st, const ray_task *task)
-{
-    char title[sizeof(st->shown_title)];
-    snprintf(title, sizeof(title), "ray::%s", ray_task_name(task));
-    process_title_set(st, title);
 }
 
 /* ---- what libray calls ----------------------------------------------------------------------- */
@@ -446,9 +438,12 @@ execute(void *ctx, ray_task *task)
     ray_task *outer = st->current_task;
     struct outcome outcome = { .from_argument = false };
     st->current_task = task;
-    follow_variable(st, "CUDA_VISIBLE_DEVICES", st->seen_cuda, sizeof(st->seen_cuda));
-    follow_variable(st, "OMP_NUM_THREADS", st->seen_omp, sizeof(st->seen_omp));
-    show_running(st, task);
+    if (st->follow_env) {
+        st->follow_env = false;
+        follow_variable(st, "CUDA_VISIBLE_DEVICES", st->seen_cuda, sizeof(st->seen_cuda));
+        follow_variable(st, "OMP_NUM_THREADS", st->seen_omp, sizeof(st->seen_omp));
+    }
+    process_title_set(ray_task_name(task));
     int status = RAY_OK;
     PyObject *result = run(st, task, &outcome);
     if (result == NULL || give_back(st, task, result)) {
@@ -463,7 +458,7 @@ static void
 before_wait(void *ctx)
 {
     struct worker *w = ctx;
-    process_title_set(w->st, w->st->idle_title);
+    process_title_set(w->st->idle_title);
     w->saved = PyEval_SaveThread();
 }
 
@@ -473,6 +468,7 @@ after_wait(void *ctx)
     struct worker *w = ctx;
     PyEval_RestoreThread(w->saved);
     w->saved = NULL;
+    w->st->follow_env = true; /* a lease changes hands only while we wait */
 }
 
 PyObject *
@@ -483,7 +479,8 @@ native_worker_run(PyObject *module, PyObject *unused)
     struct worker worker = { .st = st };
     st->is_worker = true;
     st->session = ++st->sessions_started;
-    snprintf(st->idle_title, sizeof(st->idle_title), "ray::IDLE");
+    snprintf(st->idle_title, sizeof(st->idle_title), "IDLE");
+    st->follow_env = true;
     const struct ray_worker_options options = {
         .struct_size = sizeof(options),
         .execute = execute,

@@ -2,9 +2,11 @@
 /*
  * What ps and top show of a worker: ray::IDLE, ray::<task>.
  *
- * The kernel shows the memory in which exec laid the arguments, so that is written over; what is
- * shown already isn't written again. When the module setproctitle is loaded (the zygote tries to),
- * it does the writing, so that its getproctitle agrees: it keeps a copy of its own.
+ * The kernel shows the memory in which exec laid the arguments, so that is written over, and only
+ * when the title changes: it happens twice in every call that somebody waits for. The module
+ * setproctitle reads the same memory, if it was loaded before anybody wrote (the zygote loads it),
+ * so its getproctitle agrees. The name of the thread, which ps shows with -C and takes a system
+ * call to change, stays "ray::worker".
  */
 #include "_raymodule.h"
 
@@ -12,17 +14,22 @@
 #include <string.h>
 #include <sys/prctl.h>
 
-struct title_area {
-    char *start;
-    size_t size;
+enum { PREFIX = 5, TITLE_MAX = 256 }; /* of "ray::" */
+
+static struct {
     bool looked;
-};
+    char *area; /* NULL: not found */
+    size_t area_size;
+    char shown[TITLE_MAX];
+    size_t shown_size;
+} title;
 
 /* Where the arguments lie: fields 48 and 49 of /proc/self/stat. */
 static void
-find_area(struct title_area *area)
+find_area(void)
 {
-    area->looked = true;
+    title.looked = true;
+    (void)prctl(PR_SET_NAME, "ray::worker", 0, 0, 0);
     FILE *f = fopen("/proc/self/stat", "re");
     if (f == NULL) {
         return;
@@ -37,63 +44,36 @@ find_area(struct title_area *area)
     }
     unsigned long start = 0;
     unsigned long end = 0;
-    if (at != NULL && sscanf(at, " %lu %lu", &start, &end) == 2 && end > start + 1) {
-        area->start = (char *)start;
-        area->size = end - start;
+    if (at != NULL && sscanf(at, " %lu %lu", &start, &end) == 2 && end > start + PREFIX + 1) {
+        title.area = (char *)start;
+        title.area_size = end - start;
+        memset(title.area, 0, title.area_size);
+        memcpy(title.shown, "ray::", PREFIX);
     }
-}
-
-static void
-write_area(const char *title)
-{
-    static struct title_area area;
-    if (!area.looked) {
-        find_area(&area);
-    }
-    if (area.start != NULL) {
-        size_t size = strlen(title);
-        if (size > area.size - 1) {
-            size = area.size - 1;
-        }
-        memcpy(area.start, title, size);
-        memset(area.start + size, 0, area.size - size);
-    }
-    (void)prctl(PR_SET_NAME, title, 0, 0, 0);
-}
-
-/* Gives the title to the module setproctitle; false when it isn't loaded. */
-static bool
-write_by_module(struct state *st, const char *title)
-{
-    if (st->set_title == NULL) {
-        PyObject *module =
-            PyDict_GetItemString(PyImport_GetModuleDict(), "setproctitle"); /* borrowed */
-        if (module == NULL) {
-            return false;
-        }
-        st->set_title = PyObject_GetAttrString(module, "setproctitle");
-    }
-    PyObject *text = st->set_title == NULL
-                         ? NULL
-                         : PyUnicode_DecodeUTF8(title, (Py_ssize_t)strlen(title), "replace");
-    PyObject *done = text == NULL ? NULL : PyObject_CallOneArg(st->set_title, text);
-    Py_XDECREF(text);
-    if (done == NULL) {
-        PyErr_Clear(); /* a title is not worth failing a task for */
-        return false;
-    }
-    Py_DECREF(done);
-    return true;
 }
 
 void
-process_title_set(struct state *st, const char *title)
+process_title_set(const char *name)
 {
-    if (strncmp(st->shown_title, title, sizeof(st->shown_title) - 1) == 0) {
+    if (title.looked && strncmp(title.shown + PREFIX, name, TITLE_MAX - PREFIX - 1) == 0) {
         return;
     }
-    snprintf(st->shown_title, sizeof(st->shown_title), "%s", title);
-    if (!write_by_module(st, st->shown_title)) {
-        write_area(st->shown_title);
+    if (!title.looked) {
+        find_area();
     }
+    if (title.area == NULL) {
+        return;
+    }
+    size_t size = strlen(name);
+    size = size < TITLE_MAX - PREFIX - 1 ? size : TITLE_MAX - PREFIX - 1;
+    memcpy(title.shown + PREFIX, name, size);
+    size += PREFIX;
+    title.shown[size] = '\0';
+    size_t fits = size < title.area_size ? size : title.area_size - 1;
+    memcpy(title.area, title.shown, fits);
+    if (title.shown_size > fits) {
+        memset(title.area + fits, 0, title.shown_size - fits);
+    }
+    title.area[fits] = '\0';
+    title.shown_size = fits;
 }

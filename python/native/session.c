@@ -6,6 +6,7 @@
 #include "_raymodule.h"
 
 #include <string.h>
+#include <unistd.h>
 
 struct init_settings {
     struct ray_init_options options;
@@ -136,6 +137,7 @@ native_init(PyObject *module, PyObject *settings)
         return raise_status(status);
     }
     st->session = ++st->sessions_started;
+    st->pid = getpid();
     Py_RETURN_NONE;
 }
 
@@ -148,6 +150,9 @@ native_shutdown(PyObject *module, PyObject *unused)
         Py_RETURN_NONE;
     }
     st->session = 0;
+    if (st->pid != getpid()) {
+        Py_RETURN_NONE; /* a lock may have been held when this process was forked */
+    }
     int status;
     Py_BEGIN_ALLOW_THREADS status = ray_shutdown();
     log_queue_close(st->logs);

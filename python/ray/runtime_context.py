@@ -95,7 +95,10 @@ class RuntimeContext:
         """The accelerators that the running task or actor was given, by kind."""
         ids: dict[str, list[str]] = {"GPU": []}
         if not self._context()["is_driver"]:
+            from ray._private import executor
+
             ids.update(json.loads(_native.state_json("accelerator_ids")))
+            ids["GPU"] = executor.name_devices(ids["GPU"]) or ids["GPU"]
         return ids
 
     def get_runtime_env_string(self) -> str:

@@ -82,7 +82,8 @@ id_mix64(uint64_t x)
     return x;
 }
 
-/* Hashes for tables. The unique parts are random already; one mix spreads the index. */
+/* Hashes for tables. The unique parts (of the task, of its actor) are random already, though each may
+ * be all ones; one mix spreads the index. */
 uint64_t id_hash(const void *bytes, size_t n);
 
 static inline uint64_t
@@ -90,7 +91,8 @@ id_object_hash(const struct id_object *id)
 {
     uint32_t index;
     memcpy(&index, id->b + 24, sizeof(index));
-    return id_mix64(id_load64(id->b) + index * UINT64_C(0x9e3779b97f4a7c15));
+    return id_mix64(id_load64(id->b) ^ (id_load64(id->b + 8) << 1) ^
+                    index * UINT64_C(0x9e3779b97f4a7c15));
 }
 
 struct id_job id_job_from_int(uint32_t number);

@@ -270,7 +270,7 @@ let_go(struct own *own, struct own_frame *frame)
         if (kept && !listed) {
             own_enlist(own, ref);
         }
-        if (kept && !listed && ref->owner != frame->proc->number &&
+        if (kept && !listed && (frame->elsewhere || ref->owner != frame->proc->number) &&
             !OWN_WITHOUT(own, wait_for_ack)) {
             c->next = ref->covers;
             ref->covers = c;
@@ -281,6 +281,12 @@ let_go(struct own *own, struct own_frame *frame)
         }
         c = next;
     }
+}
+
+void
+own_frame_reply_elsewhere(struct own_frame *frame)
+{
+    frame->elsewhere = true;
 }
 
 void

@@ -72,7 +72,8 @@ struct own_frame {
     uint64_t token;
     uint32_t pending; /* registrations not answered */
     bool closed;
-    bool orphan; /* its sender is dead: nobody waits for TRANSIT_DONE */
+    bool orphan;    /* its sender is dead: nobody waits for TRANSIT_DONE */
+    bool elsewhere; /* the reply may overtake what is sent to its sender */
     struct own_cover *covers;
 };
 

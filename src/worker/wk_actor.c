@@ -28,10 +28,11 @@ struct wk_actor {
     struct own_ref *ref;           /* the pseudo-object, one local handle while `holding`; NULL: weak */
     struct own_item item;
     bool holding, owned, watching;
+    bool over;                     /* its session has ended: only handles are left */
     enum actor_state state;
     uint64_t incarnation;
-    uint64_t first_incarnation;    /* those before are known to be dead */
     struct wk_peer *peer;
+    struct wk_peer *last_peer;     /* of the incarnation before, its death not told yet; or NULL */
     struct list queue;             /* wk_task.link: to be pushed, in order */
     struct list limbo;             /* in flight when the process died, in order */
     struct list dirty_link;        /* engine.dirty_actors */
@@ -39,7 +40,8 @@ struct wk_actor {
     uint64_t pending;              /* calls not answered */
     int64_t max_pending;
     struct ray_value *death;       /* DEAD: what every call gets */
-    struct wk_task *creation;      /* until constructed: holds the arguments */
+    struct wk_task *creation;      /* holds the arguments, until no constructor runs any more */
+    uint64_t constructed;          /* incarnations that are; 0 none */
     struct ray_options *options;   /* creator's, for the request */
     char *class_name;
 };
@@ -86,10 +88,20 @@ make_actor(const struct id_actor *id, const char *class_name)
 }
 
 static void
+leave_last_peer(struct wk_actor *actor)
+{
+    if (actor->last_peer && actor->last_peer->actor == actor) {
+        actor->last_peer->actor = NULL;
+    }
+    actor->last_peer = NULL;
+}
+
+static void
 free_actor(struct wk_actor *actor)
 {
     list_remove(&actor->dirty_link);
     map_remove(&wk.actors, &actor->link);
+    leave_last_peer(actor);
     if (actor->peer && actor->peer->actor == actor) {
         actor->peer->actor = NULL;
     }
@@ -122,12 +134,72 @@ wk_actors_rewatch(void)
     }
 }
 
+static void
+mark_dirty(struct wk_actor *actor)
+{
+    if (list_is_empty(&actor->dirty_link)) {
+        list_push_back(&wk.dirty_actors, &actor->dirty_link);
+    }
+}
+
+/* No constructor runs any more: its arguments are given up. `executor` as in own_task_failed. */
+static void
+end_creation(struct wk_actor *actor, uint32_t executor)
+{
+    struct wk_task *task = actor->creation;
+    if (!task) {
+        return;
+    }
+    if (actor->constructed == 0) {
+        wk.tasks_pending--;
+    }
+    actor->creation = NULL;
+    struct wk_outs o;
+    (void)!own_task_failed(&wk.own, task->refs, task->ref_count, executor, true,
+                           wk_outs_begin(&o));
+    wk_outs_end(&o);
+    wk_task_destroy(task);
+}
+
+static uint32_t
+proc_of(const struct wk_actor *actor)
+{
+    return actor->peer && actor->peer->proc != UINT32_MAX ? actor->peer->proc : OWN_SELF;
+}
+
+/* The constructor is through, and kept what `kept` says (own_task_replied). One that may run again,
+ * in another process, needs the arguments as long as the actor lives. */
+static void
+creation_replied(struct wk_actor *actor, uint64_t kept)
+{
+    struct wk_task *task = actor->creation;
+    if (!task || actor->constructed > actor->incarnation) {
+        return;
+    }
+    struct wk_outs o;
+    struct step_outs *outs = wk_outs_begin(&o);
+    own_task_submitted(task->refs, task->ref_count);
+    if (proc_of(actor) == OWN_SELF) {
+        (void)!own_task_failed(&wk.own, task->refs, task->ref_count, OWN_SELF, true, outs);
+    } else {
+        (void)!own_task_replied(&wk.own, task->refs, task->ref_count, proc_of(actor), kept, outs);
+    }
+    wk_outs_end(&o);
+    if (actor->constructed == 0) {
+        wk.tasks_pending--;
+    }
+    actor->constructed = actor->incarnation + 1;
+    if (actor->options->max_restarts == 0) {
+        end_creation(actor, OWN_SELF);
+    }
+}
+
 /* Nothing in the program refers to it and no call is open: the reference to it is given up. */
 static void
 settle_handles(struct wk_actor *actor)
 {
     if (atom_u32_load(&actor->handles, ATOM_RELAXED) > 0 || actor->pending > 0 ||
-        actor->creation) {
+        (actor->creation && actor->constructed == 0 && actor->state != ACTOR_DEAD)) {
         return;
     }
     if (actor->holding) {
@@ -140,6 +212,7 @@ settle_handles(struct wk_actor *actor)
             free_actor(actor);
         }
     } else if (!actor->ref) {
+        end_creation(actor, OWN_SELF);
         free_actor(actor);
     }
 }
@@ -155,7 +228,9 @@ wk_actor_out_of_scope(struct wk_actor *actor)
         (void)!wk_gcs_request(GCS_ACTOR_OUT_OF_SCOPE, (const ProtobufCMessage *)&message, NULL,
                               NULL);
     }
-    free_actor(actor);
+    actor->ref = NULL;
+    actor->owned = false;
+    mark_dirty(actor); /* freed by the pump: its arguments can't be given up within the machine */
 }
 
 /* ---- creation ---- */
@@ -280,30 +355,6 @@ request_creation(struct wk_actor *actor)
     str_fini(&spec);
 }
 
-/* The constructor is through, or will never be: its arguments are given up. `kept` as in
- * own_task_replied, when it is `replied`. */
-static void
-end_creation(struct wk_actor *actor, bool replied, uint64_t kept)
-{
-    const uint32_t executor =
-        actor->peer && actor->peer->proc != UINT32_MAX ? actor->peer->proc : OWN_SELF;
-    struct wk_task *task = actor->creation;
-    if (!task) {
-        return;
-    }
-    actor->creation = NULL;
-    struct wk_outs o;
-    struct step_outs *outs = wk_outs_begin(&o);
-    if (replied && executor != OWN_SELF) {
-        (void)!own_task_replied(&wk.own, task->refs, task->ref_count, executor, kept, outs);
-    } else {
-        (void)!own_task_failed(&wk.own, task->refs, task->ref_count, executor, true, outs);
-    }
-    wk_outs_end(&o);
-    wk.tasks_pending--;
-    wk_task_destroy(task);
-}
-
 static int
 create_locked(ray_function *class_function, ray_options *options, const struct ray_arg *args,
               size_t arg_count, struct wk_actor **out)
@@ -323,7 +374,7 @@ create_locked(ray_function *class_function, ray_options *options, const struct r
         if (actor) {
             free_actor(actor);
         }
-        wk_task_destroy(task);
+        wk_task_abandon(task);
         return st_fail(ST_OUT_OF_MEMORY, "no memory for an actor");
     }
     actor->holding = actor->owned = true;
@@ -371,14 +422,6 @@ ray_actor_create(ray_function *class_function, ray_options *options, const struc
 
 /* ---- calls ---- */
 
-static void
-mark_dirty(struct wk_actor *actor)
-{
-    if (list_is_empty(&actor->dirty_link)) {
-        list_push_back(&wk.dirty_actors, &actor->dirty_link);
-    }
-}
-
 static struct ray_value *
 death_of(const struct wk_actor *actor)
 {
@@ -386,19 +429,28 @@ death_of(const struct wk_actor *actor)
                         : wk_failure_of_status(ST_ACTOR_DIED, NULL);
 }
 
+/* Calls whose arguments aren't here fail when those have let go of them. */
+static void
+fail_queue(struct wk_actor *actor)
+{
+    LIST_FOR_SAFE (l, next, &actor->queue) {
+        struct wk_task *task = LIST_ENTRY(l, struct wk_task, link);
+        if (task->deps_pending == 0) {
+            list_remove(&task->link);
+            wk_task_fail(task, death_of(actor), OWN_SELF);
+        }
+    }
+}
+
 static void
 push_calls(struct wk_actor *actor)
 {
+    if (actor->state == ACTOR_DEAD) {
+        fail_queue(actor);
+        return;
+    }
     while (!list_is_empty(&actor->queue)) {
         struct wk_task *task = LIST_ENTRY((&actor->queue)->next, struct wk_task, link);
-        if (actor->state == ACTOR_DEAD) {
-            if (task->deps_pending > 0) {
-                return; /* it fails when its arguments have let go of it */
-            }
-            list_remove(&task->link);
-            wk_task_fail(task, death_of(actor), OWN_SELF);
-            continue;
-        }
         if (actor->state != ACTOR_ALIVE || task->deps_pending > 0) {
             return;
         }
@@ -409,7 +461,9 @@ push_calls(struct wk_actor *actor)
         list_remove(&task->link);
         task->sequence = ++actor->sequence;
         const int status = wk_task_push(task, link, 0);
-        if (status != ST_OK) {
+        if (status == ST_LIMIT) { /* no connection ever takes it */
+            wk_task_fail(task, wk_failure_of_status(status, st_last()->text), OWN_SELF);
+        } else if (status != ST_OK) {
             actor->sequence--;
             list_push_front(&actor->queue, &task->link);
             return; /* no room in the window: the next reply comes back here */
@@ -478,7 +532,7 @@ ray_actor_call(ray_actor *handle, ray_function *method, ray_options *options,
     if (status == ST_OK) {
         status = wk_task_begin(task, refs);
         if (status != ST_OK) {
-            wk_task_destroy(task);
+            wk_task_abandon(task);
         }
     }
     if (status == ST_OK) {
@@ -560,22 +614,28 @@ die(struct wk_actor *actor, int status, const char *reason, const Ray__Gcs__Acto
         };
         actor->death = wk_value_create_failure(&failure);
     }
-    end_creation(actor, false, 0);
+    end_creation(actor, actor->constructed > actor->incarnation ? OWN_SELF : proc_of(actor));
     fail_all(actor, &actor->limbo);
     mark_dirty(actor);
 }
 
-static void
+/* False: that process is known to be dead, this is old news; the next update tells. */
+static bool
 set_place(struct wk_actor *actor, const Ray__Gcs__ActorUpdate *update)
 {
     struct own_addr addr = { .node = wk.self.node };
     if (update->worker_id.len != sizeof(addr.worker.b)) {
-        return;
+        return false;
     }
     memcpy(addr.worker.b, update->worker_id.data, sizeof(addr.worker.b));
     struct wk_peer *peer = wk_peer_get(&addr);
     if (!peer || peer->announced) {
-        return; /* dead already: the next update tells */
+        return false;
+    }
+    if (actor->peer && actor->peer != peer) {
+        /* Restarted before the first process's death was told: that one settles its calls. */
+        leave_last_peer(actor);
+        actor->last_peer = actor->peer;
     }
     if (!*peer->socket) {
         (void)snprintf(peer->socket, sizeof(peer->socket), "%s", update->peer_socket);
@@ -583,8 +643,8 @@ set_place(struct wk_actor *actor, const Ray__Gcs__ActorUpdate *update)
     peer->pid = update->pid;
     peer->actor = actor;
     actor->peer = peer;
-    actor->incarnation = update->incarnation;
     actor->state = ACTOR_ALIVE;
+    return true;
 }
 
 /* Calls that were in flight: what had not begun goes again, in order, before what is queued. */
@@ -630,14 +690,16 @@ wk_actor_on_update(const uint8_t *body, size_t size)
         }
         switch (update->state) {
         case RAY__GCS__ACTOR_STATE__ALIVE:
-            if (update->incarnation < actor->first_incarnation) {
-                break; /* said before ray-gcs knew of the death that we know of */
+            if (update->incarnation < actor->incarnation) {
+                break;
             }
-            set_place(actor, update);
+            actor->incarnation = update->incarnation;
+            if (set_place(actor, update)) {
+                leave_limbo(actor);
+            }
             if (update->constructed) {
-                end_creation(actor, true, update->kept_token);
+                creation_replied(actor, update->kept_token);
             }
-            leave_limbo(actor);
             break;
         case RAY__GCS__ACTOR_STATE__RESTARTING:
             actor->state = ACTOR_RESTARTING;
@@ -667,6 +729,17 @@ by_sequence(const void *a, const void *b)
     return (*x)->sequence < (*y)->sequence ? -1 : 1;
 }
 
+/* It may have begun there, and lent its arguments on; what becomes of it is known later. */
+static void
+attempt_died(struct wk_task *task, const struct wk_peer *peer)
+{
+    struct wk_outs o;
+    (void)!own_task_failed(&wk.own, task->refs, task->ref_count,
+                           peer->proc != UINT32_MAX ? peer->proc : OWN_SELF, false,
+                           wk_outs_begin(&o));
+    wk_outs_end(&o);
+}
+
 /* The actor's process is dead; what it sent has been read. */
 void
 wk_actor_on_peer_death(struct wk_actor *actor, struct wk_peer *peer)
@@ -688,15 +761,23 @@ wk_actor_on_peer_death(struct wk_actor *actor, struct wk_peer *peer)
         found[i]->pushed_on = NULL;
         if (state != NET_WINDOW_STARTED) {
             found[i]->push.number = 0;
+        } else {
+            attempt_died(found[i], peer);
         }
         list_push_back(&actor->limbo, &found[i]->link);
     }
-    actor->peer = NULL;
+    if (actor->creation && actor->constructed <= actor->incarnation) {
+        attempt_died(actor->creation, peer);
+    }
     peer->actor = NULL;
-    actor->first_incarnation = actor->incarnation + 1;
-    if (actor->state == ACTOR_ALIVE) {
-        actor->state = ACTOR_UNKNOWN;
-    } else if (actor->state == ACTOR_DEAD) {
+    if (actor->last_peer == peer) {
+        actor->last_peer = NULL;
+    }
+    if (actor->peer == peer) {
+        actor->peer = NULL;
+        actor->state = actor->state == ACTOR_ALIVE ? ACTOR_UNKNOWN : actor->state;
+    }
+    if (actor->state == ACTOR_DEAD) {
         fail_all(actor, &actor->limbo);
     }
     watch(actor);
@@ -726,9 +807,14 @@ ray_actor_release(ray_actor *handle)
         }
     }
     wk_lock();
-    if (atom_u32_fetch_add(&actor->handles, UINT32_MAX, ATOM_ACQ_REL) == 1 && wk.running &&
-        actor->session == wk.session) {
-        settle_handles(actor);
+    if (atom_u32_fetch_add(&actor->handles, UINT32_MAX, ATOM_ACQ_REL) == 1) {
+        if (actor->session == 0) { /* wk_actors_fini left it to us */
+            free(actor->class_name);
+            free(actor);
+        } else if (wk.running) {
+            settle_handles(actor);
+            wk_actors_pump();
+        }
     }
     wk_unlock();
 }
@@ -791,13 +877,21 @@ ray_actor_from_ref(ray_ref *handle, ray_actor **out)
 {
     *out = NULL;
     TRY(wk_enter());
-    struct wk_actor *actor = actor_of_ref((struct own_ref *)handle);
+    const struct own_ref *ref = (const struct own_ref *)handle;
+    int status = wk_refs_check(&handle, 1, false);
+    if (status == ST_OK && !wk_id_is_actor(&ref->id)) {
+        status = st_fail(ST_INVALID_ARGUMENT, "the reference is no actor's");
+    }
+    struct wk_actor *actor = status == ST_OK ? actor_of_ref((struct own_ref *)handle) : NULL;
+    if (status == ST_OK && !actor) {
+        status = st_fail(ST_OUT_OF_MEMORY, "no memory for an actor handle");
+    }
     if (actor) {
         (void)atom_u32_fetch_add(&actor->handles, 1, ATOM_RELAXED);
         *out = (ray_actor *)actor;
     }
     wk_unlock();
-    return actor ? RAY_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for an actor handle");
+    return status;
 }
 
 RAY_API int
@@ -878,6 +972,7 @@ wk_actors_fini(void)
         actor->options = NULL;
         ray_value_release(actor->death);
         actor->death = NULL;
+        actor->session = 0;
         if (atom_u32_load(&actor->handles, ATOM_RELAXED) == 0) {
             free(actor->class_name);
             free(actor);

@@ -112,7 +112,7 @@ on_boot_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
             wk.raylet_evidence = strdup(exited->text);
             ray__node__raylet_exited__free_unpacked(exited, NULL);
         }
-        wk.raylet_dead = true;
+        wk_raylet_died();
     }
     wk_changed();
 }
@@ -123,8 +123,7 @@ on_boot_close(void *ctx, struct net_conn *conn, int status)
     (void)ctx;
     (void)conn;
     (void)status;
-    wk.raylet_dead = true;
-    wk_changed();
+    wk_raylet_died();
 }
 
 static const struct net_conn_ops boot_ops = { on_boot_frame, on_boot_close };
@@ -340,6 +339,7 @@ greet_as_driver(const struct ray_init_options *options, char **argv, int pidfd)
     return status;
 }
 
+/* The greeting's answer is here: ids are known, peers may come. */
 int
 wk_begin_session(void)
 {

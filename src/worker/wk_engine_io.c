@@ -58,6 +58,14 @@ drain_releases(void)
     }
 }
 
+void
+wk_flush_releases(void)
+{
+    if (atom_ptr_load(&wk.releases, ATOM_ACQUIRE)) {
+        drain_releases();
+    }
+}
+
 enum { STALE_KIND = 0xff };
 
 bool
@@ -75,16 +83,29 @@ make_stale(void *ctx, const struct own_ref *ref)
     if (__atomic_load_n(&ref->local, __ATOMIC_RELAXED) > 0) {
         *any = true;
     }
+    if (ref->value && !(ref->kind == OWN_OWNED && wk_id_is_actor(&ref->id))) {
+        ray_value_release(wk_ref_value(ref));
+    }
+    writable->value = 0;
     writable->kind = STALE_KIND;
 }
 
-/* Ends the ownership machine. Handles that the program still has point into the machine's slab: then
- * that stays, and they are marked. */
+/* Ends the ownership machine and gives its values up. Handles that the program still has point into
+ * the machine's slab: then that stays, buried here, and they are marked. */
 void
 wk_own_end(void)
 {
+    static struct buried {
+        struct buried *next;
+        struct slab slab;
+    } *graveyard;
     bool any = false;
     own_walk(&wk.own, make_stale, &any);
+    struct buried *grave = any ? malloc(sizeof(*grave)) : NULL;
+    if (grave) {
+        *grave = (struct buried){ .next = graveyard, .slab = wk.own.ref_slab };
+        graveyard = grave;
+    }
     if (any) {
         slab_init(&wk.own.ref_slab, wk.mem, sizeof(struct own_ref));
     }
@@ -480,28 +501,30 @@ wait_once(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
     return status;
 }
 
+/* As wait_once, within a task: its CPU is lent to others, at once when a child waits for a lease,
+ * else soon. */
+static int
+wait_in_task(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
+{
+    const uint64_t soon = os_now_ns() + WK_BLOCKED_NS;
+    int status = wait_once(done, ctx, soon < deadline_ns ? soon : deadline_ns);
+    if (status == ST_TIMED_OUT && soon < deadline_ns) {
+        wk_set_blocked(true);
+        status = wait_once(done, ctx, deadline_ns);
+        wk_set_blocked(false);
+    }
+    return status;
+}
+
 int
 wk_wait(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
 {
     if (done(ctx)) {
         return ST_OK;
     }
-    int status;
     const bool is_task = wk_current != NULL && !wk.is_driver;
-    if (is_task) {
-        /* The CPU is lent to others: at once when a child waits for a lease, else soon. */
-        uint64_t soon = os_now_ns() + WK_BLOCKED_NS;
-        status = wait_once(done, ctx, soon < deadline_ns ? soon : deadline_ns);
-        if (status != ST_TIMED_OUT || soon >= deadline_ns) {
-            goto out;
-        }
-        wk_set_blocked(true);
-    }
-    status = wait_once(done, ctx, deadline_ns);
-    if (is_task) {
-        wk_set_blocked(false);
-    }
-out:
+    const int status = is_task ? wait_in_task(done, ctx, deadline_ns)
+                               : wait_once(done, ctx, deadline_ns);
     if (status == ST_RAYLET_DIED) {
         const char *evidence = wk.raylet_evidence ? wk.raylet_evidence : "";
         return st_fail(ST_RAYLET_DIED, "the local raylet died%s%s", *evidence ? ": " : "",
@@ -757,6 +780,7 @@ wk_engine_stop(void)
     if (wk.loop) {
         net_loop_disarm(wk.loop, &wk.own_timer);
         net_loop_disarm(wk.loop, &wk.lease_timer);
+        net_loop_disarm(wk.loop, &wk.evidence_timer);
         net_loop_remove(wk.loop, &wk.kick_watch);
         net_loop_destroy(&wk.loop);
     }

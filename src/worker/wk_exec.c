@@ -111,7 +111,9 @@ decode_template(const uint8_t *body, size_t size, struct wk_peer_template **out)
         status = wk_piece_decode(&at, end, &piece);
         if (status == ST_OK) {
             t->definition = wk_value_of_piece(&piece);
-            status = t->definition ? ST_OK : st_fail(ST_PROTOCOL, "a definition can't be read");
+            status = t->definition && t->definition->kind == WK_VALUE_INLINE
+                         ? ST_OK
+                         : st_fail(ST_PROTOCOL, "a definition can't be read");
         }
     }
     if (status != ST_OK) {
@@ -126,7 +128,11 @@ void
 wk_on_template(struct wk_link *link, const uint8_t *body, size_t size)
 {
     struct wk_peer_template *t;
-    if (decode_template(body, size, &t) != ST_OK || t->number > 1u << 24) {
+    if (decode_template(body, size, &t) != ST_OK) {
+        return;
+    }
+    if (t->number > 1u << 24) {
+        free_template(t);
         return;
     }
     if (t->number >= link->template_count) {
@@ -182,6 +188,9 @@ free_exec(struct wk_exec *e)
 static int
 cover_items(struct wk_exec *e, const struct ray_value *arg, bool caller_borrows)
 {
+    if (e->caller == OWN_SELF) {
+        return ST_OK; /* an actor calls itself: the call's own counts are in this process */
+    }
     if (!e->frame) {
         e->frame = own_frame_open(&wk.own, e->caller, 0);
     }
@@ -522,8 +531,11 @@ ray_task_return(ray_task *task, int32_t index, const struct ray_payload *payload
     if (!e->returns) {
         e->returns = calloc((size_t)e->tmpl->num_returns, sizeof(*e->returns));
     }
-    int status = e->returns ? hold_return_refs(e, payload)
+    int status = e->returns ? wk_refs_check(payload->refs, payload->ref_count, false)
                             : st_fail(ST_OUT_OF_MEMORY, "no memory for returns");
+    if (status == ST_OK) {
+        status = hold_return_refs(e, payload);
+    }
     if (status == ST_OK) {
         const struct id_object id = id_object_of_return(&e->push.task, (uint32_t)index + 1);
         status = wk_value_of_payload(payload, &id, &e->caller_id, &e->returns[index]);
@@ -628,6 +640,7 @@ returns_bytes(const struct wk_exec *e)
 static void
 close_frame(struct wk_exec *e, struct peer_done *done)
 {
+    wk_flush_releases(); /* what the program let go isn't kept */
     if (e->frame) {
         for (uint32_t i = 0; i < e->push.arg_count; i++) {
             e->args[i].frame = NULL;
@@ -640,15 +653,29 @@ close_frame(struct wk_exec *e, struct peer_done *done)
         wk_outs_end(&o);
         e->frame = NULL;
     }
-    if (e->return_ref_count > 0 && !e->failure) {
+    if (e->return_ref_count > 0 && !e->failure && e->caller != OWN_SELF) {
         (void)!own_reply_pin(&wk.own, e->caller, e->return_refs, e->return_ref_count,
                              &done->returns_token);
+    }
+}
+
+/* Returns that no frame takes become a failure, or the caller would wait for ever. */
+static void
+limit_returns(struct wk_exec *e)
+{
+    char text[256];
+    const size_t bytes = returns_bytes(e);
+    if (bytes > NET_FRAME_MAX - NET_FRAME_HEADER - sizeof(struct peer_done)) {
+        (void)snprintf(text, sizeof(text), "%zu bytes of %s are over the limit of %d", bytes,
+                       e->failure ? "an exception" : "small return values", NET_FRAME_MAX);
+        (void)ray_task_fail((ray_task *)e, ST_LIMIT, false, text, NULL);
     }
 }
 
 static void
 send_done(struct wk_exec *e, uint64_t duration_ns, bool leaving)
 {
+    limit_returns(e);
     struct peer_done done = {
         .push_number = e->push.push_number,
         .word = e->push.word,
@@ -674,6 +701,9 @@ send_done(struct wk_exec *e, uint64_t duration_ns, bool leaving)
         for (int32_t i = 0; i < e->tmpl->num_returns; i++) {
             at += wk_value_encode(e->returns[i], at);
         }
+        if (e->caller == OWN_SELF) {
+            e->return_ref_count = 0; /* the handles go to the reader, who is this process */
+        }
     }
     wk_frame_end(&frame, false);
 }
@@ -692,6 +722,7 @@ call_face(struct wk_exec *e, const struct ray_worker_options *options)
     id_source_init(&e->source, &e->push.task, e->push.attempt);
     wk.current = wk_current = e;
     wk_unlock();
+    wk_env_apply();
     const int status = options->execute(options->ctx, (ray_task *)e);
     complete_returns(e, status);
     wk_lock();
@@ -722,7 +753,7 @@ run_pushed(struct wk_exec *e, const struct ray_worker_options *options)
     if (used_up) {
         wk.leaving = true;
     }
-    send_done(e, os_now_ns() - e->started_ns, used_up);
+    send_done(e, os_now_ns() - e->started_ns, leased && (used_up || wk.leaving));
     if (leased) {
         net_window_run_end(&wk.page->running);
     }
@@ -752,6 +783,9 @@ run_creation(struct wk_exec *e, const struct ray_worker_options *options)
         }
         wk.leave_now = true; /* calls that came already are never begun */
         (void)snprintf(wk.leave_reason, sizeof(wk.leave_reason), "its constructor failed");
+    }
+    if (e->frame) {
+        own_frame_reply_elsewhere(e->frame);
     }
     close_frame(e, &done);
     message.kept_token = done.kept_token;

@@ -72,14 +72,15 @@ take_definition(struct ray_function *function, const struct ray_payload *payload
         return ST_OK;
     }
     TRY(wk_enter());
-    for (size_t i = 0; i < payload->ref_count; i++) {
+    const int status = wk_refs_check(payload->refs, payload->ref_count, false);
+    for (size_t i = 0; i < payload->ref_count && status == ST_OK; i++) {
         struct own_ref *ref = (struct own_ref *)payload->refs[i];
         own_item_of(&wk.own, ref, &items[i]);
         own_capture(ref);
     }
     function->session = wk.session;
     wk_unlock();
-    return ST_OK;
+    return status;
 }
 
 RAY_API int

@@ -285,16 +285,15 @@ on_lease_message(const struct net_frame *frame)
     }
 }
 
-/* ---- the raylet's greeting ---- */
+/* ---- greeting: the answer ---- */
 
 static int hello_fds[4] = { -1, -1, -1, -1 };
-static int hello_status;
 
 /* Descriptors of HelloReply are taken when the frame comes. */
 static void
 take_fds(const struct net_frame *frame)
 {
-    for (int i = 0; i < frame->fd_count && i < 4; i++) {
+    for (int i = 0; i < frame->fd_count && i < 4 && frame->header.kind == NODE_HELLO_REPLY; i++) {
         os_close(&hello_fds[i]);
         hello_fds[i] = frame->fds[i];
         frame->fds[i] = -1;
@@ -342,22 +341,30 @@ take_reply(const Ray__Node__HelloReply *reply)
     return ST_OK;
 }
 
-/* Taken up at once, since the next frame may be an order: from here on the session exists. */
+/* What came of the greeting. */
+static struct st_error hello_result;
+
+/* The session begins here and not when the main thread wakes: the next frame, or a peer's, may be
+ * about actors and references already. */
 static void
 on_hello_reply(const struct net_frame *frame)
 {
-    take_fds(frame);
     Ray__Node__HelloReply *reply =
         ray__node__hello_reply__unpack(NULL, frame->size, frame->body);
-    hello_status = reply ? take_reply(reply)
-                         : st_fail(ST_PROTOCOL, "the raylet's greeting can't be read");
+    int status = wk.store ? st_fail(ST_PROTOCOL, "the raylet greeted twice")
+                 : reply  ? take_reply(reply)
+                          : st_fail(ST_PROTOCOL, "the raylet's greeting can't be read");
     if (reply) {
         ray__node__hello_reply__free_unpacked(reply, NULL);
     }
-    if (hello_status == ST_OK) {
-        hello_status = wk_begin_session();
+    if (status == ST_OK) {
+        status = wk_begin_session();
     }
+    hello_result = *st_last();
+    hello_result.status = status;
 }
+
+/* ---- all that comes ---- */
 
 static void
 on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
@@ -366,6 +373,7 @@ on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
     (void)conn;
     switch (frame->header.kind) {
     case NODE_HELLO_REPLY:
+        take_fds(frame);
         on_hello_reply(frame);
         (void)give_answer(frame);
         break;
@@ -411,12 +419,12 @@ on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
     }
 }
 
-static void
-on_close(void *ctx, struct net_conn *conn, int status)
+/* The guard tells how the raylet ended, a moment after its socket did: that is waited for. */
+#define EVIDENCE_NS UINT64_C(300000000)
+
+void
+wk_raylet_died(void)
 {
-    (void)ctx;
-    (void)conn;
-    (void)status;
     wk.raylet_dead = true;
     LIST_FOR (l, &wk.asks) {
         struct wk_ask *ask = LIST_ENTRY(l, struct wk_ask, link);
@@ -428,6 +436,29 @@ on_close(void *ctx, struct net_conn *conn, int status)
         wk.leave_now = true;
     }
     wk_changed();
+}
+
+static void
+on_no_evidence(void *ctx)
+{
+    (void)ctx;
+    wk_raylet_died();
+}
+
+static void
+on_close(void *ctx, struct net_conn *conn, int status)
+{
+    (void)ctx;
+    (void)conn;
+    (void)status;
+    if (wk.boot && !wk.raylet_evidence && !wk.raylet_dead && wk.ready) {
+        wk.evidence_timer = (struct net_timer){ .on_timer = on_no_evidence };
+        if (net_loop_arm(wk.loop, &wk.evidence_timer, os_now_ns() + EVIDENCE_NS) == ST_OK) {
+            wk_kick();
+            return;
+        }
+    }
+    wk_raylet_died();
 }
 
 /* ---- greeting ---- */
@@ -461,7 +492,8 @@ read_answer(const struct wk_ask *ask)
         }
         return status;
     }
-    return hello_status;
+    *st_last() = hello_result;
+    return hello_result.status;
 }
 
 int

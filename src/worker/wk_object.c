@@ -39,6 +39,25 @@ wk_ref_value(const struct own_ref *ref)
     return value;
 }
 
+int
+wk_refs_check(ray_ref *const *refs, size_t count, bool values)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct own_ref *ref = ref_of(refs[i]);
+        if (!ref) {
+            return st_fail(ST_INVALID_ARGUMENT, "reference %zu of %zu is NULL", i, count);
+        }
+        if (wk_ref_is_stale(ref)) {
+            return st_fail(ST_NOT_FOUND, "ObjectRef objects are not valid across Ray sessions");
+        }
+        if (values && wk_id_is_actor(&ref->id)) {
+            return st_fail(ST_INVALID_ARGUMENT, "an actor's handle has no value to get, wait for "
+                                                "or pass by");
+        }
+    }
+    return ST_OK;
+}
+
 struct ray_value *
 wk_failure_of_status(int status, const char *text)
 {
@@ -141,6 +160,7 @@ ask_store(uint64_t size, struct store_grant *grant)
         struct timespec pause = { 0, 10000000L << i };
         wk.inside++;
         wk_unlock();
+        /* tidy: nanosleep: nothing tells of memory that others give back */
         (void)nanosleep(&pause, NULL);
         wk_lock();
         wk.inside--;
@@ -360,6 +380,7 @@ wk_value_open(struct ray_value *value, struct own_ref *outer, struct ray_value *
 static int
 put_locked(const struct ray_payload *payload, struct own_ref **out)
 {
+    TRY(wk_refs_check(payload->refs, payload->ref_count, false));
     const struct id_object id = id_source_put(wk_id_source());
     struct ray_value *value;
     TRY(wk_value_of_payload(payload, &id, &wk.self.worker, &value));
@@ -411,14 +432,20 @@ ray_ref_id(const ray_ref *handle)
 RAY_API size_t
 ray_ref_owner_address(const ray_ref *handle, void *out, size_t capacity)
 {
+    const struct own_ref *ref = (const struct own_ref *)handle;
     struct own_item item;
-    if (capacity >= sizeof(item.owner)) {
+    size_t size = sizeof(item.owner);
+    if (capacity >= size) {
         wk_lock();
-        own_item_of(&wk.own, (const struct own_ref *)handle, &item);
+        if (wk_ref_is_stale(ref)) {
+            size = 0; /* nobody answers for it any more */
+        } else {
+            own_item_of(&wk.own, ref, &item);
+            memcpy(out, &item.owner, size);
+        }
         wk_unlock();
-        memcpy(out, &item.owner, sizeof(item.owner));
     }
-    return sizeof(item.owner);
+    return size;
 }
 
 RAY_API int
@@ -445,7 +472,9 @@ RAY_API void
 ray_ref_pin_for_job(ray_ref *handle)
 {
     if (wk_enter() == ST_OK) {
-        own_capture(ref_of(handle));
+        if (!wk_ref_is_stale(ref_of(handle))) {
+            own_capture(ref_of(handle));
+        }
         wk_unlock();
     }
 }
@@ -459,6 +488,10 @@ ray_value_ref(ray_value *value, size_t index, ray_ref **out)
                        value->item_count);
     }
     TRY(wk_enter());
+    if (value->outer && wk_ref_is_stale(value->outer)) {
+        wk_unlock();
+        return st_fail(ST_NOT_FOUND, "the value is of an earlier Ray session");
+    }
     struct wk_outs o;
     struct own_ref *ref = own_borrow(&wk.own, value->frame, value->outer, &value->items[index],
                                      wk_outs_begin(&o));
@@ -492,8 +525,11 @@ ray_ref_is_ready(ray_ref *handle)
     if (wk_enter() != ST_OK) {
         return false;
     }
-    want(ref_of(handle));
-    const bool ready = !is_pending(ref_of(handle));
+    bool ready = false;
+    if (wk_refs_check(&handle, 1, true) == ST_OK) {
+        want(ref_of(handle));
+        ready = !is_pending(ref_of(handle));
+    }
     wk_unlock();
     return ready;
 }
@@ -535,6 +571,9 @@ ray_ref_value(ray_ref *handle, ray_value **out)
     if (!wk.running) {
         status = st_fail(ST_NOT_INITIALIZED, "ray has not been started");
     } else {
+        status = wk_refs_check(&handle, 1, true);
+    }
+    if (status == ST_OK) {
         want(ref_of(handle));
         status = open_ref(ref_of(handle), out);
     }
@@ -545,7 +584,8 @@ ray_ref_value(ray_ref *handle, ray_value **out)
 static uint64_t
 deadline_of(int64_t timeout_ms)
 {
-    return timeout_ms < 0 ? UINT64_MAX : os_now_ns() + (uint64_t)timeout_ms * 1000000u;
+    const bool ever = timeout_ms >= 0 && timeout_ms < INT64_MAX / 2000000;
+    return ever ? os_now_ns() + (uint64_t)timeout_ms * 1000000u : UINT64_MAX;
 }
 
 struct wait_all {
@@ -554,6 +594,19 @@ struct wait_all {
     uint64_t seen_errors;
     size_t error_index;
 };
+
+/* What a wait for them begins with: asks for those that are borrowed, reads what has come. */
+static int
+begin_wait(ray_ref *const *refs, size_t count)
+{
+    TRY(wk_refs_check(refs, count, true));
+    wk_pump();
+    wk_poll();
+    for (size_t i = 0; i < count; i++) {
+        want(ref_of(refs[i]));
+    }
+    return ST_OK;
+}
 
 static bool
 is_error(const struct own_ref *ref)
@@ -565,6 +618,9 @@ static bool
 all_ready(void *ctx)
 {
     struct wait_all *w = ctx;
+    if (w->error_index != SIZE_MAX) {
+        return true; /* found before; it may be asked more than once */
+    }
     while (w->next < w->count && !is_pending(ref_of(w->refs[w->next]))) {
         if (w->error_index == SIZE_MAX && is_error(ref_of(w->refs[w->next]))) {
             w->error_index = w->next;
@@ -595,12 +651,11 @@ ray_wait_all(ray_ref *const *refs, size_t count, int64_t timeout_ms, size_t *err
         *error_index = SIZE_MAX;
     }
     TRY(wk_enter());
-    wk_pump();
-    for (size_t i = 0; i < count; i++) {
-        want(ref_of(refs[i]));
-    }
+    int status = begin_wait(refs, count);
     w.seen_errors = wk.error_count - 1; /* look once at all */
-    const int status = wk_wait(all_ready, &w, deadline_of(timeout_ms));
+    if (status == ST_OK) {
+        status = wk_wait(all_ready, &w, deadline_of(timeout_ms));
+    }
     wk_unlock();
     if (error_index) {
         *error_index = w.error_index;
@@ -656,14 +711,17 @@ ray_wait(ray_ref *const *refs, size_t count, size_t num_returns, int64_t timeout
 {
     (void)fetch_local; /* on one node, what is ready is here */
     memset(ready, 0, count * sizeof(*ready));
+    if (num_returns > count) {
+        return st_fail(ST_INVALID_ARGUMENT, "%zu of %zu references are waited for", num_returns,
+                       count);
+    }
     struct wait_some w = { .refs = refs, .count = count, .wanted = num_returns };
     TRY(wk_enter());
-    wk_pump();
-    for (size_t i = 0; i < count; i++) {
-        want(ref_of(refs[i]));
-    }
+    int status = begin_wait(refs, count);
     w.seen_changes = wk.change_count - 1;
-    int status = wk_wait(some_ready, &w, deadline_of(timeout_ms));
+    if (status == ST_OK) {
+        status = wk_wait(some_ready, &w, deadline_of(timeout_ms));
+    }
     if (status == ST_TIMED_OUT) {
         status = ST_OK;
     }
@@ -681,14 +739,17 @@ ray_ref_on_ready(ray_ref *handle, ray_ready_fn fn, void *ctx)
 {
     TRY(wk_enter());
     struct own_ref *ref = ref_of(handle);
-    want(ref);
-    int status = ST_OK;
-    if (!is_pending(ref)) {
+    int status = wk_refs_check(&handle, 1, true);
+    if (status == ST_OK) {
+        want(ref);
+    }
+    if (status == ST_OK && !is_pending(ref)) {
         wk_callback_push(fn, ctx, false);
-    } else {
+    } else if (status == ST_OK) {
         struct wk_waiter *waiter = malloc(sizeof(*waiter));
         if (waiter) {
-            *waiter = (struct wk_waiter){ .fn = fn, .ctx = ctx };
+            *waiter = (struct wk_waiter){ .handle = ref, .fn = fn, .ctx = ctx };
+            own_local_add(ref); /* the caller may drop it before */
             memcpy(&waiter->next, &ref->waiters, sizeof(waiter->next));
             memcpy(&ref->waiters, &waiter, sizeof(waiter));
         } else {

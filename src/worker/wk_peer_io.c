@@ -43,6 +43,15 @@ find_peer(const struct id_worker *id)
     return NULL;
 }
 
+static void
+watch_peer(struct wk_peer *peer)
+{
+    if (!peer->watched && !peer->announced) {
+        peer->watched = true;
+        wk_watch(&peer->addr.worker);
+    }
+}
+
 /* Gives the peer its number in `own`, again if that was reused meanwhile. */
 static bool
 number_peer(struct wk_peer *peer)
@@ -66,6 +75,11 @@ number_peer(struct wk_peer *peer)
     }
     peer->proc = number;
     wk.peer_by_proc[number] = peer;
+    if (peer->announced) {
+        /* The machine had forgotten that it is dead: the raylet is asked to say it again. */
+        peer->announced = peer->watched = false;
+        watch_peer(peer);
+    }
     return true;
 }
 
@@ -96,15 +110,6 @@ wk_peer_of_proc(uint32_t proc)
     }
     const struct own_addr addr = *own_proc_addr(&wk.own, proc);
     return wk_peer_get(&addr);
-}
-
-static void
-watch_peer(struct wk_peer *peer)
-{
-    if (!peer->watched && !peer->announced) {
-        peer->watched = true;
-        wk_watch(&peer->addr.worker);
-    }
 }
 
 /* ---- links ---- */
@@ -202,7 +207,8 @@ connect_peer(const struct wk_peer *peer, int *fd)
         if (status != ST_WOULD_BLOCK || i == CONNECT_TRIES) {
             return status;
         }
-        (void)usleep(1000); /* the listener's queue of 4096 is full */
+        /* tidy: usleep: the listener's queue of 4096 is full, and no event tells of room in it */
+        (void)usleep(1000);
     }
 }
 
@@ -592,8 +598,8 @@ on_hello(struct wk_link *link, const struct net_frame *frame)
     if (!link->peer) {
         const struct own_addr addr = { hello.worker, hello.node };
         struct wk_peer *peer = wk_peer_get(&addr);
-        if (!peer || peer->in) {
-            return st_fail(ST_PROTOCOL, "a peer connected twice");
+        if (!peer || peer->in || peer->announced) {
+            return st_fail(ST_PROTOCOL, "a peer connected twice, or after its death");
         }
         link->peer = peer;
         peer->in = link;
@@ -819,21 +825,42 @@ wk_peer_send_own(const struct step_out *out)
         return; /* its death is on the way, and settles everything */
     }
     struct ray_value *value = NULL;
-    memcpy(&value, &out->payload, sizeof(value));
+    struct own_msg_value gone;
+    const void *body = out->msg;
     const bool has_value = out->kind == OWN_MSG_VALUE || out->kind == OWN_MSG_TRANSFER;
+    if (has_value) {
+        memcpy(&value, &out->payload, sizeof(value));
+    }
+    if (out->kind == OWN_MSG_VALUE) {
+        memcpy(&gone, out->msg, sizeof(gone));
+        if (wk_id_is_actor(&gone.object)) { /* what is there is no value */
+            gone.state = OWN_GONE;
+            gone.status = ST_INVALID_ARGUMENT;
+            body = &gone;
+            value = NULL;
+        }
+    }
     const size_t fixed = wk_pad8(own_msg_sizes[out->kind]);
-    const size_t size = fixed + (has_value && value ? wk_value_piece_bytes(value) : 0);
+    const size_t size = fixed + (value ? wk_value_piece_bytes(value) : 0);
     struct wk_frame frame;
     if (wk_frame_begin(&frame, link, (uint16_t)(PEER_OWN_FIRST + out->kind), size) != ST_OK) {
         return;
     }
     memset(frame.body, 0, fixed);
-    memcpy(frame.body, out->msg, own_msg_sizes[out->kind]);
-    if (has_value && value) {
+    memcpy(frame.body, body, own_msg_sizes[out->kind]);
+    if (value) {
         (void)wk_value_encode(value, frame.body + fixed);
     }
     wk_frame_end(&frame, out->kind == OWN_MSG_GET || out->kind == OWN_MSG_VALUE);
 }
+
+union own_message {
+    struct own_msg_register_ack ack;
+    struct own_msg_value value;
+    struct own_msg_free free;
+    struct own_msg_transfer transfer;
+    uint8_t bytes[256];
+};
 
 /* The value that follows a VALUE or TRANSFER; NULL when there is none. */
 static int
@@ -849,38 +876,61 @@ read_value(const uint8_t *at, const uint8_t *end, struct ray_value **out)
     return *out ? ST_OK : st_fail(ST_PROTOCOL, "a value that can't be read");
 }
 
+/* The message as the machine gets it: nothing that the peer says about the value but the value. */
+static int
+read_own_message(uint16_t kind, const uint8_t *body, size_t size, union own_message *message,
+                 struct ray_value **value)
+{
+    if (kind > OWN_MSG_LAST || own_msg_sizes[kind] == 0 || size < wk_pad8(own_msg_sizes[kind])) {
+        return st_fail(ST_PROTOCOL, "a malformed message of ownership, kind %u", kind);
+    }
+    memcpy(message->bytes, body, own_msg_sizes[kind]);
+    if (kind == OWN_MSG_VALUE || kind == OWN_MSG_TRANSFER) {
+        TRY(read_value(body + wk_pad8(own_msg_sizes[kind]), body + size, value));
+    }
+    switch ((enum own_msg_kind)kind) {
+    case OWN_MSG_VALUE:
+        message->value.state = *value ? (uint8_t)wk_state_of(*value) : OWN_GONE;
+        return *value || message->value.status < 0
+                   ? ST_OK
+                   : st_fail(ST_PROTOCOL, "a value that is gone without a reason");
+    case OWN_MSG_TRANSFER:
+        if (!*value || wk_id_is_actor(&message->transfer.object)) {
+            return st_fail(ST_PROTOCOL, "a transfer without its value, or of an actor");
+        }
+        message->transfer.state = (uint8_t)wk_state_of(*value);
+        message->transfer.items = (*value)->items;
+        message->transfer.count = (*value)->item_count;
+        return ST_OK;
+    case OWN_MSG_REGISTER_ACK:
+        return message->ack.status <= 0 ? ST_OK : st_fail(ST_PROTOCOL, "an answer of no status");
+    case OWN_MSG_FREE:
+        return wk_id_is_actor(&message->free.object)
+                   ? st_fail(ST_PROTOCOL, "an actor can't be freed")
+                   : ST_OK;
+    case OWN_MSG_REGISTER:
+    case OWN_MSG_RELEASE:
+    case OWN_MSG_TRANSIT_DONE:
+    case OWN_MSG_GET:
+        break;
+    }
+    return ST_OK;
+}
+
 static int
 on_own_message(struct wk_link *link, uint16_t kind, const uint8_t *body, size_t size)
 {
-    union {
-        struct own_msg_value value;
-        struct own_msg_transfer transfer;
-        uint8_t bytes[256];
-    } message;
+    union own_message message;
     const uint16_t own_kind = (uint16_t)(kind - PEER_OWN_FIRST);
-    if (own_kind > OWN_MSG_LAST || own_msg_sizes[own_kind] == 0 ||
-        size < wk_pad8(own_msg_sizes[own_kind])) {
-        return st_fail(ST_PROTOCOL, "a malformed message of ownership, kind %u", own_kind);
-    }
-    memcpy(message.bytes, body, own_msg_sizes[own_kind]);
     struct ray_value *value = NULL;
-    TRY(read_value(body + wk_pad8(own_msg_sizes[own_kind]), body + size, &value));
-    if (own_kind == OWN_MSG_TRANSFER) {
-        message.transfer.items = value ? value->items : NULL;
-        message.transfer.count = value ? value->item_count : 0;
+    const int readable = read_own_message(own_kind, body, size, &message, &value);
+    if (readable != ST_OK) {
+        ray_value_release(value);
+        return readable;
     }
-    if ((own_kind == OWN_MSG_TRANSFER || own_kind == OWN_MSG_VALUE)) {
-        const uint8_t state = value ? (uint8_t)wk_state_of(value) : OWN_GONE;
-        if (message.value.state != OWN_GONE || own_kind == OWN_MSG_TRANSFER) {
-            if (!value) {
-                return st_fail(ST_PROTOCOL, "a message of ownership lacks its value");
-            }
-            if (own_kind == OWN_MSG_VALUE) {
-                message.value.state = state;
-            } else {
-                message.transfer.state = state;
-            }
-        }
+    if ((own_kind == OWN_MSG_VALUE && message.value.state >= OWN_ERROR) ||
+        (own_kind == OWN_MSG_REGISTER_ACK && message.ack.status < 0)) {
+        wk.error_count++;
     }
     struct step_in in = {
         .kind = own_kind,
@@ -945,9 +995,12 @@ wk_peer_on_death(const struct id_worker *worker, const char *evidence, int32_t p
     }
     wk_peer_drain(peer);
     peer->dead = peer->announced = true;
-    peer->pid = pid;
-    free(peer->evidence);
-    peer->evidence = strdup(evidence ? evidence : "");
+    if (!peer->evidence || (evidence && *evidence)) { /* the first notice may say more */
+        peer->pid = pid;
+        free(peer->evidence);
+        peer->evidence = strdup(evidence ? evidence : "");
+    }
+    wk.error_count++; /* what it owned is GONE */
     const uint32_t proc = peer->proc;
     wk_tasks_on_death(peer);
     if (peer->actor) {

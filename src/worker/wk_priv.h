@@ -52,6 +52,7 @@ enum {
 #define WK_HOT_NS      UINT64_C(100000000)
 #define WK_SPIN_NS     UINT64_C(50000)
 #define WK_BLOCKED_NS  UINT64_C(1000000)
+#define WK_EVIDENCE_NS UINT64_C(800000000)
 #define WK_TICK_NS     UINT64_C(1000000)
 
 struct wk_engine;
@@ -170,6 +171,7 @@ struct wk_task {
 struct wk_waiter {
     struct wk_waiter *next;
     struct wk_task *task;          /* a dependent task, or */
+    struct own_ref *handle;        /* held, and */
     ray_ready_fn fn;               /* a callback, for the callback thread */
     void *ctx;
 };
@@ -314,7 +316,7 @@ struct wk_engine {
     struct own own;
     struct arena out_arena;
     uint32_t out_depth;
-    struct net_timer own_timer, lease_timer;
+    struct net_timer own_timer, lease_timer, evidence_timer;
     struct storec *store;
     struct str frees;              /* struct store_ref[] for the raylet */
 
@@ -351,6 +353,7 @@ struct wk_engine {
     struct store_ctl_process *page;
     const struct store_ctl_raylet *raylet_page;
     bool blocked;                  /* told the raylet */
+    bool told_owning;              /* the same */
     bool bouncing;                 /* a blocked task runs: unstarted ones are sent back */
     void *actor_state;             /* C actors */
     struct id_actor self_actor_id; /* nil when it is none */
@@ -385,6 +388,8 @@ extern _Thread_local struct wk_exec *wk_current;
 void wk_lock(void);
 /* Also works off what was put on the release list meanwhile. */
 void wk_unlock(void);
+/* Works that list off. Lock held. */
+void wk_flush_releases(void);
 /* Takes the lock when the engine runs, else ST_NOT_INITIALIZED (or the raylet's death). */
 int wk_enter(void) MUST_USE;
 
@@ -475,6 +480,8 @@ int wk_task_create(struct ray_function *function, struct ray_options *options,
                    const struct ray_arg *args, size_t arg_count, const struct id_task *id,
                    struct wk_task **out) MUST_USE;
 void wk_task_destroy(struct wk_task *task);
+/* One that was not submitted after all: gives its arguments up, and destroys it. */
+void wk_task_abandon(struct wk_task *task);
 /* Creates the references of the returns and holds the arguments. */
 int wk_task_begin(struct wk_task *task, ray_ref **refs) MUST_USE;
 /* Counts arguments that aren't here yet, and waits for them. */
@@ -500,6 +507,15 @@ int wk_value_of_payload(const struct ray_payload *payload, const struct id_objec
 enum own_state wk_state_of(const struct ray_value *value);
 void wk_value_drop(uint64_t value, uint64_t state);
 struct ray_value *wk_ref_value(const struct own_ref *ref);
+/* Whether an object stands for an actor: its value, in the owner, is a struct wk_actor. */
+static inline bool
+wk_id_is_actor(const struct id_object *id)
+{
+    return id_load64(id->b) == UINT64_MAX;
+}
+/* Whether the program may use these references: all are of this session and, with `values`, none is an
+ * actor's. Lock held. */
+int wk_refs_check(ray_ref *const *refs, size_t count, bool values) MUST_USE;
 /* The value for a program: pinned when it is in the store. */
 int wk_value_open(struct ray_value *value, struct own_ref *outer, struct ray_value **out) MUST_USE;
 struct ray_value *wk_failure_of_status(int status, const char *text);
@@ -540,6 +556,8 @@ int wk_node_ask(uint16_t kind, const ProtobufCMessage *message, struct wk_ask *a
 void wk_ask_fini(struct wk_ask *ask);
 void wk_node_close(void);
 void wk_set_blocked(bool blocked);
+/* Every wait ends. */
+void wk_raylet_died(void);
 void wk_watch(const struct id_worker *worker);
 int wk_ask_wait(struct wk_ask *ask, uint64_t deadline_ns) MUST_USE;
 void wk_ask_answer(const struct net_frame *frame);
@@ -580,6 +598,11 @@ int wk_begin_session(void) MUST_USE;
 
 int wk_c_functions_start(void) MUST_USE;
 int wk_c_worker_main(void);
+
+/* ---- wk_env.c ---- */
+
+/* Sets the environment variables that this worker's lease decides, when the lease is a new one. */
+void wk_env_apply(void);
 
 /* ---- wk_logs.c ---- */
 

@@ -102,7 +102,7 @@ ray_task_submit(ray_function *function, ray_options *options, const struct ray_a
             wk_poll();
         }
     } else if (task) {
-        wk_task_destroy(task);
+        wk_task_abandon(task);
     }
     wk_unlock();
     return status;
@@ -132,6 +132,7 @@ wk_on_ref_ready(struct own_ref *ref, uint64_t waiters)
             }
         } else {
             wk_callback_push(waiter->fn, waiter->ctx, false);
+            ray_ref_release((ray_ref *)waiter->handle); /* after this lock */
         }
         free(waiter);
         waiter = next;
@@ -262,6 +263,22 @@ push_ready(struct wk_key *key, uint64_t now)
     }
 }
 
+/* A worker that owns what others refer to isn't ended for being idle. That it owns nothing any more is
+ * said only when nothing runs, so that a busy one doesn't say both over and over. */
+static void
+tell_owning(void)
+{
+    const bool owning = own_is_needed(&wk.own);
+    if (owning == wk.told_owning || (!owning && (wk.current || wk.exec_count > 0))) {
+        return;
+    }
+    Ray__Node__Owning message = RAY__NODE__OWNING__INIT;
+    message.owning = owning;
+    if (wk_node_send(NODE_OWNING, (const ProtobufCMessage *)&message, 0) == ST_OK) {
+        wk.told_owning = owning;
+    }
+}
+
 void
 wk_pump(void)
 {
@@ -277,6 +294,9 @@ wk_pump(void)
         do { /* what a recall brought back may need a lease, or have emptied one */
             lease_speak(now ? now : os_now_ns());
         } while (!list_is_empty(&wk.leases.dirty));
+    }
+    if (wk.ready && !wk.is_driver) {
+        tell_owning();
     }
 }
 
@@ -312,10 +332,12 @@ take_return(struct own_ref *ref, const struct wk_piece *piece, struct own_frame 
         return st_fail(ST_PROTOCOL, "a return value can't be read");
     }
     struct own_ref **inner = NULL;
+    const uint32_t item_count = value->item_count;
     if (value->item_count > 0) {
         inner = calloc(value->item_count, sizeof(*inner));
         for (uint32_t i = 0; inner && i < value->item_count; i++) {
-            inner[i] = own_frame_add(&wk.own, frame, &value->items[i]);
+            inner[i] = frame ? own_frame_add(&wk.own, frame, &value->items[i])
+                             : own_find(&wk.own, &value->items[i].object);
             if (!inner[i]) {
                 free(inner);
                 inner = NULL;
@@ -333,6 +355,11 @@ take_return(struct own_ref *ref, const struct wk_piece *piece, struct own_frame 
     }
     const int status = own_return_done(&wk.own, ref, wk_state_of(value), handle, 0, inner,
                                        inner ? value->item_count : 0, outs);
+    for (uint32_t i = 0; inner && !frame && i < item_count; i++) {
+        struct wk_outs o; /* this process was the executor: its handles came with the reply */
+        own_local_drop(&wk.own, inner[i], wk_outs_begin(&o));
+        wk_outs_end(&o);
+    }
     free(inner);
     return status;
 }
@@ -409,10 +436,10 @@ take_returns(struct wk_task *task, const struct peer_done *done, const uint8_t *
 {
     struct own_frame *frame = NULL;
     int status = ST_OK;
-    if (done->returns_token != 0) {
+    if (done->returns_token != 0 && executor != OWN_SELF) {
         frame = own_frame_open(&wk.own, executor, done->returns_token);
         if (!frame) {
-            return st_fail(ST_OUT_OF_MEMORY, "no memory for the references of a reply");
+            status = st_fail(ST_OUT_OF_MEMORY, "no memory for the references of a reply");
         }
     }
     for (uint32_t i = 0; i < task->return_count; i++) {
@@ -423,7 +450,7 @@ take_returns(struct wk_task *task, const struct peer_done *done, const uint8_t *
         if (status == ST_OK) {
             status = wk_piece_decode(&at, end, &piece);
         }
-        if (status == ST_OK && piece.head.item_count > 0 && !frame) {
+        if (status == ST_OK && piece.head.item_count > 0 && !frame && executor != OWN_SELF) {
             status = st_fail(ST_PROTOCOL, "a reply with references but no token");
         }
         if (status == ST_OK) {
@@ -847,6 +874,7 @@ cancel_waiters(void *ctx, const struct own_ref *ref)
         struct wk_waiter *next = waiter->next;
         if (!waiter->task) {
             wk_callback_push(waiter->fn, waiter->ctx, true);
+            (void)__atomic_sub_fetch(&writable->local, 1, __ATOMIC_ACQ_REL);
         } else if (--waiter->task->deps_pending == 0 && !waiter->task->actor) {
             wk_task_destroy(waiter->task);
         }

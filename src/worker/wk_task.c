@@ -106,6 +106,10 @@ take_args(struct wk_task *task, const struct ray_arg *args, size_t count, struct
         }
     }
     const size_t table = count * sizeof(struct wk_task_arg), list = refs * sizeof(void *);
+    if (bytes > NET_FRAME_MAX / 2) {
+        return st_fail(ST_LIMIT, "%zu bytes of small arguments, at most %d are allowed: put them",
+                       bytes, NET_FRAME_MAX / 2);
+    }
     char *block = malloc(table + list + bytes);
     if (!block) {
         return st_fail(ST_OUT_OF_MEMORY, "no memory for %zu bytes of arguments", bytes);
@@ -135,9 +139,27 @@ take_args(struct wk_task *task, const struct ray_arg *args, size_t count, struct
 }
 
 static int
+check_args(const struct ray_arg *args, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct ray_payload *payload = &args[i].value;
+        if (args[i].ref) {
+            TRY(wk_refs_check(&args[i].ref, 1, true));
+        } else if (payload->ref_count > OWN_ITEMS_MAX) {
+            return st_fail(ST_LIMIT, "%zu references inside one argument, at most %d are allowed",
+                           payload->ref_count, OWN_ITEMS_MAX);
+        } else if (payload->ref_count > 0) {
+            TRY(wk_refs_check(payload->refs, payload->ref_count, false));
+        }
+    }
+    return ST_OK;
+}
+
+static int
 fill_args(struct wk_task *task, const struct ray_arg *args, size_t count)
 {
     struct own_ref **temps = NULL;
+    TRY(check_args(args, count));
     for (size_t i = 0; i < count && !temps; i++) {
         if (!args[i].ref && payload_size(&args[i].value) > RAY_INLINE_MAX) {
             temps = calloc(count, sizeof(*temps));
@@ -195,6 +217,16 @@ wk_task_destroy(struct wk_task *task)
     free(task->args);
     free(task->returns);
     slab_give(&wk.task_slab, task);
+}
+
+void
+wk_task_abandon(struct wk_task *task)
+{
+    struct wk_outs o;
+    (void)!own_task_failed(&wk.own, task->refs, task->ref_count, OWN_SELF, true,
+                           wk_outs_begin(&o));
+    wk_outs_end(&o);
+    wk_task_destroy(task);
 }
 
 struct own_ref *

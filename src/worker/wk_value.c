@@ -139,6 +139,16 @@ wk_value_piece_bytes(const struct ray_value *value)
     return wk_piece_bytes(size, value->item_count);
 }
 
+static uint8_t *
+put_padded(uint8_t *at, const void *bytes, size_t size)
+{
+    if (size > 0) {
+        memcpy(at, bytes, size);
+    }
+    memset(at + size, 0, wk_pad8(size) - size);
+    return at + wk_pad8(size);
+}
+
 size_t
 wk_value_encode(const struct ray_value *value, uint8_t *out)
 {
@@ -154,12 +164,8 @@ wk_value_encode(const struct ray_value *value, uint8_t *out)
     uint8_t *at = out;
     memcpy(at, &head, sizeof(head));
     at += sizeof(head);
-    memcpy(at, is_hint ? (const void *)&value->hint : value->data, head.size);
-    at += wk_pad8(head.size);
-    if (value->item_count > 0) {
-        memcpy(at, value->items, value->item_count * sizeof(struct own_item));
-        at += wk_pad8(value->item_count * sizeof(struct own_item));
-    }
+    at = put_padded(at, is_hint ? (const void *)&value->hint : value->data, head.size);
+    at = put_padded(at, value->items, value->item_count * sizeof(struct own_item));
     return (size_t)(at - out);
 }
 
@@ -216,8 +222,9 @@ failure_is_sound(const uint8_t *data, uint64_t size)
            text_at(texts, &used, total, head.class_size) && head.data_size == total - used;
 }
 
+/* `data` is where the piece's bytes are now: what a peer can still rewrite is not to be checked. */
 static bool
-fill_of_piece(const struct wk_piece *piece, struct ray_value *v)
+fill_of_piece(const struct wk_piece *piece, const uint8_t *data, struct ray_value *v)
 {
     v->format = piece->head.format;
     switch ((enum peer_piece_kind)piece->head.kind) {
@@ -229,15 +236,15 @@ fill_of_piece(const struct wk_piece *piece, struct ray_value *v)
             return false;
         }
         v->kind = WK_VALUE_HINT;
-        memcpy(&v->hint, piece->data, sizeof(v->hint));
+        memcpy(&v->hint, data, sizeof(v->hint));
         v->size = v->hint.size;
         return true;
     case PEER_ERROR: {
         struct failure_head head;
-        if (!failure_is_sound(piece->data, piece->head.size)) {
+        if (!failure_is_sound(data, piece->head.size)) {
             return false;
         }
-        memcpy(&head, piece->data, sizeof(head));
+        memcpy(&head, data, sizeof(head));
         v->kind = WK_VALUE_ERROR;
         v->status = head.status;
         return true;
@@ -261,7 +268,7 @@ wk_value_of_piece(const struct wk_piece *piece)
         memcpy(data, piece->data, piece->head.size);
     }
     memcpy(items, piece->items, piece->head.item_count * sizeof(*items));
-    if (!fill_of_piece(piece, v)) {
+    if (!fill_of_piece(piece, is_hint ? piece->data : data, v)) {
         free(v);
         return NULL;
     }
@@ -280,7 +287,7 @@ wk_value_embed(const struct wk_piece *piece, struct ray_value *base, struct ray_
     /* own_item holds bytes only, so any address is aligned for it. */
     _Static_assert(_Alignof(struct own_item) == 1, "items are read in place");
     out->items = (const struct own_item *)(const void *)piece->items;
-    if (!fill_of_piece(piece, out)) {
+    if (!fill_of_piece(piece, piece->data, out)) {
         return false;
     }
     out->base = ray_value_retain(base);

@@ -84,7 +84,7 @@ struct wk_piece {
 int wk_piece_decode(const uint8_t **at, const uint8_t *end, struct wk_piece *out) MUST_USE;
 /* A value of its own with the piece's bytes. NULL: no memory, or a malformed hint or failure. */
 struct ray_value *wk_value_of_piece(const struct wk_piece *piece);
-/* Fills an embedded value over bytes that `base` keeps. False: malformed. */
+/* Fills an embedded value over bytes that `base` keeps (and nobody else writes). False: malformed. */
 bool wk_value_embed(const struct wk_piece *piece, struct ray_value *base, struct ray_value *out);
 
 /* ---- failures ---- */

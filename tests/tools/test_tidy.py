@@ -81,6 +81,17 @@ def test_layers_follow_the_table():
     assert "src/gcs (pure) must not include src/net" == found[0].text
 
 
+def test_a_pattern_of_files_has_a_layer_of_its_own():
+    files = {
+        "tools/layers.txt": "src/wk/wk_lease* all : src/base\nsrc/wk all : src/base src/net\n",
+        "src/net/net_loop.h": "",
+        "src/wk/wk_lease_x.c": '#include "net/net_loop.h"\n',
+        "src/wk/wk_x.c": '#include "net/net_loop.h"\n',
+    }
+    found = [f.path for f in tidy.check_layers(tidy.Tree(files)) if f.path.startswith("src/wk")]
+    assert found == ["src/wk/wk_lease_x.c"]
+
+
 def test_a_directory_without_a_layer_is_an_error():
     assert rules(tidy.check_layers, {"tools/layers.txt": LAYERS, "src/new/new_x.c": ""}) == [
         "layers"

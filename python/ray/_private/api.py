@@ -296,10 +296,11 @@ def get_gpu_ids() -> list[int] | list[str]:
     """
     if not _native.is_initialized() or _native.context()["is_driver"]:
         return []
+    from ray._private import executor
+
     ids: list[str] = _state("accelerator_ids").get("GPU") or []
-    if all(i.isdigit() for i in ids) and not os.environ.get("RAY_CUDA_VISIBLE_DEVICES_PRESET"):
-        return [int(i) for i in ids]
-    return ids
+    named = executor.name_devices(ids)
+    return [int(i) for i in ids] if named is None else named
 
 
 def timeline(filename: str | None = None) -> Any:

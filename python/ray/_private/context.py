@@ -340,6 +340,12 @@ def _start_log_thread() -> None:
     _log_thread_done = done
 
 
+def _forget_session() -> None:
+    """In a child made by fork: nothing of the session is the child's, and it has no such thread."""
+    global _current, _log_thread_done
+    _current = _log_thread_done = None
+
+
 def _address_info() -> dict[str, Any]:
     c = _native.context()
     return {
@@ -432,6 +438,7 @@ def _register_exit() -> None:
         import atexit
 
         atexit.register(stop)
+        os.register_at_fork(after_in_child=_forget_session)
         _exit_registered = True
 
 

@@ -13,6 +13,17 @@ from ray._private.errors import DEPENDENCY_LINE
 
 _actor_class: type | None = None
 
+# As the job's environment has it; this module is loaded before a lease changes the variable.
+_job_devices = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+
+def name_devices(numbers: list[str]) -> list[str] | None:
+    """The devices of these numbers in the job's own CUDA_VISIBLE_DEVICES; None if it has none."""
+    if not _job_devices:
+        return None
+    names = _job_devices.split(",")
+    return [names[int(n)] if int(n) < len(names) else n for n in numbers]
+
 
 def set_actor(instance: Any) -> None:
     """Remembers the actor that this process is."""

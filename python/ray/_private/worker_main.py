@@ -32,6 +32,13 @@ def _reseed() -> None:
         numpy_random.seed()
 
 
+def _show_crashes() -> None:
+    """Has a crash of the interpreter write where it happened: the caller gets those lines."""
+    import faulthandler
+
+    faulthandler.enable(file=2, all_threads=False)
+
+
 def main() -> NoReturn:
     """Runs tasks until told to leave, then ends the process: exit handlers, output."""
     from ray import _native
@@ -39,6 +46,7 @@ def main() -> NoReturn:
     sys.argv[:] = [""]
     _fresh_streams()
     _reseed()
+    _show_crashes()
     code = 1
     try:
         code = _native.worker_run()

@@ -47,8 +47,9 @@ def _preload() -> None:
     for name in _PRELOADED:
         importlib.import_module(name)
     try:
-        # It can only learn where the process title lives before anybody has written one.
-        importlib.import_module("setproctitle")
+        # It can only learn where the process title lives before anybody has written one, and does
+        # so when it is first asked.
+        importlib.import_module("setproctitle").getproctitle()
     except ImportError:
         pass
 

@@ -255,6 +255,45 @@ test_results_of_a_dead_worker_stay(void **state)
 /* ---- the runtime's own processes ---- */
 
 static void
+count_cancelled(void *ctx, bool cancelled)
+{
+    *(int *)ctx += cancelled;
+}
+
+/* Tasks in every state: running, queued, waiting for an argument; the same for calls of an actor.
+ */
+static void
+test_shutdown_with_work_in_flight(void **state)
+{
+    char gate[128];
+    c_face_gate_create("pid", gate);
+    enum { QUEUED = 500 };
+    static ray_ref *refs[2 * QUEUED + 2];
+    int cancelled = 0;
+    size_t n = 0;
+    ray_actor *actor = NULL;
+    MUST(ray_actor_create(ray_remote_empty_actor, NULL, NULL, 0, &actor));
+    refs[n++] = c_face_call_text(ray_remote_tell_and_stay, NULL, gate);
+    const struct ray_arg arg = { .ref = refs[0] };
+    MUST(ray_ref_on_ready(refs[0], count_cancelled, &cancelled));
+    MUST(ray_task_submit(ray_remote_square, NULL, &arg, 1, &refs[n++]));
+    for (uint64_t i = 0; i < QUEUED; i++) {
+        refs[n++] = c_face_call(ray_remote_square, NULL, i);
+        refs[n] = NULL;
+        MUST(ray_actor_call(actor, ray_remote_square, NULL, &arg, 1, &refs[n++]));
+    }
+    (void)c_face_gate_ask(gate);
+    (void)c_face_stop(state);
+    assert_int_equal(cancelled, 1);
+    (void)c_face_start(state);
+    for (size_t i = 0; i < n; i++) {
+        ray_ref_release(refs[i]);
+    }
+    ray_actor_release(actor);
+    assert_int_equal(c_face_number(c_face_call(ray_remote_square, NULL, 6)), 36);
+}
+
+static void
 test_raylet_dies(void **state)
 {
     char gate[128];
@@ -416,6 +455,7 @@ main(int argc, char **argv)
         C_FACE_TEST(test_what_was_queued_behind_a_crash_runs_once),
         C_FACE_TEST(test_worker_killed_from_outside),
         C_FACE_TEST(test_results_of_a_dead_worker_stay),
+        C_FACE_TEST(test_shutdown_with_work_in_flight),
         C_FACE_TEST(test_raylet_dies),
         C_FACE_TEST(test_gcs_dies),
         cmocka_unit_test_setup(test_driver_is_killed, become_subreaper),

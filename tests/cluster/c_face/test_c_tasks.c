@@ -440,7 +440,7 @@ test_running_tasks_hold_their_cpus(void **state)
     char started[2][128], go[2][128], paths[2][260];
     ray_ref *refs[2];
     for (int i = 0; i < 2; i++) {
-        char name[16];
+        char name[24];
         (void)snprintf(name, sizeof(name), "started%d", i);
         c_face_gate_create(name, started[i]);
         (void)snprintf(name, sizeof(name), "go%d", i);

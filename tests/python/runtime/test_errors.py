@@ -144,6 +144,17 @@ def test_crash():
         ray.get(crash.remote(), timeout=30)
 
 
+def test_a_crash_tells_where():
+    @ray.remote(max_retries=0)
+    def segfault():
+        import ctypes
+
+        ctypes.string_at(0)
+
+    with pytest.raises(WorkerCrashedError, match="in segfault"):
+        ray.get(segfault.remote(), timeout=30)
+
+
 def test_sys_exit():
     @ray.remote(max_retries=0)
     def leave():

@@ -247,6 +247,43 @@ def test_ctrl_c_is_not_for_the_daemons(run_program):
     assert run_program(code)[:2] == (0, "1\n")
 
 
+@pytest.mark.parametrize("how", ["os._exit(5)", "sys.exit(5)"])
+def test_children_of_the_driver(run_program, how):
+    code = f"""
+        import os, sys
+        import numpy as np
+        import ray
+        ray.init(num_cpus=1)
+        array = ray.get(ray.put(np.full(10**6, 2.0)))
+        ref = ray.put(1)
+        pid = os.fork()
+        if pid == 0:
+            assert array[5] == 2.0 and not ray.is_initialized()
+            try:
+                ray.get(ref)
+            except Exception as exc:
+                print(type(exc).__name__, flush=True)
+            {how}
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        print(ray.get(ray.remote(lambda: 3).remote()), array.sum())
+    """
+    status, out, err = run_program(code, timeout=60)
+    assert (status, out) == (0, "RuntimeError\n5\n3 2000000.0\n"), err
+
+
+def test_tasks_may_fork():
+    ray.init(num_cpus=1)
+
+    @ray.remote
+    def pooled():
+        import multiprocessing
+
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            return pool.map(abs, [-1, -2, -3])
+
+    assert ray.get(pooled.remote(), timeout=60) == [1, 2, 3]
+
+
 def test_a_module_beside_the_program_is_found_by_workers(tmp_path):
     (tmp_path / "helper_of_program.py").write_text("def f():\n    return 'helped'\n")
     (tmp_path / "program.py").write_text(

@@ -180,6 +180,20 @@ def test_gpus():
     assert ray.get(gpus.options(num_gpus=1).remote()) == ([0], "0")
 
 
+def test_devices_of_the_job(run_program):
+    code = """
+        import os
+        os.environ["CUDA_VISIBLE_DEVICES"] = "3,GPU-abc,5"
+        import ray
+        ray.init(num_cpus=2, num_gpus=3)
+        @ray.remote(num_gpus=2)
+        def gpus():
+            return ray.get_gpu_ids(), os.environ["CUDA_VISIBLE_DEVICES"]
+        print(ray.get(gpus.remote()))
+    """
+    assert run_program(code)[1] == "(['3', 'GPU-abc'], '3,GPU-abc')\n"
+
+
 def test_omp_threads():
     @ray.remote
     def threads():
