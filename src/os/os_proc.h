@@ -33,6 +33,11 @@ struct os_spawn {
  * program could not be executed; then there is no process. */
 int os_proc_spawn(const struct os_spawn *spec, pid_t *pid) MUST_USE;
 
+/* A fork that shares its parent's memory until it ends, while the parent waits: for a child that makes
+ * one system call after the other and never returns from the function that called this. A macro, since
+ * a function that has called vfork may not return in the child. Block all signals around it. */
+#define OS_VFORK() vfork()
+
 /* The end of a child. */
 struct os_exit {
     pid_t pid;

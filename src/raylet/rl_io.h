@@ -85,7 +85,8 @@ struct rl_zygote {
     bool ready;
     struct net_watch watch;   /* its socket; .fd -1 while there is none */
     struct list waiting;      /* rl_process.of_zygote: to be forked when it is ready */
-    uint32_t deaths;          /* in a row without having become ready */
+    uint32_t exits;           /* in a row without having become ready */
+    uint64_t unready_ns;      /* since the first end of such a row; 0 none */
     struct rl_log out, err;
 };
 
@@ -105,6 +106,7 @@ struct rl_process {
     struct net_watch birth;              /* birth pair; .fd -1 when over */
     int birth_fds[3];                    /* to be sent to the zygote; -1 when gone */
     struct list of_zygote;
+    uint32_t births;                     /* zygotes asked for it */
     struct net_conn *conn;               /* NULL before hello and after its end */
     struct net_timer conn_timer;         /* a worker without a connection is killed then */
     bool hello;

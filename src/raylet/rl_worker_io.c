@@ -15,7 +15,7 @@
 #include "os/os_basic.h"
 #include "raylet/rl_io.h"
 
-enum { WORKER_OOM_SCORE = 1000 };
+enum { WORKER_OOM_SCORE = 1000, BIRTHS_MAX = 50 };
 
 /* ---- records --------------------------------------------------------------------------------- */
 
@@ -209,6 +209,49 @@ on_born(struct rl_process *p, const struct zygote_born *born)
     rl_outs_finish(r, &o);
 }
 
+static void on_birth(void *ctx, uint32_t events);
+
+static int
+start_by_zygote(struct rl_process *p)
+{
+    int pair[2];
+    p->births++;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+        return st_fail_errno(ST_SYSTEM, errno, "can't make a socket pair");
+    }
+    p->birth = (struct net_watch){ .fd = pair[0], .on_ready = on_birth, .ctx = p };
+    p->birth_fds[2] = pair[1];
+    const int status = net_loop_add(p->raylet->loop, &p->birth, EPOLLIN);
+    if (status != ST_OK) {
+        os_close(&p->birth.fd);
+        return status;
+    }
+    if (p->job->zygote->pid == 0) {
+        TRY(rl_zygote_start(p->job));
+    }
+    rl_zygote_fork(p->job->zygote, p);
+    return ST_OK;
+}
+
+/* The zygote died over this birth: the next one is asked, unless that has happened too often. Whatever
+ * the dead one made after all ends with its side of the old pair. */
+static void
+be_born_again(struct rl_process *p)
+{
+    struct raylet *r = p->raylet;
+    close_birth(p);
+    rl_log_close(&p->out);
+    rl_log_close(&p->err);
+    int status = ST_RAYLET_DIED;
+    if (p->births < BIRTHS_MAX && !p->job->ended && !r->stopping) {
+        status = open_logs(p);
+        status = status == ST_OK ? start_by_zygote(p) : status;
+    }
+    if (status != ST_OK) {
+        rl_worker_start_failed(p, "the zygote ended, or could not fork");
+    }
+}
+
 static void
 on_birth(void *ctx, uint32_t events)
 {
@@ -225,31 +268,10 @@ on_birth(void *ctx, uint32_t events)
     }
     if (n != (ssize_t)sizeof(born) || born.head.magic != ZYGOTE_MAGIC ||
         born.head.kind != ZYGOTE_BORN || memcmp(born.token, p->token, sizeof(p->token)) != 0) {
-        rl_worker_start_failed(p, "the zygote ended, or could not fork");
+        be_born_again(p);
         return;
     }
     on_born(p, &born);
-}
-
-static int
-start_by_zygote(struct rl_process *p)
-{
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
-        return st_fail_errno(ST_SYSTEM, errno, "can't make a socket pair");
-    }
-    p->birth = (struct net_watch){ .fd = pair[0], .on_ready = on_birth, .ctx = p };
-    p->birth_fds[2] = pair[1];
-    const int status = net_loop_add(p->raylet->loop, &p->birth, EPOLLIN);
-    if (status != ST_OK) {
-        os_close(&p->birth.fd);
-        return status;
-    }
-    if (p->job->zygote->pid == 0) {
-        TRY(rl_zygote_start(p->job));
-    }
-    rl_zygote_fork(p->job->zygote, p);
-    return ST_OK;
 }
 
 void

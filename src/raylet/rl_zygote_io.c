@@ -15,7 +15,10 @@
 #include "os/os_basic.h"
 #include "raylet/rl_io.h"
 
-enum { ZYGOTE_DEATHS_MAX = 3 };
+/* Ends in a row before it was ready, after which those that wait are told. One that ends by itself will
+ * do so again; a kill comes from outside and may be the last, so those only count by their time. */
+enum { ZYGOTE_EXITS_MAX = 3 };
+#define ZYGOTE_KILLED_MAX_NS UINT64_C(60000000000)
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
@@ -127,7 +130,8 @@ on_zygote(void *ctx, uint32_t events)
         if (n == (ssize_t)sizeof(head) && head.magic == ZYGOTE_MAGIC &&
             head.kind == ZYGOTE_READY) {
             z->ready = true;
-            z->deaths = 0;
+            z->exits = 0;
+            z->unready_ns = 0;
         }
     }
     send_waiting(z);
@@ -296,9 +300,12 @@ on_exit_of(struct rl_zygote *z, const struct os_exit *exit)
     (void)snprintf(text, sizeof(text), "the zygote (pid %d), which makes the job's workers, ended: %s%s%s",
                    (int)exit->pid, how, tail[0] ? "; the last it said was:\n" : "", tail);
     os_log(OS_LOG_WARN, "%s", text);
-    z->deaths++;
-    if (z->deaths >= ZYGOTE_DEATHS_MAX) {
-        z->deaths = 0;
+    const uint64_t now = os_now_ns();
+    z->exits += exit->signal != SIGKILL;
+    z->unready_ns = z->unready_ns ? z->unready_ns : now;
+    if (z->exits >= ZYGOTE_EXITS_MAX || now - z->unready_ns > ZYGOTE_KILLED_MAX_NS) {
+        z->exits = 0;
+        z->unready_ns = 0;
         fail_waiting(z, text);
         return; /* the next request for a worker tries again */
     }
