@@ -49,6 +49,8 @@ enum {
     WK_OUTS = 24,
     WK_TASK_FREE_MAX = 4096,
 };
+/* The request id of regions asked for ahead of need: no one waits for the answer. */
+#define WK_REQUEST_AHEAD UINT64_MAX
 #define WK_HOT_NS      UINT64_C(100000000)
 #define WK_SPIN_NS     UINT64_C(50000)
 #define WK_BLOCKED_NS  UINT64_C(1000000)
@@ -523,6 +525,7 @@ int wk_refs_check(ray_ref *const *refs, size_t count, bool values) MUST_USE;
 int wk_value_open(struct ray_value *value, struct own_ref *outer, struct ray_value **out) MUST_USE;
 struct ray_value *wk_failure_of_status(int status, const char *text);
 void wk_flush_frees(void);
+void wk_on_region_ahead(const uint8_t *body, size_t size);
 /* Whether a value of this process lies in that slot. */
 bool wk_slot_is_known(const struct store_ref *slot);
 
