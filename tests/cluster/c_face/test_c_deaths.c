@@ -149,8 +149,16 @@ RAY_REMOTE(cut_at_first);
 static int
 method_cuts(ray_task *task)
 {
+    const uint64_t three = 3;
+    ray_ref *ref = NULL;
+    ray_value *value = NULL;
     cut_connections_of((pid_t)c_face_arg(task));
-    return c_face_return(task, 0);
+    /* While it waits here, the process reads that the connection has ended. */
+    int status = ray_call_bytes(ray_remote_square, &three, sizeof(three), &ref);
+    status = status ? status : ray_get(ref, -1, &value);
+    ray_value_release(value);
+    ray_ref_release(ref);
+    return status ? status : c_face_return(task, 0);
 }
 RAY_REMOTE(method_cuts);
 
