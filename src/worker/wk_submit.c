@@ -787,6 +787,9 @@ lease_speak(uint64_t now)
 static void
 take_grant(uint64_t cookie, const Ray__Node__Lease *from)
 {
+    if (wk_lease_find(&wk.leases, from->lease_id)) {
+        return; /* said twice: it stays what it is */
+    }
     struct own_addr addr = { .node = wk.self.node };
     struct wk_key *key = wk_key_by_number((uint32_t)cookie);
     struct sched_lease_grant grant = {
