@@ -200,6 +200,8 @@ be_intermediate(struct fork_request *request, const sigset_t *mask)
 {
     const pid_t self = getpid();
     const int birth = request->fds[2];
+    /* A worker that dies this early must not vanish: it is the raylet that reaps it, in a moment. */
+    (void)signal(SIGCHLD, SIG_DFL);
     struct zygote_born born = {
         .head = { .magic = ZYGOTE_MAGIC, .kind = ZYGOTE_BORN },
     };
