@@ -18,6 +18,11 @@ export ASAN_SYMBOLIZER_PATH = /usr/bin/llvm-symbolizer-14
 # Thread sanitizer can't map its shadow when the kernel places things too randomly.
 UNRANDOM = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 
+# A report ends the process that it is about. Those of daemons and workers would be lost in the logs of
+# a session, so all go to files, and one is an error whatever the test says.
+ASAN_FLAGS = detect_leaks=1:abort_on_error=1:handle_segv=2:handle_sigbus=2:handle_sigill=2:handle_sigfpe=2
+TSAN_FLAGS = halt_on_error=1:second_deadlock_stack=1:external_symbolizer_path=$(ASAN_SYMBOLIZER_PATH)
+
 .PHONY: all runtime run test bench sim lint format sanitize asan tsan fuzz clean help
 .PHONY: deps-build deps-test deps-lint configure
 
@@ -59,18 +64,23 @@ asan: deps-build deps-test deps-lint
 		-DCMAKE_C_COMPILER=clang-14 "-DCMAKE_C_FLAGS=-O1 -DRAY_DEBUG_ASSERTS" \
 		-DRAY_BUILD_PYTHON=OFF -DRAY_SANITIZE=address,undefined >/dev/null
 	cmake --build $(BUILD)/asan -j $(JOBS)
-	RAY_TEST_TIMEOUT_MULTIPLIER=5 UBSAN_OPTIONS=print_stacktrace=1 \
-	ASAN_OPTIONS=detect_leaks=1:handle_segv=2:handle_sigbus=2:handle_sigill=2:handle_sigfpe=2 \
-		$(CTEST) -LE nosan --test-dir $(BUILD)/asan
+	rm -rf $(BUILD)/asan/reports && mkdir $(BUILD)/asan/reports
+	RAY_TEST_TIMEOUT_MULTIPLIER=5 \
+	UBSAN_OPTIONS=print_stacktrace=1:abort_on_error=1:log_path=$(abspath $(BUILD))/asan/reports/ub \
+	ASAN_OPTIONS=$(ASAN_FLAGS):log_path=$(abspath $(BUILD))/asan/reports/a \
+		$(CTEST) -LE nosan --test-dir $(BUILD)/asan; \
+	tools/reports.sh $(BUILD)/asan/reports $$?
 
 tsan: deps-build deps-test deps-lint
 	cmake -S . -B $(BUILD)/tsan $(CMAKE_ARGS) --log-level=WARNING -DCMAKE_BUILD_TYPE=Debug \
 		-DCMAKE_C_COMPILER=clang-14 "-DCMAKE_C_FLAGS=-O1 -DRAY_DEBUG_ASSERTS" \
 		-DRAY_BUILD_PYTHON=OFF -DRAY_SANITIZE=thread >/dev/null
 	$(UNRANDOM) cmake --build $(BUILD)/tsan -j $(JOBS)
+	rm -rf $(BUILD)/tsan/reports && mkdir $(BUILD)/tsan/reports
 	RAY_TEST_TIMEOUT_MULTIPLIER=10 \
-	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:external_symbolizer_path=$$ASAN_SYMBOLIZER_PATH \
-		$(UNRANDOM) $(CTEST) -LE nosan --test-dir $(BUILD)/tsan
+	TSAN_OPTIONS=$(TSAN_FLAGS):log_path=$(abspath $(BUILD))/tsan/reports/t \
+		$(UNRANDOM) $(CTEST) -LE nosan --test-dir $(BUILD)/tsan; \
+	tools/reports.sh $(BUILD)/tsan/reports $$?
 
 fuzz: deps-build deps-lint ## fuzzes every decoder, FUZZ_SECONDS in all
 	@if ls tests/fuzz/fuzz_*.c >/dev/null 2>&1; then \

@@ -25,7 +25,7 @@ str_reserve(struct str *s, size_t n)
     if (s->failed) {
         return NULL;
     }
-    if (s->capacity - s->size < n) {
+    if (s->capacity - s->size < n || !s->data) {
         size_t capacity = s->capacity ? s->capacity : 64;
         while (capacity - s->size < n) {
             if (capacity > SIZE_MAX / 2) {
@@ -48,8 +48,8 @@ str_reserve(struct str *s, size_t n)
 void
 str_append(struct str *s, const void *bytes, size_t n)
 {
-    char *room = str_reserve(s, n);
-    if (room && n) {
+    char *room = n > 0 ? str_reserve(s, n) : NULL;
+    if (room) {
         memcpy(room, bytes, n);
         s->size += n;
     }

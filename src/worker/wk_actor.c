@@ -29,6 +29,7 @@ struct wk_actor {
     struct own_item item;
     bool holding, owned, watching;
     bool over;                     /* its session has ended: only handles are left */
+    bool killed;                   /* by this process, for good: its later calls wait for the end */
     enum actor_state state;
     uint64_t incarnation;
     struct wk_peer *peer;
@@ -451,7 +452,7 @@ push_calls(struct wk_actor *actor)
     }
     while (!list_is_empty(&actor->queue)) {
         struct wk_task *task = LIST_ENTRY((&actor->queue)->next, struct wk_task, link);
-        if (actor->state != ACTOR_ALIVE || task->deps_pending > 0) {
+        if (actor->state != ACTOR_ALIVE || actor->killed || task->deps_pending > 0) {
             return;
         }
         struct wk_link *link = wk_peer_link(actor->peer);
@@ -785,6 +786,32 @@ wk_actor_on_peer_death(struct wk_actor *actor, struct wk_peer *peer)
 
 /* ---- handles ---- */
 
+static bool
+has_place(void *ctx)
+{
+    const struct wk_actor *actor = ctx;
+    return actor->state == ACTOR_ALIVE || actor->state == ACTOR_DEAD;
+}
+
+int
+wk_actor_wait_peer(struct wk_actor *actor, struct wk_peer **out)
+{
+    *out = NULL;
+    if (actor->session != wk.session) {
+        return st_fail(ST_NOT_FOUND, "ActorHandle objects are not valid across Ray sessions");
+    }
+    int status;
+    do {
+        status = wk_wait(has_place, actor, UINT64_MAX);
+    } while (status == ST_INTERRUPTED);
+    TRY(status);
+    if (actor->state == ACTOR_DEAD || !actor->peer) {
+        return st_fail(ST_OWNER_DIED, "the actor that is to own the value is dead");
+    }
+    *out = actor->peer;
+    return ST_OK;
+}
+
 RAY_API ray_actor *
 ray_actor_retain(ray_actor *handle)
 {
@@ -939,6 +966,7 @@ ray_actor_kill(ray_actor *handle, bool no_restart)
         message.no_restart = no_restart;
         set_text(&message.reason, "The actor is dead because it was killed by `ray.kill`.");
         status = wk_gcs_request(GCS_KILL_ACTOR, (const ProtobufCMessage *)&message, NULL, NULL);
+        actor->killed = actor->killed || (status == ST_OK && no_restart);
     }
     wk_unlock();
     return status;

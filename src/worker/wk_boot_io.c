@@ -602,14 +602,60 @@ accelerator_ids(void)
     return text;
 }
 
+static void
+put_reference(void *ctx, const struct own_ref *ref)
+{
+    static const char *const states[] = { "pending", "inline", "store", "error", "gone" };
+    struct str *out = ctx;
+    char hex[2 * sizeof(ref->id) + 1];
+    str_printf(out, "%s{\"object_id\":\"%s\",\"owned\":%s,\"state\":\"%s\"",
+               out->size > 1 ? "," : "", id_hex(ref->id.b, sizeof(ref->id.b), hex),
+               ref->kind == OWN_OWNED ? "true" : "false",
+               ref->state < COUNT_OF(states) ? states[ref->state] : "");
+    str_printf(out, ",\"local\":%u,\"submitted\":%u,\"contained_in\":%u,\"pins\":%u,\"lent\":%s}",
+               __atomic_load_n(&ref->local, __ATOMIC_RELAXED), ref->submitted, ref->contained_in,
+               ref->pins, ref->kind == OWN_OWNED && ref->borrowers ? "true" : "false");
+}
+
+/* Every object that this process knows, and what refers to it here. */
+static char *
+references(void)
+{
+    struct str out;
+    str_init(&out, os_mem_system());
+    str_append(&out, "[", 1);
+    own_walk(&wk.own, put_reference, &out);
+    str_append(&out, "]", 1);
+    char *text = out.failed ? NULL : strdup(str_text(&out));
+    str_fini(&out);
+    return text;
+}
+
+/* What this process itself can tell. False: the others are asked. */
+static bool
+local_state(const char *what, char **out)
+{
+    static const struct {
+        const char *what;
+        char *(*tell)(void);
+    } known[] = { { "assigned_resources", assigned_resources },
+                  { "accelerator_ids", accelerator_ids },
+                  { "references", references } };
+    for (size_t i = 0; i < COUNT_OF(known); i++) {
+        if (strcmp(what, known[i].what) == 0) {
+            *out = known[i].tell();
+            return true;
+        }
+    }
+    return false;
+}
+
 RAY_API int
 ray_state_json(const char *what, char **out)
 {
     *out = NULL;
     TRY(wk_enter());
-    const bool assigned = strcmp(what, "assigned_resources") == 0;
-    if (assigned || strcmp(what, "accelerator_ids") == 0) {
-        *out = assigned ? assigned_resources() : accelerator_ids();
+    if (local_state(what, out)) {
         wk_unlock();
         return *out ? RAY_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for an answer");
     }

@@ -397,16 +397,61 @@ put_locked(const struct ray_payload *payload, struct own_ref **out)
     return ST_OK;
 }
 
+static bool
+is_settled(void *ctx)
+{
+    const struct own_ref *ref = ctx;
+    return own_is_listed(ref) || ref->state == OWN_GONE || ref->reg == OWN_REG_GONE;
+}
+
+/* A put that the actor's process owns: handed out once it is known there. */
+static int
+put_for_locked(const struct ray_payload *payload, struct wk_actor *actor, struct own_ref **out)
+{
+    struct wk_peer *peer;
+    TRY(wk_actor_wait_peer(actor, &peer));
+    const struct id_object id = id_source_put(wk_id_source());
+    struct ray_value *value;
+    TRY(wk_value_of_payload(payload, &id, &peer->addr.worker, &value));
+    uint64_t handle;
+    memcpy(&handle, &value, sizeof(handle));
+    struct own_ref *const *inner;
+    memcpy(&inner, &payload->refs, sizeof(inner));
+    struct own_ref *ref = NULL;
+    struct wk_outs o;
+    int status = own_put_for(&wk.own, &id, peer->proc, wk_state_of(value), handle, inner,
+                             (uint32_t)payload->ref_count, &ref, wk_outs_begin(&o));
+    wk_outs_end(&o);
+    if (status != ST_OK || peer->proc != OWN_SELF) {
+        ray_value_release(value); /* the owner has a copy; the store's frees come with its death */
+    }
+    if (status != ST_OK) {
+        return st_fail(status, "the value can't be given to the actor's process");
+    }
+    do {
+        status = wk_wait(is_settled, ref, UINT64_MAX);
+    } while (status == ST_INTERRUPTED);
+    if (status == ST_OK && !own_is_listed(ref)) {
+        status = st_fail(ST_OWNER_DIED, "the actor that was to own the value died");
+    }
+    if (status != ST_OK) {
+        struct wk_outs last;
+        own_local_drop(&wk.own, ref, wk_outs_begin(&last));
+        wk_outs_end(&last);
+        return status;
+    }
+    *out = ref;
+    return ST_OK;
+}
+
 RAY_API int
 ray_put(const struct ray_payload *payload, ray_actor *owner, ray_ref **out)
 {
     *out = NULL;
-    if (owner) {
-        return st_fail(ST_NOT_SUPPORTED, "put with an owner is not built yet");
-    }
     TRY(wk_enter());
     struct own_ref *ref = NULL;
-    const int status = put_locked(payload, &ref);
+    const int status = owner ? put_for_locked(payload, (struct wk_actor *)owner, &ref)
+                             : put_locked(payload, &ref);
     if (status == ST_OK) {
         *out = (ray_ref *)ref;
     }

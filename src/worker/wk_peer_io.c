@@ -619,8 +619,6 @@ on_hello(struct wk_link *link, const struct net_frame *frame)
     return ST_OK;
 }
 
-static int on_own_message(struct wk_link *link, uint16_t kind, const uint8_t *body, size_t size);
-
 /* One frame, from the socket or the ring. */
 static int
 on_message(struct wk_link *link, const struct net_frame *frame)
@@ -654,7 +652,7 @@ on_message(struct wk_link *link, const struct net_frame *frame)
         return ST_OK;
     default:
         if (frame->header.kind > PEER_OWN_FIRST && frame->header.kind <= PEER_OWN_LAST) {
-            return on_own_message(link, frame->header.kind, frame->body, frame->size);
+            return wk_on_own_message(link, frame->header.kind, frame->body, frame->size);
         }
         return st_fail(ST_PROTOCOL, "a message of unknown kind %u", frame->header.kind);
     }
@@ -917,8 +915,8 @@ read_own_message(uint16_t kind, const uint8_t *body, size_t size, union own_mess
     return ST_OK;
 }
 
-static int
-on_own_message(struct wk_link *link, uint16_t kind, const uint8_t *body, size_t size)
+int
+wk_on_own_message(struct wk_link *link, uint16_t kind, const uint8_t *body, size_t size)
 {
     union own_message message;
     const uint16_t own_kind = (uint16_t)(kind - PEER_OWN_FIRST);

@@ -455,6 +455,9 @@ void wk_rings_drain(void);
 bool wk_rings_any(void);
 void wk_link_flush_room(struct wk_link *link);
 void wk_peer_send_own(const struct step_out *out);
+/* A frame of ownership; `kind` is that of the frame. */
+int wk_on_own_message(struct wk_link *link, uint16_t kind, const uint8_t *body, size_t size)
+    MUST_USE;
 
 /* ---- wk_submit.c ---- */
 
@@ -585,6 +588,8 @@ void wk_actor_out_of_scope(struct wk_actor *actor);
 void wk_actor_call_done(struct wk_actor *actor);
 void wk_actor_ready(struct wk_actor *actor);
 void wk_actors_rewatch(void);
+/* Waits until the actor has a process. ST_OWNER_DIED when it is dead. Lock held, given up. */
+int wk_actor_wait_peer(struct wk_actor *actor, struct wk_peer **out) MUST_USE;
 void wk_actors_fini(void);
 
 /* ---- wk_boot_io.c ---- */

@@ -293,6 +293,35 @@ test_inner_references_of_a_resolved_argument_can_register_at_once(void **state)
 }
 
 static void
+test_a_reply_that_travels_elsewhere_waits_for_its_senders_references_too(void **state)
+{
+    struct world *w = *state;
+    struct own_ref *ref = put(w, A, 1, NULL, 0);
+    const struct own_item item = item_of(w, A, ref);
+    struct own_frame *frame = own_frame_open(&w->p[B].own, peer_of(w, B, A), 0);
+    (void)own_frame_add(&w->p[B].own, frame, &item);
+    struct own_ref *there = own_borrow(&w->p[B].own, frame, NULL, &item, outs(w, B));
+    flush(w, B);
+    uint64_t kept;
+    own_frame_reply_elsewhere(frame);
+    own_frame_close(&w->p[B].own, frame, &kept, outs(w, B));
+    flush(w, B);
+    assert_true(kept != 0); /* so the reply, should it come first, keeps the argument at A */
+    assert_mail(w, 0, OWN_MSG_REGISTER, B, A);
+    own_task_submitted(&ref, 1);
+    assert_int_equal(own_task_replied(&w->p[A].own, &ref, 1, peer_of(w, A, B), kept, outs(w, A)),
+                     ST_OK);
+    flush(w, A);
+    drop(w, A, ref);
+    assert_true(knows(w, A, 1));
+    deliver_all(w);
+    assert_true(knows(w, A, 1)); /* B is listed */
+    drop(w, B, there);
+    deliver_all(w);
+    assert_false(knows(w, A, 1));
+}
+
+static void
 test_an_older_release_changes_nothing(void **state)
 {
     struct world *w = *state;
@@ -503,6 +532,7 @@ main(void)
         TEST(test_references_in_returns_are_pinned_by_the_executor),
         TEST(test_the_outer_object_stays_until_the_inner_is_registered),
         TEST(test_inner_references_of_a_resolved_argument_can_register_at_once),
+        TEST(test_a_reply_that_travels_elsewhere_waits_for_its_senders_references_too),
         TEST(test_an_older_release_changes_nothing),
         TEST(test_a_release_waits_for_the_answer_to_its_registration),
         TEST(test_a_late_registration_is_told_that_it_is_gone),

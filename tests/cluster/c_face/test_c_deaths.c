@@ -53,8 +53,8 @@ crash(ray_task *task)
 {
     (void)task;
     (void)fprintf(stderr, "a last word\n");
-    (void)signal(SIGSEGV, SIG_DFL);
-    (void)raise(SIGSEGV);
+    (void)signal(SIGSYS, SIG_DFL); /* unlike SIGSEGV it is no sanitizer's */
+    (void)raise(SIGSYS);
     return RAY_OK;
 }
 RAY_REMOTE(crash);
@@ -184,7 +184,7 @@ test_crash_carries_evidence(void **state)
     (void)state;
     ray_options *once = with_retries(0);
     const char *text = c_face_failure(RAY_E_WORKER_CRASHED, c_face_call(ray_remote_crash, once, 0));
-    assert_non_null(strstr(text, "SIGSEGV"));
+    assert_non_null(strstr(text, "SIGSYS"));
     assert_non_null(strstr(text, "a last word"));
     text = c_face_failure(RAY_E_WORKER_CRASHED, c_face_call(ray_remote_leave_the_house, once, 0));
     assert_non_null(strstr(text, "7"));

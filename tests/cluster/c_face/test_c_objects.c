@@ -452,6 +452,34 @@ test_init_after_shutdown(void **state)
 }
 
 static void
+test_references_of_a_session_that_is_over(void **state)
+{
+    const uint64_t number = 9;
+    const struct ray_resource much = { "CPU", 1000 };
+    struct ray_task_options options;
+    ray_task_options_default(&options);
+    options.resources = &much;
+    options.resource_count = 1;
+    ray_options *impossible = c_face_options(&options);
+    ray_ref *refs[3] = { put_bytes(&number, sizeof(number)),
+                         c_face_call(ray_remote_square, impossible, 1),
+                         c_face_call(ray_remote_give_bytes, NULL, MEGABYTE) };
+    MUST(ray_wait_all(&refs[2], 1, -1, NULL));
+    (void)c_face_stop(state);
+    (void)c_face_start(state);
+    for (int i = 0; i < 3; i++) {
+        uint64_t got = 0;
+        EXPECT(RAY_E_NOT_FOUND, ray_get_bytes(refs[i], -1, &got, sizeof(got)));
+        const struct ray_arg arg = { .ref = refs[i] };
+        ray_ref *ref = NULL;
+        EXPECT(RAY_E_NOT_FOUND, ray_task_submit(ray_remote_check_bytes, NULL, &arg, 1, &ref));
+        ray_ref_release(refs[i]);
+    }
+    assert_int_equal(c_face_number(c_face_call(ray_remote_square, NULL, 4)), 16);
+    ray_options_release(impossible);
+}
+
+static void
 test_value_outlives_its_runtime(void **state)
 {
     uint8_t *bytes = make_bytes(2 * MEGABYTE, 3);
@@ -539,6 +567,7 @@ main(int argc, char **argv)
         cmocka_unit_test(test_calls_before_init),
         C_FACE_TEST(test_second_init),
         C_FACE_TEST(test_init_after_shutdown),
+        C_FACE_TEST(test_references_of_a_session_that_is_over),
         C_FACE_TEST(test_value_outlives_its_runtime),
         C_FACE_TEST(test_child_of_a_fork_is_inert),
         C_FACE_TEST(test_bad_options),

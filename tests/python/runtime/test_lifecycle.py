@@ -214,8 +214,8 @@ def test_ctrl_c_in_get_returns_at_once():
         def forever():
             time.sleep(1000)
         ref = forever.remote()
-        print("waiting", flush=True)
         try:
+            print("waiting", flush=True)
             ray.get(ref)
         except KeyboardInterrupt:
             print("interrupted", flush=True)
