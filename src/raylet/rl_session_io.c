@@ -28,7 +28,8 @@ compose(char *out, size_t capacity, const char *format, ...)
     const int n = vsnprintf(out, capacity, format, args);
     va_end(args);
     if (n < 0 || (size_t)n >= capacity) {
-        return st_fail(ST_INVALID_ARGUMENT, "a path has more than %zu bytes: %s", capacity - 1, out);
+        return st_fail(ST_INVALID_ARGUMENT, "a path has more than %zu bytes: %s", capacity - 1,
+                       out);
     }
     return ST_OK;
 }
@@ -74,10 +75,11 @@ temp_dir(const char *wanted, char *out, size_t capacity)
     }
     TRY(os_dir_make(out, 0700));
     if (!os_dir_private(out)) {
-        return st_fail(ST_SYSTEM,
-                       "neither /tmp/ray nor %s can be used for session files: remove the latter, or "
-                       "name another directory with _temp_dir",
-                       out);
+        return st_fail(
+            ST_SYSTEM,
+            "neither /tmp/ray nor %s can be used for session files: remove the latter, or "
+            "name another directory with _temp_dir",
+            out);
     }
     return ST_OK;
 }
@@ -110,9 +112,8 @@ use_base(const char *base)
     if (status != ST_OK && status != ST_EXISTS) {
         return status;
     }
-    return os_dir_private(base)
-               ? ST_OK
-               : st_fail(ST_SYSTEM, "%s is not private to this user", base);
+    return os_dir_private(base) ? ST_OK
+                                : st_fail(ST_SYSTEM, "%s is not private to this user", base);
 }
 
 static int
