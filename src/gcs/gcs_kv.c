@@ -17,8 +17,9 @@ name_make(struct kv_name *name, const char *table, const ProtobufCBinaryData *ke
 {
     const size_t table_size = strlen(table);
     if (table_size > GCS_KV_TABLE_MAX || key->len > GCS_KV_KEY_MAX) {
-        return st_fail(ST_PROTOCOL, "a key of %zu bytes in a table named by %zu", key->len,
-                       table_size);
+        (void)st_fail(ST_PROTOCOL, "a key of %zu bytes in a table named by %zu", key->len,
+                      table_size);
+        return ST_PROTOCOL;
     }
     memcpy(name->bytes, table, table_size + 1);
     if (key->len > 0) {

@@ -312,7 +312,7 @@ send_registration(struct raylet *r)
     m.n_resources = total->count;
     size_t jobs = 0;
     LIST_FOR (l, &r->jobs) {
-        jobs += l != NULL;
+        jobs += LIST_ENTRY(l, struct rl_job_io, all)->number != 0;
     }
     m.jobs = arena_alloc(&r->arena, sizeof(*m.jobs) * (jobs + 1));
     ASSERT(m.jobs);

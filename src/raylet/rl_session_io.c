@@ -25,6 +25,7 @@ compose(char *out, size_t capacity, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): version 14 loses va_start here */
     const int n = vsnprintf(out, capacity, format, args);
     va_end(args);
     if (n < 0 || (size_t)n >= capacity) {

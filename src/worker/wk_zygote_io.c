@@ -249,7 +249,7 @@ ray_zygote_run(void)
         sigset_t all, mask;
         sigfillset(&all);
         (void)sigprocmask(SIG_BLOCK, &all, &mask);
-        const pid_t child = OS_VFORK(); // NOLINT(clang-analyzer-security.insecureAPI.vfork)
+        const pid_t child = OS_VFORK();
         if (child == 0) {
             const int in_worker = be_intermediate(&request, &mask);
             os_close(&fd);
