@@ -178,8 +178,7 @@ struct gcs_peer *
 gcs_find_peer(const struct gcs *gcs, uint64_t number)
 {
     struct map_link *l;
-    MAP_FOR_HASH(l, &gcs->peers, id_mix64(number))
-    {
+    MAP_FOR_HASH (l, &gcs->peers, id_mix64(number)) {
         struct gcs_peer *peer = CONTAINER_OF(l, struct gcs_peer, link);
         if (peer->number == number) {
             ASSERT(peer->magic == GCS_PEER_MAGIC);
@@ -224,8 +223,7 @@ on_hello(struct gcs *gcs, const struct step_in *in)
 static void
 peer_free(struct gcs *gcs, struct gcs_peer *peer)
 {
-    LIST_FOR_SAFE(l, next, &peer->watches)
-    {
+    LIST_FOR_SAFE (l, next, &peer->watches) {
         gcs_watch_free(gcs, LIST_ENTRY(l, struct gcs_watch, of_peer));
     }
     peer->magic = 0;
@@ -248,8 +246,7 @@ on_closed(struct gcs *gcs, uint64_t number)
 static void
 free_forgotten(struct gcs *gcs)
 {
-    LIST_FOR_SAFE(l, next, &gcs->freed_actors)
-    {
+    LIST_FOR_SAFE (l, next, &gcs->freed_actors) {
         gcs_actor_free(gcs, LIST_ENTRY(l, struct gcs_actor, dirty));
     }
 }
@@ -280,8 +277,7 @@ gcs_create(const struct mem *mem, const struct gcs_config *config, struct gcs **
     }
     struct list *const lists[] = { &gcs->node_list,    &gcs->job_list,       &gcs->dead_jobs,
                                    &gcs->dirty_actors, &gcs->dead_actors,    &gcs->kv_list,
-                                   &gcs->erase_actors, &gcs->unknown_actors,
-                                   &gcs->freed_actors };
+                                   &gcs->erase_actors, &gcs->unknown_actors, &gcs->freed_actors };
     for (size_t i = 0; i < COUNT_OF(lists); i++) {
         list_init(lists[i]);
     }
@@ -312,16 +308,13 @@ gcs_destroy(struct gcs **pgcs)
     }
     list_splice_back(&gcs->freed_actors, &gcs->erase_actors);
     free_forgotten(gcs);
-    LIST_FOR_SAFE(l, next, &gcs->job_list)
-    {
+    LIST_FOR_SAFE (l, next, &gcs->job_list) {
         gcs_job_free(gcs, LIST_ENTRY(l, struct gcs_job, all));
     }
-    LIST_FOR_SAFE(l, next, &gcs->node_list)
-    {
+    LIST_FOR_SAFE (l, next, &gcs->node_list) {
         gcs_node_free(gcs, LIST_ENTRY(l, struct gcs_node, all));
     }
-    LIST_FOR_SAFE(l, next, &gcs->kv_list)
-    {
+    LIST_FOR_SAFE (l, next, &gcs->kv_list) {
         gcs_kv_free(gcs, LIST_ENTRY(l, struct gcs_kv, all));
     }
     struct map *const maps[] = { &gcs->peers,  &gcs->nodes, &gcs->jobs,   &gcs->drivers,

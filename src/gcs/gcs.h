@@ -9,13 +9,13 @@
  * request id. An out whose kind is a frame kind is to be sent to `peer` with request id `payload`.
  *
  * Everything that a step puts is stored before anything that the step sends is sent: the driver
- * collects outs until `more` is false, commits, and then sends. Group commit is to do so for several
- * steps at once. Messages handed in are only read during the call.
+ * collects outs until `more` is false, commits, and then sends. Group commit is to do so for
+ * several steps at once. Messages handed in are only read during the call.
  *
  * An actor's life:
  *
- *   (unknown) --create--> PENDING_CREATION --placed--> ALIVE --exited--> RESTARTING --placed--> ALIVE
- *                              |                         |                    |
+ *   (unknown) --create--> PENDING_CREATION --placed--> ALIVE --exited--> RESTARTING --placed-->
+ * ALIVE |                         |                    |
  *                              +------------------------ +------> DEAD <------+
  *
  * Failure of memory: the request is answered with ST_OUT_OF_MEMORY where it has an answer.
@@ -34,8 +34,8 @@
 enum { GCS_OUTS_MIN = 16 };
 
 enum gcs_in {
-    GCS_IN_TICK = 1,  /* the time given by GCS_OUT_TIMER has come */
-    GCS_IN_CLOSED,    /* the connection `peer` has ended */
+    GCS_IN_TICK = 1,   /* the time given by GCS_OUT_TIMER has come */
+    GCS_IN_CLOSED,     /* the connection `peer` has ended */
     GCS_IN_LOAD_ACTOR, /* Ray__Gcs__ActorRow, before GCS_IN_LOADED */
     GCS_IN_LOAD_JOB,   /* Ray__Gcs__JobRow */
     GCS_IN_LOAD_KV,    /* Ray__Gcs__KvRow */
@@ -59,12 +59,12 @@ struct gcs_row {
 };
 
 struct gcs_config {
-    int64_t wall_offset_ns;     /* wall clock minus monotonic clock, for times shown to people */
-    uint32_t actors_max;        /* that aren't dead: 1,000,000 */
-    uint32_t dead_actors_max;   /* the oldest are forgotten: 100,000 */
-    uint32_t dead_jobs_max;     /* 10,000 */
-    uint64_t kv_bytes_max;      /* 1 GiB */
-    uint64_t unknown_watch_ns;  /* a watch of an actor that nobody has created yet: 10 s */
+    int64_t wall_offset_ns;    /* wall clock minus monotonic clock, for times shown to people */
+    uint32_t actors_max;       /* that aren't dead: 1,000,000 */
+    uint32_t dead_actors_max;  /* the oldest are forgotten: 100,000 */
+    uint32_t dead_jobs_max;    /* 10,000 */
+    uint64_t kv_bytes_max;     /* 1 GiB */
+    uint64_t unknown_watch_ns; /* a watch of an actor that nobody has created yet: 10 s */
 };
 void gcs_config_default(struct gcs_config *config);
 

@@ -6,9 +6,9 @@
  *   its constructor fails       DEAD, ST_ACTOR_INIT_FAILED with the failed value
  *   its process ends            RESTARTING while restarts are left and it didn't leave by itself
  *   it can't be placed          DEAD, never started, with the raylet's reason
- *   nothing refers to it        told to leave when its constructor is through; DEAD when it has left
- *   kill(no_restart)            DEAD at once, its process is killed after that
- *   its job or creator ends     likewise, unless it is detached
+ *   nothing refers to it        told to leave when its constructor is through; DEAD when it has
+ * left kill(no_restart)            DEAD at once, its process is killed after that its job or
+ * creator ends     likewise, unless it is detached
  */
 #include <string.h>
 
@@ -24,8 +24,7 @@ struct gcs_actor *
 gcs_find_actor(const struct gcs *gcs, const struct id_actor *id)
 {
     struct map_link *l;
-    MAP_FOR_HASH(l, &gcs->actors, id_hash(id->b, sizeof(id->b)))
-    {
+    MAP_FOR_HASH (l, &gcs->actors, id_hash(id->b, sizeof(id->b))) {
         struct gcs_actor *actor = CONTAINER_OF(l, struct gcs_actor, by_id);
         if (ID_EQ(actor->id, *id)) {
             ASSERT(actor->magic == GCS_ACTOR_MAGIC);
@@ -39,8 +38,7 @@ static struct gcs_actor *
 find_named(const struct gcs *gcs, const char *space, const char *name)
 {
     struct map_link *l;
-    MAP_FOR_HASH(l, &gcs->names, name_hash(space, name))
-    {
+    MAP_FOR_HASH (l, &gcs->names, name_hash(space, name)) {
         struct gcs_actor *actor = CONTAINER_OF(l, struct gcs_actor, by_name);
         const Ray__Gcs__CreateActor *spec = actor->row.spec;
         if (strcmp(spec->name, name) == 0 && strcmp(spec->actor_namespace, space) == 0) {
@@ -89,8 +87,7 @@ leave_names(struct gcs *gcs, struct gcs_actor *actor)
 void
 gcs_actor_free(struct gcs *gcs, struct gcs_actor *actor)
 {
-    LIST_FOR_SAFE(l, next, &actor->watches)
-    {
+    LIST_FOR_SAFE (l, next, &actor->watches) {
         gcs_watch_free(gcs, LIST_ENTRY(l, struct gcs_watch, of_actor));
     }
     list_remove(&actor->of_job);
@@ -117,8 +114,7 @@ gcs_actor_changed(struct gcs *gcs, struct gcs_actor *actor)
 {
     actor->want_put = true;
     actor->want_notify = true;
-    LIST_FOR(l, &actor->watches)
-    {
+    LIST_FOR (l, &actor->watches) {
         LIST_ENTRY(l, struct gcs_watch, of_actor)->told = false;
     }
     gcs_mark_dirty(gcs, actor);
@@ -286,8 +282,7 @@ adopt_spec(struct gcs *gcs, struct gcs_actor *actor, const Ray__Gcs__CreateActor
         list_push_back(&actor->job->actors, &actor->of_job);
     }
     if (spec->name[0] != '\0' && actor->row.state != RAY__GCS__ACTOR_STATE__DEAD) {
-        TRY(map_insert(&gcs->names, &actor->by_name,
-                       name_hash(spec->actor_namespace, spec->name)));
+        TRY(map_insert(&gcs->names, &actor->by_name, name_hash(spec->actor_namespace, spec->name)));
         actor->in_names = true;
     }
     if (gcs_take_id(&spec->owner_worker_id, actor->owner.b, sizeof(actor->owner.b)) &&

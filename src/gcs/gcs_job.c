@@ -13,8 +13,7 @@ struct gcs_job *
 gcs_find_job(const struct gcs *gcs, const struct id_job *id)
 {
     struct map_link *l;
-    MAP_FOR_HASH(l, &gcs->jobs, id_mix64(id_job_to_int(id)))
-    {
+    MAP_FOR_HASH (l, &gcs->jobs, id_mix64(id_job_to_int(id))) {
         struct gcs_job *job = CONTAINER_OF(l, struct gcs_job, link);
         if (ID_EQ(job->id, *id)) {
             ASSERT(job->magic == GCS_JOB_MAGIC);
@@ -28,8 +27,7 @@ static struct gcs_job *
 find_by_driver(const struct gcs *gcs, const struct id_worker *driver)
 {
     struct map_link *l;
-    MAP_FOR_HASH(l, &gcs->drivers, id_hash(driver->b, sizeof(driver->b)))
-    {
+    MAP_FOR_HASH (l, &gcs->drivers, id_hash(driver->b, sizeof(driver->b))) {
         struct gcs_job *job = CONTAINER_OF(l, struct gcs_job, by_driver);
         if (ID_EQ(job->driver, *driver)) {
             return job;
@@ -42,8 +40,7 @@ find_by_driver(const struct gcs *gcs, const struct id_worker *driver)
 void
 gcs_job_free(struct gcs *gcs, struct gcs_job *job)
 {
-    LIST_FOR_SAFE(l, next, &job->actors)
-    {
+    LIST_FOR_SAFE (l, next, &job->actors) {
         struct gcs_actor *actor = LIST_ENTRY(l, struct gcs_actor, of_job);
         actor->job = NULL;
         list_remove(&actor->of_job);
@@ -93,7 +90,8 @@ static void
 anonymous_namespace(const struct id_worker *driver, char out[40])
 {
     const uint8_t *b = driver->b;
-    (void)snprintf(out, 40, "%02x%02x%02x%02x-%02x%02x-4%01x%02x-%01x%01x%02x-%02x%02x%02x%02x%02x%02x",
+    (void)snprintf(out, 40,
+                   "%02x%02x%02x%02x-%02x%02x-4%01x%02x-%01x%01x%02x-%02x%02x%02x%02x%02x%02x",
                    b[0], b[1], b[2], b[3], b[4], b[5], b[6] & 15, b[7], 8 + (b[8] & 3), b[8] >> 4,
                    b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 }
@@ -157,8 +155,7 @@ gcs_finish_job(struct gcs *gcs, struct gcs_job *job)
     gcs->jobs_dirty = true;
     gcs->dead_job_count++;
     list_push_back(&gcs->dead_jobs, &job->of_dead);
-    LIST_FOR_SAFE(l, next, &job->actors)
-    {
+    LIST_FOR_SAFE (l, next, &job->actors) {
         struct gcs_actor *actor = LIST_ENTRY(l, struct gcs_actor, of_job);
         if (!actor->row.spec->detached && actor->row.state != RAY__GCS__ACTOR_STATE__DEAD) {
             gcs_actor_die(gcs, actor, ST_ACTOR_DIED, "its job has ended, and it is not detached");
@@ -239,8 +236,7 @@ gcs_pump_jobs(struct gcs *gcs, struct step_outs *outs)
     if (!gcs->jobs_dirty) {
         return;
     }
-    LIST_FOR(l, &gcs->job_list)
-    {
+    LIST_FOR (l, &gcs->job_list) {
         struct gcs_job *job = LIST_ENTRY(l, struct gcs_job, all);
         if (!job->dirty) {
             continue;

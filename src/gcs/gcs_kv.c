@@ -17,8 +17,9 @@ name_make(struct kv_name *name, const char *table, const ProtobufCBinaryData *ke
 {
     const size_t table_size = strlen(table);
     if (table_size > GCS_KV_TABLE_MAX || key->len > GCS_KV_KEY_MAX) {
-        return st_fail(ST_PROTOCOL, "a key of %zu bytes in a table named by %zu", key->len,
-                       table_size);
+        (void)st_fail(ST_PROTOCOL, "a key of %zu bytes in a table named by %zu", key->len,
+                      table_size);
+        return ST_PROTOCOL;
     }
     memcpy(name->bytes, table, table_size + 1);
     if (key->len > 0) {
@@ -34,8 +35,7 @@ static struct gcs_kv *
 kv_find(const struct gcs *gcs, const struct kv_name *name)
 {
     struct map_link *l;
-    MAP_FOR_HASH(l, &gcs->kv, name->hash)
-    {
+    MAP_FOR_HASH (l, &gcs->kv, name->hash) {
         struct gcs_kv *kv = CONTAINER_OF(l, struct gcs_kv, link);
         if (kv->table_size + 1 + kv->key_size == name->size &&
             memcmp(kv->name, name->bytes, name->size) == 0) {
@@ -182,8 +182,7 @@ gcs_on_kv_keys(struct gcs *gcs, const struct step_in *in, struct step_outs *outs
     struct kv_name prefix;
     TRY(name_make(&prefix, msg->table, &msg->prefix));
     size_t count = 0;
-    LIST_FOR(l, &gcs->kv_list)
-    {
+    LIST_FOR (l, &gcs->kv_list) {
         count += kv_matches(LIST_ENTRY(l, struct gcs_kv, all), &prefix);
     }
     Ray__Gcs__KvValue *m =
@@ -196,8 +195,7 @@ gcs_on_kv_keys(struct gcs *gcs, const struct step_in *in, struct step_outs *outs
         m->status = ST_OUT_OF_MEMORY;
         return ST_OK;
     }
-    LIST_FOR(l, &gcs->kv_list)
-    {
+    LIST_FOR (l, &gcs->kv_list) {
         struct gcs_kv *kv = LIST_ENTRY(l, struct gcs_kv, all);
         if (kv_matches(kv, &prefix)) {
             m->keys[m->n_keys].data = kv->name + kv->table_size + 1;

@@ -12,8 +12,7 @@ struct gcs_node *
 gcs_find_node(const struct gcs *gcs, const struct id_node *id)
 {
     struct map_link *l;
-    MAP_FOR_HASH(l, &gcs->nodes, id_hash(id->b, sizeof(id->b)))
-    {
+    MAP_FOR_HASH (l, &gcs->nodes, id_hash(id->b, sizeof(id->b))) {
         struct gcs_node *node = CONTAINER_OF(l, struct gcs_node, link);
         if (ID_EQ(node->id, *id)) {
             ASSERT(node->magic == GCS_NODE_MAGIC);
@@ -73,8 +72,7 @@ struct gcs_node *
 gcs_choose_node(const struct gcs *gcs, const Ray__Gcs__CreateActor *spec)
 {
     struct gcs_node *any = NULL;
-    LIST_FOR(l, &gcs->node_list)
-    {
+    LIST_FOR (l, &gcs->node_list) {
         struct gcs_node *node = LIST_ENTRY(l, struct gcs_node, all);
         if (!node->alive) {
             continue;
@@ -175,8 +173,7 @@ reconcile_actors(struct gcs *gcs, struct gcs_node *node, const Ray__Gcs__Registe
 static void
 reconcile_jobs(struct gcs *gcs, const Ray__Gcs__RegisterNode *msg)
 {
-    LIST_FOR(l, &gcs->job_list)
-    {
+    LIST_FOR (l, &gcs->job_list) {
         struct gcs_job *job = LIST_ENTRY(l, struct gcs_job, all);
         bool alive = job->row.ended_ms != 0;
         for (size_t i = 0; i < msg->n_jobs && !alive; i++) {

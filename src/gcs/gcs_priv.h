@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inside the control service: its records, and what its files (gcs_actor, gcs_job, gcs_node, gcs_kv,
- * gcs_state) call of one another. Only gcs_*.c includes this.
+ * Inside the control service: its records, and what its files (gcs_actor, gcs_job, gcs_node,
+ * gcs_kv, gcs_state) call of one another. Only gcs_*.c includes this.
  *
  * Handlers change records, mark them (`want_*`) and put them into the list of dirty ones; gcs_pump
- * turns the marks into outs, as far as there is room. So a handler emits at most its own answer, and
- * several changes of one actor within a step become one row and one update.
+ * turns the marks into outs, as far as there is room. So a handler emits at most its own answer,
+ * and several changes of one actor within a step become one row and one update.
  */
 #ifndef RAY_GCS_PRIV_H
 #define RAY_GCS_PRIV_H
@@ -22,9 +22,9 @@ enum {
     GCS_JOB_MAGIC = 0x0067c504,
     GCS_ACTOR_MAGIC = 0x0067c505,
 
-    GCS_NAME_MAX = 1024,       /* bytes of a name, namespace or entrypoint that is kept */
+    GCS_NAME_MAX = 1024, /* bytes of a name, namespace or entrypoint that is kept */
     GCS_RESOURCES_MAX = 24,
-    GCS_KV_TABLE_MAX = 64,     /* bytes of a table's name */
+    GCS_KV_TABLE_MAX = 64, /* bytes of a table's name */
     GCS_KV_KEY_MAX = 4096,
     GCS_KV_VALUE_MAX = 64 << 20,
     GCS_PEER_WATCHES_MAX = 1000000,
@@ -36,8 +36,8 @@ struct gcs_peer {
     bool hello;
     uint64_t number;
     struct map_link link;
-    struct gcs_node *node;    /* a raylet's, once registered */
-    struct id_worker worker;  /* a driver's or worker's; nil for a raylet */
+    struct gcs_node *node;   /* a raylet's, once registered */
+    struct id_worker worker; /* a driver's or worker's; nil for a raylet */
     struct list watches;
     uint32_t watch_count;
 };
@@ -55,14 +55,14 @@ struct gcs_node {
 
 struct gcs_job {
     uint32_t magic;
-    struct map_link link;       /* by number */
+    struct map_link link; /* by number */
     struct map_link by_driver;
     struct list all;
-    struct list of_dead;        /* oldest end first */
-    struct list actors;         /* gcs_actor.of_job */
+    struct list of_dead; /* oldest end first */
+    struct list actors;  /* gcs_actor.of_job */
     struct id_job id;
     struct id_worker driver;
-    Ray__Gcs__JobRow row;       /* strings are own */
+    Ray__Gcs__JobRow row; /* strings are own */
     bool dirty;
 };
 
@@ -76,23 +76,23 @@ struct gcs_watch {
 
 struct gcs_actor {
     uint32_t magic;
-    bool known;                 /* false: only watched; nobody has created it yet */
+    bool known; /* false: only watched; nobody has created it yet */
     struct id_actor id;
     struct id_worker owner, worker;
     struct id_node node_id;
     struct map_link by_id, by_name, by_owner;
     bool in_names, in_owners;
-    struct gcs_node *node;      /* where it runs or is being started; NULL none */
-    struct gcs_job *job;        /* NULL when the job has been forgotten */
+    struct gcs_node *node; /* where it runs or is being started; NULL none */
+    struct gcs_job *job;   /* NULL when the job has been forgotten */
     struct list of_job;
     struct list dirty;
-    struct list order;          /* among the dead (oldest first), or among the unknown */
+    struct list order; /* among the dead (oldest first), or among the unknown */
     struct list watches;
     uint64_t unknown_until_ns;
-    Ray__Gcs__ActorRow row;     /* spec, strings and failure are own; ids point above */
+    Ray__Gcs__ActorRow row; /* spec, strings and failure are own; ids point above */
     /* For gcs_pump. */
     bool want_put, want_start, want_stop, stop_graceful, want_notify;
-    const char *stop_reason;    /* static text, or row.reason */
+    const char *stop_reason; /* static text, or row.reason */
 };
 
 struct gcs_kv {
@@ -112,8 +112,8 @@ struct gcs {
     ProtobufCAllocator allocator;
     struct map peers, nodes, jobs, drivers, actors, names, owners, kv;
     struct list node_list, job_list, dead_jobs, dirty_actors, dead_actors, unknown_actors, kv_list;
-    struct list erase_actors;   /* forgotten, row still to be erased */
-    struct list freed_actors;   /* to be freed by the next step */
+    struct list erase_actors; /* forgotten, row still to be erased */
+    struct list freed_actors; /* to be freed by the next step */
     uint32_t actor_count, dead_count, dead_job_count, watch_count;
     uint64_t kv_bytes;
     bool jobs_dirty, forget_jobs;

@@ -67,8 +67,7 @@ static struct client *
 find_client(struct server *s, uint64_t number)
 {
     struct map_link *l;
-    MAP_FOR_HASH(l, &s->by_number, id_mix64(number))
-    {
+    MAP_FOR_HASH (l, &s->by_number, id_mix64(number)) {
         struct client *c = CONTAINER_OF(l, struct client, link);
         if (c->number == number) {
             return c;
@@ -91,8 +90,7 @@ store_row(struct server *s, const struct gcs_row *row)
             status = st_fail(ST_OUT_OF_MEMORY, "no memory for a row of %zu bytes", size);
         } else {
             (void)protobuf_c_message_pack(row->message, bytes);
-            status =
-                s->store->ops->put(s->store, row->table, row->key, row->key_size, bytes, size);
+            status = s->store->ops->put(s->store, row->table, row->key, row->key_size, bytes, size);
         }
     } else {
         status = s->store->ops->erase(s->store, row->table, row->key, row->key_size);
@@ -282,8 +280,7 @@ on_timer(void *ctx)
 static void
 end_round(struct server *s)
 {
-    LIST_FOR_SAFE(l, next, &s->clients)
-    {
+    LIST_FOR_SAFE (l, next, &s->clients) {
         struct client *c = LIST_ENTRY(l, struct client, all);
         if (c->doomed) {
             drop_client(s, c);
@@ -315,8 +312,7 @@ end_round(struct server *s)
 static bool
 any_doomed(const struct server *s)
 {
-    LIST_FOR(l, &s->clients)
-    {
+    LIST_FOR (l, &s->clients) {
         if (LIST_ENTRY(l, struct client, all)->doomed) {
             return true;
         }
@@ -406,8 +402,7 @@ open_server(struct server *s, const struct gcs_server_config *config)
 static void
 close_server(struct server *s)
 {
-    LIST_FOR_SAFE(l, next, &s->clients)
-    {
+    LIST_FOR_SAFE (l, next, &s->clients) {
         struct client *c = LIST_ENTRY(l, struct client, all);
         net_conn_destroy(&c->conn);
         mem_free(s->mem, c, sizeof(*c));

@@ -2,8 +2,8 @@
 /*
  * ray-gcs without its main: a loop, the connections, the store, around the decisions of gcs.h.
  * Everything that arrived in one round of the loop is decided, then committed in one transaction,
- * and only then answered. If a commit fails the process ends: what it holds in memory is no promise,
- * what is in the file is, and the raylet starts it again.
+ * and only then answered. If a commit fails the process ends: what it holds in memory is no
+ * promise, what is in the file is, and the raylet starts it again.
  */
 #ifndef RAY_GCS_SERVER_IO_H
 #define RAY_GCS_SERVER_IO_H

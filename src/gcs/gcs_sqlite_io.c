@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Rows of the control service in SQLite: one table of (table, key, value), write-ahead log, prepared
- * statements. The only file that includes sqlite3.h.
+ * Rows of the control service in SQLite: one table of (table, key, value), write-ahead log,
+ * prepared statements. The only file that includes sqlite3.h.
  */
 #include <sqlite3.h>
 #include <stdlib.h>

@@ -131,8 +131,7 @@ put_nodes(const struct gcs *gcs, struct str *out)
 {
     str_append(out, "[", 1);
     bool first = true;
-    LIST_FOR(l, &gcs->node_list)
-    {
+    LIST_FOR (l, &gcs->node_list) {
         if (!first) {
             str_append(out, ", ", 2);
         }
@@ -160,8 +159,7 @@ amount_from(const struct gcs *gcs, const struct gcs_node *here, const char *name
 {
     int64_t sum = 0;
     bool before = true;
-    LIST_FOR(l, &gcs->node_list)
-    {
+    LIST_FOR (l, &gcs->node_list) {
         const struct gcs_node *node = LIST_ENTRY(l, struct gcs_node, all);
         before = before && node != here;
         const int64_t amount = amount_on(node, name);
@@ -178,8 +176,7 @@ put_cluster_resources(const struct gcs *gcs, struct str *out)
 {
     str_append(out, "{", 1);
     bool first = true;
-    LIST_FOR(l, &gcs->node_list)
-    {
+    LIST_FOR (l, &gcs->node_list) {
         const struct gcs_node *node = LIST_ENTRY(l, struct gcs_node, all);
         for (size_t i = 0; node->alive && i < node->info->n_resources; i++) {
             const char *name = node->info->resources[i]->name;
@@ -198,8 +195,8 @@ put_cluster_resources(const struct gcs *gcs, struct str *out)
 static const char *
 state_text(Ray__Gcs__ActorState state)
 {
-    const ProtobufCEnumValue *value = protobuf_c_enum_descriptor_get_value(
-        &ray__gcs__actor_state__descriptor, (int)state);
+    const ProtobufCEnumValue *value =
+        protobuf_c_enum_descriptor_get_value(&ray__gcs__actor_state__descriptor, (int)state);
     return value ? value->name : "UNKNOWN";
 }
 
@@ -252,8 +249,7 @@ put_jobs(const struct gcs *gcs, struct str *out)
 {
     str_append(out, "[", 1);
     bool first = true;
-    LIST_FOR(l, &gcs->job_list)
-    {
+    LIST_FOR (l, &gcs->job_list) {
         const struct gcs_job *job = LIST_ENTRY(l, struct gcs_job, all);
         if (!first) {
             str_append(out, ", ", 2);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where the control service keeps its rows. A back end is a table of functions; SQLite is the one for
- * processes, and sim/ brings its own. One thread. Every put and erase belongs to the open
+ * Where the control service keeps its rows. A back end is a table of functions; SQLite is the one
+ * for processes, and sim/ brings its own. One thread. Every put and erase belongs to the open
  * transaction, begun by the first of them; commit ends it.
  */
 #ifndef RAY_GCS_STORE_IO_H

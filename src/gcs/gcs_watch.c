@@ -3,8 +3,8 @@
  * Who wants to know of which actor, and the pump that turns changed actors into outs.
  *
  * A watch may come before its actor is known, since creator and borrower talk over different
- * connections: such an actor is kept as unknown for a while, then its watchers are told that there is
- * none, so that nobody waits for ever.
+ * connections: such an actor is kept as unknown for a while, then its watchers are told that there
+ * is none, so that nobody waits for ever.
  */
 #include <string.h>
 
@@ -133,8 +133,7 @@ emit_update(struct gcs_actor *actor, uint64_t peer, struct step_outs *outs)
 static bool
 pump_updates(struct gcs_actor *actor, struct step_outs *outs)
 {
-    LIST_FOR(l, &actor->watches)
-    {
+    LIST_FOR (l, &actor->watches) {
         struct gcs_watch *watch = LIST_ENTRY(l, struct gcs_watch, of_actor);
         if (watch->told) {
             continue;
@@ -152,8 +151,8 @@ pump_updates(struct gcs_actor *actor, struct step_outs *outs)
 static void
 emit_start(struct gcs_actor *actor, struct step_outs *outs)
 {
-    Ray__Gcs__StartActor *m = gcs_emit(outs, GCS_START_ACTOR, actor->node->peer, 0,
-                                       &ray__gcs__start_actor__descriptor);
+    Ray__Gcs__StartActor *m =
+        gcs_emit(outs, GCS_START_ACTOR, actor->node->peer, 0, &ray__gcs__start_actor__descriptor);
     if (m) {
         m->actor = actor->row.spec;
         m->incarnation = actor->row.incarnation;
@@ -202,8 +201,7 @@ void
 gcs_pump_actors(struct gcs *gcs, struct step_outs *outs)
 {
     gcs_forget_oldest(gcs);
-    LIST_FOR_SAFE(l, next, &gcs->dirty_actors)
-    {
+    LIST_FOR_SAFE (l, next, &gcs->dirty_actors) {
         struct gcs_actor *actor = LIST_ENTRY(l, struct gcs_actor, dirty);
         if (!pump_actor(actor, outs)) {
             outs->more = true;
@@ -211,10 +209,10 @@ gcs_pump_actors(struct gcs *gcs, struct step_outs *outs)
         }
         list_remove(&actor->dirty);
     }
-    LIST_FOR_SAFE(l, next, &gcs->erase_actors)
-    {
+    LIST_FOR_SAFE (l, next, &gcs->erase_actors) {
         struct gcs_actor *actor = LIST_ENTRY(l, struct gcs_actor, dirty);
-        if (outs->capacity - outs->count < 1 || (actor->want_notify && !pump_updates(actor, outs)) ||
+        if (outs->capacity - outs->count < 1 ||
+            (actor->want_notify && !pump_updates(actor, outs)) ||
             outs->capacity - outs->count < 1) {
             outs->more = true;
             return;

@@ -92,9 +92,9 @@ remove_inside(int fd, int depth)
             failed = errno;
             continue;
         }
-        const int inner =
-            depth > 0 ? openat(dirfd(dir), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-                      : -1;
+        const int inner = depth > 0 ? openat(dirfd(dir), e->d_name,
+                                             O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+                                    : -1;
         if (inner < 0) {
             failed = depth > 0 ? errno : ELOOP;
             continue;

@@ -15,7 +15,6 @@ enum os_log_level { OS_LOG_ERROR = 0, OS_LOG_WARN = 1, OS_LOG_INFO = 2, OS_LOG_D
 /* Names the process in its lines and sets the level: RAY_LOG_LEVEL (error, warn, info, debug) or
  * info. `component` is static text. */
 void os_log_init(const char *component);
-void os_log(enum os_log_level level, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+void os_log(enum os_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

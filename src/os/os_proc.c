@@ -104,7 +104,7 @@ os_proc_spawn(const struct os_spawn *spec, pid_t *pid)
     }
     /* vfork, since posix_spawn can set no death signal, and the memory map of a raylet with a large
      * store mapped is slow to copy. */
-    const pid_t child = OS_VFORK(); // NOLINT(clang-analyzer-security.insecureAPI.vfork)
+    const pid_t child = OS_VFORK();
     if (child == 0) {
         child_execute(spec, self, &error);
         _exit(127);

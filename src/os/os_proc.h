@@ -16,35 +16,37 @@
 
 #include "base/assert.h"
 
-/* What to start. Descriptors that aren't named are closed in the child if they are close-on-exec. */
+/* What to start. Descriptors that aren't named are closed in the child if they are close-on-exec.
+ */
 struct os_spawn {
-    const char *const *argv;     /* NULL terminated; argv[0] without a slash is looked for in PATH */
-    const char *const *envp;     /* NULL: the caller's */
-    const char *cwd;             /* NULL: the caller's */
+    const char *const *argv; /* NULL terminated; argv[0] without a slash is looked for in PATH */
+    const char *const *envp; /* NULL: the caller's */
+    const char *cwd;         /* NULL: the caller's */
     int stdin_fd, stdout_fd, stderr_fd; /* -1: /dev/null */
-    const int *keep;             /* inherited under their numbers, all above 2 */
+    const int *keep;                    /* inherited under their numbers, all above 2 */
     size_t keep_count;
-    bool new_session;            /* setsid: the terminal's signals are not for it */
-    bool die_with_parent;        /* SIGKILL when the calling thread ends */
-    bool subreaper;              /* the child's orphaned descendants become its children */
+    bool new_session;     /* setsid: the terminal's signals are not for it */
+    bool die_with_parent; /* SIGKILL when the calling thread ends */
+    bool subreaper;       /* the child's orphaned descendants become its children */
 };
 
 /* Starts a program without copying the caller's memory map. Fails with ST_SYSTEM, also when the
  * program could not be executed; then there is no process. */
 int os_proc_spawn(const struct os_spawn *spec, pid_t *pid) MUST_USE;
 
-/* A fork that shares its parent's memory until it ends, while the parent waits: for a child that makes
- * one system call after the other and never returns from the function that called this. A macro, since
- * a function that has called vfork may not return in the child. Block all signals around it. */
+/* A fork that shares its parent's memory until it ends, while the parent waits: for a child that
+ * makes one system call after the other and never returns from the function that called this. A
+ * macro, since a function that has called vfork may not return in the child. Block all signals
+ * around it. */
 #define OS_VFORK() vfork()
 
 /* The end of a child. */
 struct os_exit {
     pid_t pid;
-    int code;              /* exit code, when signal is 0 */
-    int signal;            /* what ended it, 0 when it exited */
+    int code;   /* exit code, when signal is 0 */
+    int signal; /* what ended it, 0 when it exited */
     bool core_dumped;
-    uint64_t memory_peak;  /* bytes resident at most */
+    uint64_t memory_peak; /* bytes resident at most */
 };
 
 /* Reaps one child that has ended: ST_OK, ST_WOULD_BLOCK when none has, ST_NOT_FOUND when there is

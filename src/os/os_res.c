@@ -20,9 +20,9 @@ enum { TEXT_MAX = 16384 };
 
 /* What one control group (with all above it) allows. */
 struct limits {
-    double cpus;            /* 0 when there is no limit */
-    uint64_t memory;        /* UINT64_MAX when there is no limit */
-    uint64_t memory_used;   /* of the group that has the limit */
+    double cpus;          /* 0 when there is no limit */
+    uint64_t memory;      /* UINT64_MAX when there is no limit */
+    uint64_t memory_used; /* of the group that has the limit */
 };
 
 static bool

@@ -12,10 +12,10 @@
 enum { OS_GPU_NAME_MAX = 64 };
 
 struct os_machine {
-    uint32_t cpus;              /* whole ones, at least 1 */
-    bool cpu_quota;             /* a control group limits processor time */
-    uint64_t memory_total;      /* bytes: the smaller of the machine's and the group's limit */
-    uint64_t memory_available;  /* bytes not in use now */
+    uint32_t cpus;             /* whole ones, at least 1 */
+    bool cpu_quota;            /* a control group limits processor time */
+    uint64_t memory_total;     /* bytes: the smaller of the machine's and the group's limit */
+    uint64_t memory_available; /* bytes not in use now */
     uint32_t gpus;
     char gpu_name[OS_GPU_NAME_MAX]; /* model of the first: "A100", "" when there is none */
 };

@@ -260,8 +260,8 @@ rl_actor_pending(struct raylet *r, uint64_t owner, const struct sched_lease_pend
     if (a->job->driver) {
         Ray__Node__LogLines lines = RAY__NODE__LOG_LINES__INIT;
         char text[SCHED_REASON_MAX + 256];
-        const int n = snprintf(text, sizeof(text), "the actor waits and can't be created now: %s\n",
-                               m->text);
+        const int n =
+            snprintf(text, sizeof(text), "the actor waits and can't be created now: %s\n", m->text);
         lines.name = a->spec->class_name;
         lines.is_stderr = true;
         lines.text = rl_bytes(text, n > 0 ? (size_t)n : 0);

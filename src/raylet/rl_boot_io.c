@@ -88,9 +88,8 @@ rl_boot_reply(const struct raylet *r, int fd, int status)
     if (!frame) {
         return;
     }
-    const struct net_frame_header header = {
-        .length = (uint32_t)(NET_FRAME_HEADER + size), .kind = NODE_BOOT_REPLY
-    };
+    const struct net_frame_header header = { .length = (uint32_t)(NET_FRAME_HEADER + size),
+                                             .kind = NODE_BOOT_REPLY };
     memcpy(frame, &header, sizeof(header));
     (void)ray__node__boot_reply__pack(&m, frame + NET_FRAME_HEADER);
     if (send(fd, frame, NET_FRAME_HEADER + size, MSG_NOSIGNAL) < 0) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The boot conversation (Boot, BootReply of proto/node.proto) and what the node is said to have.
- * Before the loop runs, so these calls wait: at most BOOT_WAIT_MS for the one frame that is expected.
+ * Before the loop runs, so these calls wait: at most BOOT_WAIT_MS for the one frame that is
+ * expected.
  */
 #ifndef RAY_RL_BOOT_IO_H
 #define RAY_RL_BOOT_IO_H

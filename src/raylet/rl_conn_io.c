@@ -303,7 +303,7 @@ hello_driver(struct rl_link *link, const struct net_frame *frame, const Ray__Nod
     struct raylet *r = link->raylet;
     if (!m->job || r->stopping || rl_find_pid(r, link->pid)) {
         return st_fail(ST_PROTOCOL, "%s",
-                       !m->job ? "a driver without a job"
+                       !m->job       ? "a driver without a job"
                        : r->stopping ? "the runtime is ending"
                                      : "this process has a job already");
     }

@@ -112,7 +112,8 @@ send_from_grave(struct rl_process *p, const struct rl_grave *g, const struct id_
             m.actor_id = rl_bytes(g->actor.b, sizeof(g->actor.b));
         }
     } else {
-        m.evidence = rl_text("this node knows no such process; it ended long ago, or never was here");
+        m.evidence =
+            rl_text("this node knows no such process; it ended long ago, or never was here");
     }
     rl_send(p, NODE_PROCESS_DIED, 0, &m.base);
 }
@@ -145,8 +146,8 @@ rl_on_watch(struct rl_process *p, const Ray__Node__Watch *m)
 
 /* ---- evidence -------------------------------------------------------------------------------- */
 
-static void
-add(char *text, size_t capacity, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void add(char *text, size_t capacity, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 static void
 add(char *text, size_t capacity, const char *format, ...)
@@ -154,6 +155,7 @@ add(char *text, size_t capacity, const char *format, ...)
     const size_t at = strlen(text);
     va_list args;
     va_start(args, format);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): version 14 loses va_start here */
     (void)vsnprintf(text + at, capacity - at, format, args);
     va_end(args);
 }
@@ -166,8 +168,7 @@ write_evidence(struct rl_process *p)
     char how[128], tail[RL_TAIL_MAX + 1];
     e[0] = '\0';
     struct store_status_copy status;
-    const bool known =
-        p->has_store && store_proc_status(p->raylet->store, p->store_proc, &status);
+    const bool known = p->has_store && store_proc_status(p->raylet->store, p->store_proc, &status);
     add(e, room, "%s process %d on node %s", p->kind == RL_DRIVER ? "driver" : "worker", p->pid,
         p->raylet->node_ip);
     if (p->kind == RL_DRIVER) {
@@ -227,8 +228,7 @@ copy_windows(const struct rl_process *p, uint64_t out[STORE_WINDOW_WORDS])
     if (!p->has_store) {
         return 0;
     }
-    const struct store_ctl_process *own =
-        store_proc_process_half(p->raylet->store, p->store_proc);
+    const struct store_ctl_process *own = store_proc_process_half(p->raylet->store, p->store_proc);
     size_t used = 0;
     for (size_t i = 0; i < STORE_WINDOW_WORDS; i++) {
         out[i] = atom_u64_load(&own->window[i], ATOM_ACQUIRE);

@@ -4,8 +4,8 @@
  *
  * The raylet keeps the listening socket and hands it to each ray-gcs by inheritance, so whoever
  * connects while there is none waits in the socket's queue instead of being refused. Questions that
- * have no answer yet are asked again over a new connection; what there was to tell meanwhile is told
- * first, then the node registers.
+ * have no answer yet are asked again over a new connection; what there was to tell meanwhile is
+ * told first, then the node registers.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,7 +25,7 @@ enum {
     GCS_FRAME_MAX = 128 * 1024 * 1024,
 };
 #define GCS_RESTART_WINDOW_NS UINT64_C(10000000000)
-#define GCS_RECONNECT_NS UINT64_C(50000000)
+#define GCS_RECONNECT_NS      UINT64_C(50000000)
 
 struct gcs_request {
     struct map_link link;
@@ -89,13 +89,11 @@ rl_gcs_tell(struct raylet *r, uint16_t kind, const ProtobufCMessage *m)
 static void
 send_backlog(struct raylet *r, bool drop)
 {
-    for (struct list *l = list_pop_front(&r->gcs.backlog); l;
-         l = list_pop_front(&r->gcs.backlog)) {
+    for (struct list *l = list_pop_front(&r->gcs.backlog); l; l = list_pop_front(&r->gcs.backlog)) {
         struct gcs_backlog *b = LIST_ENTRY(l, struct gcs_backlog, all);
         const struct iovec body = { b->body, b->size };
-        if (!drop &&
-            net_conn_send(r->gcs.conn, b->kind, 0, 0, &body, b->size > 0 ? 1 : 0, NULL, 0) !=
-                ST_OK) {
+        if (!drop && net_conn_send(r->gcs.conn, b->kind, 0, 0, &body, b->size > 0 ? 1 : 0, NULL,
+                                   0) != ST_OK) {
             os_log(OS_LOG_ERROR, "can't tell the control service: %s", st_last()->text);
         }
         r->gcs.backlog_bytes -= b->size;
@@ -314,7 +312,7 @@ send_registration(struct raylet *r)
     m.n_resources = total->count;
     size_t jobs = 0;
     LIST_FOR (l, &r->jobs) {
-        jobs += l != NULL;
+        jobs += LIST_ENTRY(l, struct rl_job_io, all)->number != 0;
     }
     m.jobs = arena_alloc(&r->arena, sizeof(*m.jobs) * (jobs + 1));
     ASSERT(m.jobs);
@@ -407,8 +405,8 @@ spawn_gcs(struct raylet *r)
         return st_fail_errno(ST_SYSTEM, errno, "can't write %s", log);
     }
     const char *const durable = r->standalone ? NULL : "--durable";
-    const char *const argv[] = { program, "--listen-fd", number, "--database", database, durable,
-                                 NULL };
+    const char *const argv[] = { program,  "--listen-fd", number, "--database",
+                                 database, durable,       NULL };
     const struct os_spawn spec = {
         .argv = argv,
         .stdin_fd = -1,

@@ -75,9 +75,8 @@ tell_driver(int boot_fd, const Ray__Node__RayletExited *m)
         return;
     }
     (void)ray__node__raylet_exited__pack(m, body);
-    const struct net_frame_header header = {
-        .length = (uint32_t)(NET_FRAME_HEADER + size), .kind = NODE_RAYLET_EXITED
-    };
+    const struct net_frame_header header = { .length = (uint32_t)(NET_FRAME_HEADER + size),
+                                             .kind = NODE_RAYLET_EXITED };
     struct iovec iov[2] = { { (void *)(uintptr_t)&header, sizeof(header) }, { body, size } };
     const struct msghdr message = { .msg_iov = iov, .msg_iovlen = 2 };
     (void)sendmsg(boot_fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT); /* the driver may be gone */
@@ -90,8 +89,9 @@ report(int boot_fd, const struct rl_session *session, const struct os_exit *exit
     char how[128], tail[GUARD_TAIL], text[GUARD_TAIL + 512];
     read_tail(session, tail, sizeof(tail));
     (void)os_exit_text(exit, how, sizeof(how));
-    (void)snprintf(text, sizeof(text), "the raylet (pid %d) has ended: %s. Its log is in %s/logs%s%s",
-                   (int)exit->pid, how, session->dir, tail[0] ? "; its last lines:\n" : ".", tail);
+    (void)snprintf(text, sizeof(text),
+                   "the raylet (pid %d) has ended: %s. Its log is in %s/logs%s%s", (int)exit->pid,
+                   how, session->dir, tail[0] ? "; its last lines:\n" : ".", tail);
     Ray__Node__RayletExited m = RAY__NODE__RAYLET_EXITED__INIT;
     m.exit_code = exit->code;
     m.signal = exit->signal;
@@ -106,7 +106,8 @@ report(int boot_fd, const struct rl_session *session, const struct os_exit *exit
     }
 }
 
-/* Everything that the raylet left is this process's child now, or becomes it when its parent dies. */
+/* Everything that the raylet left is this process's child now, or becomes it when its parent dies.
+ */
 static void
 kill_the_rest(void)
 {
@@ -170,9 +171,9 @@ be_guard(int boot_fd, int driver_pidfd)
         _exit(1);
     }
     shared->lock = -1;
-    const struct rl_run_config config = {
-        .boot_fd = boot_fd, .driver_pidfd = driver_pidfd, .shared = shared
-    };
+    const struct rl_run_config config = { .boot_fd = boot_fd,
+                                          .driver_pidfd = driver_pidfd,
+                                          .shared = shared };
     const pid_t self = getpid();
     const pid_t raylet = fork();
     if (raylet == 0) {

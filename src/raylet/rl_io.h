@@ -48,12 +48,12 @@ enum {
     RL_JOB_MAGIC_IO = 0x726c7002,
     RL_ACTOR_MAGIC = 0x726c7003,
 
-    RL_FRAME_MAX = 64 * 1024 * 1024,   /* bytes of one message that the raylet decodes */
-    RL_QUEUED_MAX = 64 * 1024 * 1024,  /* bytes that one process may leave unread */
+    RL_FRAME_MAX = 64 * 1024 * 1024,  /* bytes of one message that the raylet decodes */
+    RL_QUEUED_MAX = 64 * 1024 * 1024, /* bytes that one process may leave unread */
     RL_SOCKET_NAME_MAX = 32,
     RL_EVIDENCE_TEXT_MAX = 4096,
-    RL_TAIL_MAX = 2048,                /* bytes of stderr kept for evidence */
-    RL_GRAVES_MAX = 10000,             /* dead processes that can still be asked about */
+    RL_TAIL_MAX = 2048,    /* bytes of stderr kept for evidence */
+    RL_GRAVES_MAX = 10000, /* dead processes that can still be asked about */
     RL_OUTS = 128,
 };
 
@@ -63,30 +63,30 @@ struct rl_process;
 /* ---- logs of one pipe ---- */
 struct rl_log {
     struct raylet *raylet;
-    struct rl_job_io *job;       /* whose driver gets the lines; NULL: none */
-    struct net_watch watch;      /* .fd -1 when the pipe has ended */
+    struct rl_job_io *job;  /* whose driver gets the lines; NULL: none */
+    struct net_watch watch; /* .fd -1 when the pipe has ended */
     bool is_stderr, forward;
-    int file;                    /* -1 until the first byte */
-    bool rotated;                /* there is a ".1" */
+    int file;     /* -1 until the first byte */
+    bool rotated; /* there is a ".1" */
     uint64_t file_size;
-    struct str partial;          /* a line without its end */
-    char path[256];              /* within the session directory */
+    struct str partial; /* a line without its end */
+    char path[256];     /* within the session directory */
     int32_t pid;
-    struct rl_process *process;  /* for the name of its task; NULL of a zygote */
-    char tail[RL_TAIL_MAX];      /* last bytes, oldest first */
+    struct rl_process *process; /* for the name of its task; NULL of a zygote */
+    char tail[RL_TAIL_MAX];     /* last bytes, oldest first */
     uint32_t tail_size;
-    uint64_t dropped;            /* bytes not sent to the driver */
+    uint64_t dropped; /* bytes not sent to the driver */
 };
 
 /* ---- one interpreter of a job ---- */
 struct rl_zygote {
     struct rl_job_io *job;
-    pid_t pid;                /* 0: not running */
+    pid_t pid; /* 0: not running */
     bool ready;
-    struct net_watch watch;   /* its socket; .fd -1 while there is none */
-    struct list waiting;      /* rl_process.of_zygote: to be forked when it is ready */
-    uint32_t exits;           /* in a row without having become ready */
-    uint64_t unready_ns;      /* since the first end of such a row; 0 none */
+    struct net_watch watch; /* its socket; .fd -1 while there is none */
+    struct list waiting;    /* rl_process.of_zygote: to be forked when it is ready */
+    uint32_t exits;         /* in a row without having become ready */
+    uint64_t unready_ns;    /* since the first end of such a row; 0 none */
     struct rl_log out, err;
 };
 
@@ -98,17 +98,17 @@ struct rl_process {
     enum rl_process_kind kind;
     struct raylet *raylet;
     struct rl_job_io *job;
-    uint64_t number;                     /* of the lease machine */
-    uint8_t token[ZYGOTE_TOKEN_SIZE];    /* a worker's */
+    uint64_t number;                  /* of the lease machine */
+    uint8_t token[ZYGOTE_TOKEN_SIZE]; /* a worker's */
     struct id_worker id;
-    int32_t pid;                         /* 0 until spawned */
-    struct net_watch pidfd;              /* a driver's; .fd -1 for workers */
-    struct net_watch birth;              /* birth pair; .fd -1 when over */
-    int birth_fds[3];                    /* to be sent to the zygote; -1 when gone */
+    int32_t pid;            /* 0 until spawned */
+    struct net_watch pidfd; /* a driver's; .fd -1 for workers */
+    struct net_watch birth; /* birth pair; .fd -1 when over */
+    int birth_fds[3];       /* to be sent to the zygote; -1 when gone */
     struct list of_zygote;
-    uint32_t births;                     /* zygotes asked for it */
-    struct net_conn *conn;               /* NULL before hello and after its end */
-    struct net_timer conn_timer;         /* a worker without a connection is killed then */
+    uint32_t births;             /* zygotes asked for it */
+    struct net_conn *conn;       /* NULL before hello and after its end */
+    struct net_timer conn_timer; /* a worker without a connection is killed then */
     bool hello;
     bool has_store;
     uint32_t store_proc;
@@ -117,17 +117,17 @@ struct rl_process {
     bool in_pids;
     struct list all;
     struct rl_log out, err;
-    struct rl_actor *actor;              /* what it serves */
+    struct rl_actor *actor; /* what it serves */
     /* Its end. */
-    bool dead;                           /* reaped; a driver: gone, or it has left its job */
-    bool dying;                          /* in raylet.dying */
+    bool dead;  /* reaped; a driver: gone, or it has left its job */
+    bool dying; /* in raylet.dying */
     bool leaving_intended;
-    char leaving[256];                   /* its own reason, or ours for killing it; "" none */
+    char leaving[256]; /* its own reason, or ours for killing it; "" none */
     struct os_exit exit;
     char evidence[RL_EVIDENCE_TEXT_MAX];
-    struct list watchers;                /* rl_watcher.of_process */
-    struct list watching;                /* rl_watcher.of_watcher */
-    struct list of_dying;                /* waits for orphans */
+    struct list watchers; /* rl_watcher.of_process */
+    struct list watching; /* rl_watcher.of_watcher */
+    struct list of_dying; /* waits for orphans */
 };
 
 /* A connection; before hello it belongs to no process. */
@@ -148,7 +148,7 @@ struct rl_watcher {
 struct rl_job_io {
     uint32_t magic;
     struct raylet *raylet;
-    uint32_t number;          /* of its id; 0 until ray-gcs has told it */
+    uint32_t number; /* of its id; 0 until ray-gcs has told it */
     struct id_job id;
     struct rl_process *driver; /* NULL once it is gone */
     struct list all;
@@ -159,10 +159,10 @@ struct rl_job_io {
     struct rl_zygote *zygote; /* NULL for programs that are started again themselves */
     bool ended;
     bool told_gcs;
-    uint32_t processes;       /* that refer to it */
-    bool goodbye;             /* the driver waits for it */
+    uint32_t processes; /* that refer to it */
+    bool goodbye;       /* the driver waits for it */
     uint64_t goodbye_request;
-    bool stop_runtime;        /* after the goodbye */
+    bool stop_runtime; /* after the goodbye */
 };
 
 /* ---- actors ---- */
@@ -205,15 +205,15 @@ struct rl_store_wait {
 };
 
 struct rl_gcs_link {
-    int listener;             /* kept, so that connecting never fails */
+    int listener; /* kept, so that connecting never fails */
     pid_t pid;
     struct net_conn *conn;
     bool registered;
     uint64_t next_request;
-    struct map requests;      /* rl_gcs_request.link */
-    struct list backlog;      /* frames to send when there is a connection again */
+    struct map requests; /* rl_gcs_request.link */
+    struct list backlog; /* frames to send when there is a connection again */
     size_t backlog_bytes;
-    uint64_t restarts[4];     /* times of the latest, oldest first */
+    uint64_t restarts[4]; /* times of the latest, oldest first */
     uint32_t restart_count;
     struct net_timer reconnect;
 };
@@ -230,14 +230,14 @@ struct raylet {
     struct net_watch listener, signals, boot;
     struct net_watch driver_pidfd; /* of the driver that started the runtime; .fd -1 none */
     pid_t guard;
-    bool standalone;          /* ends with that driver */
+    bool standalone; /* ends with that driver */
     bool stopping;
-    int failed;               /* status: it ends because of this */
+    int failed; /* status: it ends because of this */
     char failure[512];
     struct net_timer stop_timer;
     uint32_t stop_phase;
 
-    struct list links;        /* connections before hello: rl_link.all */
+    struct list links; /* connections before hello: rl_link.all */
     struct list processes, jobs, actors, dying, graves, store_waits;
     struct map by_number, by_pid, by_id, actors_by_id, actors_by_cookie, graves_by_id;
     uint32_t grave_count;
@@ -256,8 +256,8 @@ struct raylet {
     uint64_t store_freed;
 
     struct rl_gcs_link gcs;
-    uint64_t log_bytes;       /* of all files of this session */
-    struct list old_logs;     /* rl_old_log: finished files, oldest first */
+    uint64_t log_bytes;   /* of all files of this session */
+    struct list old_logs; /* rl_old_log: finished files, oldest first */
 };
 
 /* A set of outs of the lease machine, with its memory. */

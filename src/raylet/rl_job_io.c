@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Jobs of drivers that are connected here. A job lives from its driver's hello until nothing of it is
- * left: driver, workers and zygote. ray-gcs numbers it, and the driver's hello is answered then.
+ * Jobs of drivers that are connected here. A job lives from its driver's hello until nothing of it
+ * is left: driver, workers and zygote. ray-gcs numbers it, and the driver's hello is answered then.
  */
 #include <stdio.h>
 #include <string.h>

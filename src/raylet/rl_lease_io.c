@@ -2,9 +2,9 @@
 /*
  * Between the lease machine and the world: messages of owners and workers in, outs carried out.
  *
- * What a step brings about is carried out before the next: outs go into connections' queues, control
- * pages are written, processes are started and killed. Taking a worker back reads its page at once,
- * and its answer is one more input, so rl_outs_finish repeats until nothing follows.
+ * What a step brings about is carried out before the next: outs go into connections' queues,
+ * control pages are written, processes are started and killed. Taking a worker back reads its page
+ * at once, and its answer is one more input, so rl_outs_finish repeats until nothing follows.
  */
 #include <stdio.h>
 #include <string.h>

@@ -3,8 +3,8 @@
  * What workers print: pipes are read here, appended to files, and sent to the job's driver.
  *
  * A file is made with its first byte. It is rotated once (to ".1") at LOG_FILE_MAX; what a session
- * writes is capped, the oldest finished files going first. A driver that doesn't read fast enough loses
- * lines on its terminal, never in the files, and is told how much.
+ * writes is capped, the oldest finished files going first. A driver that doesn't read fast enough
+ * loses lines on its terminal, never in the files, and is told how much.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,11 +19,11 @@
 
 enum {
     LOG_READ = 64 * 1024,
-    LOG_LINE_MAX = 64 * 1024,           /* a longer line is sent in pieces */
-    LOG_READS_A_ROUND = 16,             /* so that one worker can't keep the loop busy */
+    LOG_LINE_MAX = 64 * 1024, /* a longer line is sent in pieces */
+    LOG_READS_A_ROUND = 16,   /* so that one worker can't keep the loop busy */
     LOG_DRIVER_QUEUED_MAX = 8 * 1024 * 1024,
 };
-#define LOG_FILE_MAX (UINT64_C(64) << 20)
+#define LOG_FILE_MAX    (UINT64_C(64) << 20)
 #define LOG_SESSION_MAX (UINT64_C(2) << 30)
 
 /* A finished file, to be removed when the session's files get too large. */
@@ -150,9 +150,10 @@ send_text(struct rl_log *log, const char *name, const char *data, size_t size)
     m.is_stderr = log->is_stderr;
     char note[160];
     if (log->dropped > 0) {
-        const int n = snprintf(note, sizeof(note),
-                               "[%llu bytes of output were not shown here; they are in the log file]\n",
-                               (unsigned long long)log->dropped);
+        const int n =
+            snprintf(note, sizeof(note),
+                     "[%llu bytes of output were not shown here; they are in the log file]\n",
+                     (unsigned long long)log->dropped);
         m.text = rl_bytes(note, n > 0 ? (size_t)n : 0);
         rl_send(driver, NODE_LOG_LINES, 0, &m.base);
         log->dropped = 0;
@@ -165,8 +166,7 @@ send_text(struct rl_log *log, const char *name, const char *data, size_t size)
 static void
 last_name(const struct rl_process *p, char out[STORE_NAME_MAX])
 {
-    const struct store_ctl_process *half =
-        store_proc_process_half(p->raylet->store, p->store_proc);
+    const struct store_ctl_process *half = store_proc_process_half(p->raylet->store, p->store_proc);
     const uint32_t at = atom_u32_load(&half->status.name, ATOM_ACQUIRE);
     if (at < STORE_NAMES || at >= 2 * STORE_NAMES) {
         return;
@@ -303,7 +303,8 @@ void
 rl_log_drain(struct rl_log *log)
 {
     if (log->watch.fd >= 0) {
-        read_pipe(log, 1024); /* a pipe holds at most 1 MiB; more comes only from what still lives */
+        read_pipe(log,
+                  1024); /* a pipe holds at most 1 MiB; more comes only from what still lives */
     }
 }
 

@@ -16,7 +16,7 @@
 
 #define RUN_MS UINT64_C(1000000)
 /* Longest time between the order to stop and the kill of what hasn't. */
-#define STOP_GRACE_NS (700 * RUN_MS)
+#define STOP_GRACE_NS  (700 * RUN_MS)
 #define SWEEP_DELAY_NS (200 * RUN_MS)
 
 /* ---- the end --------------------------------------------------------------------------------- */
@@ -117,8 +117,7 @@ on_driver_pidfd(void *ctx, uint32_t events)
     os_close(&r->driver_pidfd.fd);
     LIST_FOR_SAFE (l, next, &r->processes) {
         struct rl_process *p = LIST_ENTRY(l, struct rl_process, all);
-        if (p->kind == RL_DRIVER && !p->dead && p->pidfd.fd >= 0 &&
-            os_pidfd_is_dead(p->pidfd.fd)) {
+        if (p->kind == RL_DRIVER && !p->dead && p->pidfd.fd >= 0 && os_pidfd_is_dead(p->pidfd.fd)) {
             rl_driver_died(p);
         }
     }
@@ -173,13 +172,13 @@ static int
 prepare(struct raylet *r, const struct rl_run_config *config)
 {
     r->mem = os_mem_system();
-    struct list *const lists[] = { &r->links,  &r->processes, &r->jobs,     &r->actors,
-                                   &r->dying,  &r->graves,    &r->store_waits, &r->old_logs };
+    struct list *const lists[] = { &r->links, &r->processes, &r->jobs,        &r->actors,
+                                   &r->dying, &r->graves,    &r->store_waits, &r->old_logs };
     for (size_t i = 0; i < COUNT_OF(lists); i++) {
         list_init(lists[i]);
     }
-    struct map *const maps[] = { &r->by_number,       &r->by_pid,          &r->by_id,
-                                 &r->actors_by_id,    &r->actors_by_cookie, &r->graves_by_id,
+    struct map *const maps[] = { &r->by_number,    &r->by_pid,           &r->by_id,
+                                 &r->actors_by_id, &r->actors_by_cookie, &r->graves_by_id,
                                  &r->gcs.requests };
     for (size_t i = 0; i < COUNT_OF(maps); i++) {
         map_init(maps[i], r->mem);
@@ -193,9 +192,8 @@ prepare(struct raylet *r, const struct rl_run_config *config)
     r->guard = getppid();
     r->next_cookie = 1;
     r->standalone = config->driver_pidfd >= 0;
-    r->driver_pidfd = (struct net_watch){
-        .fd = config->driver_pidfd, .on_ready = on_driver_pidfd, .ctx = r
-    };
+    r->driver_pidfd =
+        (struct net_watch){ .fd = config->driver_pidfd, .on_ready = on_driver_pidfd, .ctx = r };
     r->signals = (struct net_watch){ .fd = -1, .on_ready = rl_on_signals, .ctx = r };
     r->stop_timer = (struct net_timer){ .on_timer = on_stop_timer, .ctx = r };
     r->lease_timer = (struct net_timer){ .on_timer = rl_lease_on_timer, .ctx = r };
@@ -251,8 +249,8 @@ finish(struct raylet *r)
     sched_keys_fini(&r->keys);
     res_names_fini(&r->names);
     arena_fini(&r->arena);
-    struct map *const maps[] = { &r->by_number,        &r->by_pid,          &r->by_id,
-                                 &r->actors_by_id,     &r->actors_by_cookie, &r->graves_by_id };
+    struct map *const maps[] = { &r->by_number,    &r->by_pid,           &r->by_id,
+                                 &r->actors_by_id, &r->actors_by_cookie, &r->graves_by_id };
     for (size_t i = 0; i < COUNT_OF(maps); i++) {
         map_fini(maps[i]);
     }

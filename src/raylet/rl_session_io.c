@@ -25,10 +25,12 @@ compose(char *out, size_t capacity, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): version 14 loses va_start here */
     const int n = vsnprintf(out, capacity, format, args);
     va_end(args);
     if (n < 0 || (size_t)n >= capacity) {
-        return st_fail(ST_INVALID_ARGUMENT, "a path has more than %zu bytes: %s", capacity - 1, out);
+        return st_fail(ST_INVALID_ARGUMENT, "a path has more than %zu bytes: %s", capacity - 1,
+                       out);
     }
     return ST_OK;
 }
@@ -74,10 +76,11 @@ temp_dir(const char *wanted, char *out, size_t capacity)
     }
     TRY(os_dir_make(out, 0700));
     if (!os_dir_private(out)) {
-        return st_fail(ST_SYSTEM,
-                       "neither /tmp/ray nor %s can be used for session files: remove the latter, or "
-                       "name another directory with _temp_dir",
-                       out);
+        return st_fail(
+            ST_SYSTEM,
+            "neither /tmp/ray nor %s can be used for session files: remove the latter, or "
+            "name another directory with _temp_dir",
+            out);
     }
     return ST_OK;
 }
@@ -110,9 +113,8 @@ use_base(const char *base)
     if (status != ST_OK && status != ST_EXISTS) {
         return status;
     }
-    return os_dir_private(base)
-               ? ST_OK
-               : st_fail(ST_SYSTEM, "%s is not private to this user", base);
+    return os_dir_private(base) ? ST_OK
+                                : st_fail(ST_SYSTEM, "%s is not private to this user", base);
 }
 
 static int

@@ -6,9 +6,9 @@
  *   <temp>/session_latest               link to the newest
  *   <runtime base>/<8 hex digits>/      sockets and a lock; mode 0700, gone with the runtime
  *
- * The runtime base is ray-c in XDG_RUNTIME_DIR when that is private, else /tmp/.ray-<uid>. Names are
- * short, since a socket's path has at most 107 bytes. The lock is held (flock) by guard and raylet:
- * a directory whose lock can be had is what a dead runtime left, and is swept.
+ * The runtime base is ray-c in XDG_RUNTIME_DIR when that is private, else /tmp/.ray-<uid>. Names
+ * are short, since a socket's path has at most 107 bytes. The lock is held (flock) by guard and
+ * raylet: a directory whose lock can be had is what a dead runtime left, and is swept.
  */
 #ifndef RAY_RL_SESSION_IO_H
 #define RAY_RL_SESSION_IO_H
@@ -20,10 +20,10 @@
 enum { RL_PATH_MAX = 256, RL_SOCKET_DIR_MAX = 72 };
 
 struct rl_session {
-    char dir[RL_PATH_MAX];     /* absolute */
-    char name[128];            /* session_<time>_<pid> */
+    char dir[RL_PATH_MAX]; /* absolute */
+    char name[128];        /* session_<time>_<pid> */
     char socket_dir[RL_SOCKET_DIR_MAX];
-    int lock;                  /* -1 none */
+    int lock; /* -1 none */
 };
 
 /* Makes both directories. `temp`: "" for /tmp/ray, or, when that can't be written, one of the

@@ -55,8 +55,7 @@ put_worker(struct str *out, const struct rl_process *p)
 {
     char hex[ID_HEX_MAX];
     struct store_status_copy status = { .flags = 0 };
-    const bool known =
-        p->has_store && store_proc_status(p->raylet->store, p->store_proc, &status);
+    const bool known = p->has_store && store_proc_status(p->raylet->store, p->store_proc, &status);
     const struct rl_worker *worker = rl_pool_find(&p->raylet->lease.pool, p->number);
     str_printf(out, "{\"worker_id\": \"%s\", \"pid\": %d, \"worker_type\": \"%s\"",
                ID_HEX(p->id, hex), p->pid, p->kind == RL_DRIVER ? "DRIVER" : "WORKER");
@@ -104,8 +103,8 @@ put_leases(const struct raylet *r, struct str *out)
                "{\"leases\": %u, \"blocked\": %u, \"pending_units\": %" PRIu64
                ", \"granted\": %" PRIu64 ", \"returned\": %" PRIu64 ", \"revoked\": %" PRIu64
                ", \"taken_back\": %" PRIu64 ", \"killed\": %" PRIu64 "}",
-               s.leases, s.blocked, s.pending_units, s.granted, s.returned, s.revoked,
-               s.taken_back, s.killed);
+               s.leases, s.blocked, s.pending_units, s.granted, s.returned, s.revoked, s.taken_back,
+               s.killed);
 }
 
 static void

@@ -2,9 +2,9 @@
 /*
  * Object-store messages of processes, and the store's housekeeping.
  *
- * When the store is full the request waits for a moment: every process is asked to give back what it
- * can, and frees that are on their way are awaited. Only then is it answered "full", with the words
- * that name the biggest holders.
+ * When the store is full the request waits for a moment: every process is asked to give back what
+ * it can, and frees that are on their way are awaited. Only then is it answered "full", with the
+ * words that name the biggest holders.
  */
 #include <string.h>
 #include <unistd.h>
@@ -13,7 +13,7 @@
 #include "raylet/rl_io.h"
 
 /* How long a request waits for memory. */
-#define STORE_WAIT_NS UINT64_C(2000000000)
+#define STORE_WAIT_NS  UINT64_C(2000000000)
 #define STORE_RETRY_NS UINT64_C(10000000)
 
 static void retry_waiting(struct raylet *r, uint64_t now);
@@ -46,9 +46,9 @@ rl_store_work_soon(struct raylet *r)
 int
 rl_store_open(struct raylet *r)
 {
-    const struct store_shm_config shm_config = {
-        .mem = r->mem, .capacity = r->store_size, .huge = true
-    };
+    const struct store_shm_config shm_config = { .mem = r->mem,
+                                                 .capacity = r->store_size,
+                                                 .huge = true };
     TRY(store_shm_open(&shm_config, &r->shm));
     struct store_config config = { .mem = r->mem, .raylet_pid = (int32_t)getpid() };
     while (config.epoch == 0) {
@@ -129,8 +129,8 @@ wait_for_room(struct rl_process *p, uint64_t request, uint64_t size)
     return true;
 }
 
-/* First come, first served; the first that doesn't fit holds back the others, else a stream of small
- * requests would starve a large one. */
+/* First come, first served; the first that doesn't fit holds back the others, else a stream of
+ * small requests would starve a large one. */
 static void
 retry_waiting(struct raylet *r, uint64_t now)
 {

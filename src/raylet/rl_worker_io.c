@@ -233,8 +233,8 @@ start_by_zygote(struct rl_process *p)
     return ST_OK;
 }
 
-/* The zygote died over this birth: the next one is asked, unless that has happened too often. Whatever
- * the dead one made after all ends with its side of the old pair. */
+/* The zygote died over this birth: the next one is asked, unless that has happened too often.
+ * Whatever the dead one made after all ends with its side of the old pair. */
 static void
 be_born_again(struct rl_process *p)
 {
@@ -305,7 +305,8 @@ make_environment(const struct rl_process *p, char *own, size_t own_size)
             env[n++] = config->environment[i];
         }
     }
-    for (size_t at = 0; at < own_size && n < config->n_environment + 7; at += strlen(own + at) + 1) {
+    for (size_t at = 0; at < own_size && n < config->n_environment + 7;
+         at += strlen(own + at) + 1) {
         env[n++] = own + at;
     }
     return env;

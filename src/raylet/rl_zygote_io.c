@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Zygotes, on the raylet's side: one a job, started when its driver says hello, started again when it
- * dies. Requests wait here until it is ready. Packets are in proto/zygote.h.
+ * Zygotes, on the raylet's side: one a job, started when its driver says hello, started again when
+ * it dies. Requests wait here until it is ready. Packets are in proto/zygote.h.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,8 +15,9 @@
 #include "os/os_basic.h"
 #include "raylet/rl_io.h"
 
-/* Ends in a row before it was ready, after which those that wait are told. One that ends by itself will
- * do so again; a kill comes from outside and may be the last, so those only count by their time. */
+/* Ends in a row before it was ready, after which those that wait are told. One that ends by itself
+ * will do so again; a kill comes from outside and may be the last, so those only count by their
+ * time. */
 enum { ZYGOTE_EXITS_MAX = 3 };
 #define ZYGOTE_KILLED_MAX_NS UINT64_C(60000000000)
 
@@ -127,8 +128,7 @@ on_zygote(void *ctx, uint32_t events)
             close_socket(z); /* its end is seen by reaping */
             return;
         }
-        if (n == (ssize_t)sizeof(head) && head.magic == ZYGOTE_MAGIC &&
-            head.kind == ZYGOTE_READY) {
+        if (n == (ssize_t)sizeof(head) && head.magic == ZYGOTE_MAGIC && head.kind == ZYGOTE_READY) {
             z->ready = true;
             z->exits = 0;
             z->unready_ns = 0;
@@ -297,7 +297,8 @@ on_exit_of(struct rl_zygote *z, const struct os_exit *exit)
     char how[128], tail[RL_TAIL_MAX + 1], text[RL_TAIL_MAX + 256];
     (void)os_exit_text(exit, how, sizeof(how));
     (void)rl_log_tail(&z->err, tail, sizeof(tail));
-    (void)snprintf(text, sizeof(text), "the zygote (pid %d), which makes the job's workers, ended: %s%s%s",
+    (void)snprintf(text, sizeof(text),
+                   "the zygote (pid %d), which makes the job's workers, ended: %s%s%s",
                    (int)exit->pid, how, tail[0] ? "; the last it said was:\n" : "", tail);
     os_log(OS_LOG_WARN, "%s", text);
     const uint64_t now = os_now_ns();

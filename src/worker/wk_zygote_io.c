@@ -137,8 +137,8 @@ receive_request(int fd, struct fork_request *request)
 
 /*
  * In the worker: waits until the intermediate has ended and the raylet is the parent, and only then
- * asks to die with it. The wait is for the parent's death signal, which the kernel sends after it has
- * given the child its new parent.
+ * asks to die with it. The wait is for the parent's death signal, which the kernel sends after it
+ * has given the child its new parent.
  */
 static int
 wait_for_adoption(pid_t intermediate, pid_t raylet)
@@ -190,16 +190,19 @@ become_worker(struct fork_request *request, pid_t intermediate, const sigset_t *
 }
 
 /*
- * The intermediate: makes the worker, tells the raylet its number, and ends when that is registered.
- * It shares the zygote's memory (vfork), which waits meanwhile: one copy of the memory map is made for
- * a worker, not two. So it changes nothing but its own part of the stack, and returns only in the
- * worker, whose memory is its own.
+ * The intermediate: makes the worker, tells the raylet its number, and ends when that is
+ * registered. It shares the zygote's memory (vfork), which waits meanwhile: one copy of the memory
+ * map is made for a worker, not two. So it changes nothing but its own part of the stack, and
+ * returns only in the worker, whose memory is its own.
  */
 static int
 be_intermediate(struct fork_request *request, const sigset_t *mask)
 {
     const pid_t self = getpid();
     const int birth = request->fds[2];
+    /* A worker that dies this early must not vanish: it is the raylet that reaps it, in a moment.
+     */
+    (void)signal(SIGCHLD, SIG_DFL);
     struct zygote_born born = {
         .head = { .magic = ZYGOTE_MAGIC, .kind = ZYGOTE_BORN },
     };
@@ -220,7 +223,8 @@ be_intermediate(struct fork_request *request, const sigset_t *mask)
             n = recv(birth, &go, sizeof(go), 0);
         } while (n < 0 && errno == EINTR);
     }
-    if (worker > 0 && (n != (ssize_t)sizeof(go) || go.magic != ZYGOTE_MAGIC || go.kind != ZYGOTE_GO)) {
+    if (worker > 0 &&
+        (n != (ssize_t)sizeof(go) || go.magic != ZYGOTE_MAGIC || go.kind != ZYGOTE_GO)) {
         (void)kill(worker, SIGKILL); /* the raylet doesn't want it, or has gone */
     }
     _exit(0);
@@ -245,7 +249,7 @@ ray_zygote_run(void)
         sigset_t all, mask;
         sigfillset(&all);
         (void)sigprocmask(SIG_BLOCK, &all, &mask);
-        const pid_t child = OS_VFORK(); // NOLINT(clang-analyzer-security.insecureAPI.vfork)
+        const pid_t child = OS_VFORK();
         if (child == 0) {
             const int in_worker = be_intermediate(&request, &mask);
             os_close(&fd);

@@ -165,7 +165,8 @@ cl_is_alive(pid_t pid)
         return false;
     }
     const char *after = strrchr(text, ')');
-    return after && after[2] != 'Z' && after[2] != 'X'; /* whoever is init here may be slow to reap */
+    return after && after[2] != 'Z' &&
+           after[2] != 'X'; /* whoever is init here may be slow to reap */
 }
 
 bool
@@ -353,8 +354,7 @@ cl_hello(struct cl_runtime *rt)
     cl_connect(&rt->loop, rt->socket, &rt->node);
     cl_send(&rt->node, NODE_HELLO, 1, &hello.base, pidfd);
     os_close(&pidfd);
-    Ray__Node__HelloReply *reply =
-        (Ray__Node__HelloReply *)cl_expect(&rt->node, NODE_HELLO_REPLY);
+    Ray__Node__HelloReply *reply = (Ray__Node__HelloReply *)cl_expect(&rt->node, NODE_HELLO_REPLY);
     assert_int_equal(rt->node.fd_count, 4);
     assert_int_equal(reply->worker_id.len, sizeof(rt->worker_id.b));
     assert_int_equal(reply->job_id.len, sizeof(rt->job_id.b));
@@ -459,8 +459,7 @@ cl_lease(struct cl_runtime *rt, int64_t cpu)
     m.count = 1;
     m.what = what;
     cl_send(&rt->node, NODE_LEASE_REQUEST, 0, &m.base, -1);
-    Ray__Node__LeaseGrant *grant =
-        (Ray__Node__LeaseGrant *)cl_expect(&rt->node, NODE_LEASE_GRANT);
+    Ray__Node__LeaseGrant *grant = (Ray__Node__LeaseGrant *)cl_expect(&rt->node, NODE_LEASE_GRANT);
     assert_int_equal(grant->key, 1);
     assert_int_equal(grant->n_leases, 1);
     return grant;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A small client of the daemons for tests: starts a runtime and speaks the protocols, with no libray
- * between. One thread; every wait has a limit and ends the test when it is passed.
+ * A small client of the daemons for tests: starts a runtime and speaks the protocols, with no
+ * libray between. One thread; every wait has a limit and ends the test when it is passed.
  */
 #ifndef RAY_TESTS_CL_CLIENT_H
 #define RAY_TESTS_CL_CLIENT_H
@@ -53,12 +53,13 @@ struct cl_runtime {
     struct id_job job_id;
     char *argv[8];
     size_t argc;
-    bool by_zygote; /* workers are forked by a zygote */
+    bool by_zygote;        /* workers are forked by a zygote */
     const char *behaviour; /* environment CL_WORKER of workers */
     bool expect_errors;    /* daemons log what this test does to them */
 };
 
-/* Starts daemons (2 CPUs, 64 MiB store) that end with process `pidfd`, waits for their readiness. */
+/* Starts daemons (2 CPUs, 64 MiB store) that end with process `pidfd`, waits for their readiness.
+ */
 void cl_boot(struct cl_runtime *rt, int driver_pidfd);
 /* Says hello as a driver and waits for the answer; connects to ray-gcs too. */
 void cl_hello(struct cl_runtime *rt);
@@ -66,8 +67,8 @@ void cl_hello(struct cl_runtime *rt);
 void cl_start(struct cl_runtime *rt);
 /* Ends the job and the runtime, waits until the guard has gone, and checks that nothing is left. */
 void cl_stop(struct cl_runtime *rt);
-/* Lets go of everything of this process; fails when a daemon's log tells of a panic, of a sanitizer's
- * finding, or, unless `expect_errors`, of an error. */
+/* Lets go of everything of this process; fails when a daemon's log tells of a panic, of a
+ * sanitizer's finding, or, unless `expect_errors`, of an error. */
 void cl_close(struct cl_runtime *rt);
 /* Nothing of the runtime is left but logs: processes, sockets, database. Waits up to 2 s. */
 void cl_assert_gone(struct cl_runtime *rt);

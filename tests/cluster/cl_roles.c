@@ -136,7 +136,8 @@ worker_main(void)
     hello.start_token.data = bytes;
     hello.start_token.len = sizeof(bytes);
     hello.peer_socket = peer;
-    if (os_sock_connect(socket, &fd) != ST_OK || net_loop_create(os_mem_system(), &w.loop) != ST_OK ||
+    if (os_sock_connect(socket, &fd) != ST_OK ||
+        net_loop_create(os_mem_system(), &w.loop) != ST_OK ||
         net_conn_create(w.loop, os_mem_system(), fd, &ops, &w, &w.conn) != ST_OK ||
         net_msg_send(w.conn, NODE_HELLO, 0, &hello.base, NULL, 0) != ST_OK) {
         (void)fprintf(stderr, "%s\n", st_last()->text);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The daemons as real processes: starting, serving, every kind of death, malformed peers. The letter
- * in a test's name says its class: b basic, c complex, f fault.
+ * The daemons as real processes: starting, serving, every kind of death, malformed peers. The
+ * letter in a test's name says its class: b basic, c complex, f fault.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -228,8 +228,7 @@ wait_for_actor(struct cl_runtime *rt, const struct id_actor *id, Ray__Gcs__Actor
 static pid_t
 wait_alive(struct cl_runtime *rt, const struct id_actor *id, uint64_t incarnation)
 {
-    Ray__Gcs__ActorUpdate *m =
-        wait_for_actor(rt, id, RAY__GCS__ACTOR_STATE__ALIVE, incarnation);
+    Ray__Gcs__ActorUpdate *m = wait_for_actor(rt, id, RAY__GCS__ACTOR_STATE__ALIVE, incarnation);
     const pid_t pid = m->pid;
     net_msg_free(&m->base);
     return pid;
@@ -418,8 +417,7 @@ f03_worker_killed_is_told_with_evidence(void **state)
         net_msg_free(&lines->base);
     }
     assert_int_equal(kill(pid, SIGKILL), 0);
-    Ray__Node__ProcessDied *m =
-        (Ray__Node__ProcessDied *)cl_expect(&rt.node, NODE_PROCESS_DIED);
+    Ray__Node__ProcessDied *m = (Ray__Node__ProcessDied *)cl_expect(&rt.node, NODE_PROCESS_DIED);
     assert_int_equal(m->pid, pid);
     assert_int_equal(m->signal, SIGKILL);
     assert_memory_equal(m->worker_id.data, grant->leases[0]->worker_id.data, 28);
@@ -548,8 +546,7 @@ f07_gcs_that_keeps_dying_ends_the_runtime(void **state)
         assert_int_equal(kill(gcs, SIGKILL), 0);
         assert_true(cl_wait_gone(gcs, 2000));
     }
-    Ray__Node__RayletExited *m =
-        (Ray__Node__RayletExited *)cl_expect(&rt.boot, NODE_RAYLET_EXITED);
+    Ray__Node__RayletExited *m = (Ray__Node__RayletExited *)cl_expect(&rt.boot, NODE_RAYLET_EXITED);
     assert_int_not_equal(m->exit_code, 0);
     assert_non_null(strstr(m->text, "control service"));
     net_msg_free(&m->base);
@@ -569,8 +566,7 @@ f08_raylet_killed_leaves_nothing(void **state)
     const pid_t gcs = cl_find_child(rt.raylet, "ray-gcs");
     net_msg_free(&grant->base);
     assert_int_equal(kill(rt.raylet, SIGKILL), 0);
-    Ray__Node__RayletExited *m =
-        (Ray__Node__RayletExited *)cl_expect(&rt.boot, NODE_RAYLET_EXITED);
+    Ray__Node__RayletExited *m = (Ray__Node__RayletExited *)cl_expect(&rt.boot, NODE_RAYLET_EXITED);
     assert_int_equal(m->signal, SIGKILL);
     assert_non_null(strstr(m->text, "SIGKILL"));
     net_msg_free(&m->base);
@@ -579,8 +575,8 @@ f08_raylet_killed_leaves_nothing(void **state)
     assert_false(cl_is_alive(gcs));
     cl_assert_gone(&rt);
     char text[512];
-    assert_non_null(
-        strstr(cl_read_file(rt.session_dir, "logs/raylet_exit.txt", text, sizeof(text)), "SIGKILL"));
+    assert_non_null(strstr(cl_read_file(rt.session_dir, "logs/raylet_exit.txt", text, sizeof(text)),
+                           "SIGKILL"));
     cl_close(&rt);
 }
 

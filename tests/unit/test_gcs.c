@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests of the control service's decisions (src/gcs/gcs*.c but the *_io files): a machine in a world
- * of one raylet (peer 1) and some clients, with a model of the store from which it is loaded again.
+ * Tests of the control service's decisions (src/gcs/gcs*.c but the *_io files): a machine in a
+ * world of one raylet (peer 1) and some clients, with a model of the store from which it is loaded
+ * again.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -298,8 +299,8 @@ restart(struct world *w)
     for (size_t t = 0; t < COUNT_OF(tables); t++) {
         for (size_t i = 0; i < w->row_count; i++) {
             if (w->rows[i].table == tables[t].table) {
-                void *m = protobuf_c_message_unpack(tables[t].d, NULL, w->rows[i].size,
-                                                    w->rows[i].bytes);
+                void *m =
+                    protobuf_c_message_unpack(tables[t].d, NULL, w->rows[i].size, w->rows[i].bytes);
                 assert_non_null(m);
                 assert_int_equal(step(w, 0, tables[t].kind, 0, m), ST_OK);
                 drop(m);
@@ -608,7 +609,8 @@ test_a_failed_constructor_is_passed_on(void **state)
     built(&w, 1, 0, ST_TASK_FAILED);
     forget_sent(&w);
     watch(&w, DRIVER, 1);
-    Ray__Gcs__ActorUpdate *u = take(&w, DRIVER, GCS_ACTOR_UPDATE, &ray__gcs__actor_update__descriptor);
+    Ray__Gcs__ActorUpdate *u =
+        take(&w, DRIVER, GCS_ACTOR_UPDATE, &ray__gcs__actor_update__descriptor);
     assert_int_equal(u->state, RAY__GCS__ACTOR_STATE__DEAD);
     assert_int_equal(u->status, ST_ACTOR_INIT_FAILED);
     assert_string_equal((char *)u->failure.data, "traceback");
@@ -689,7 +691,8 @@ test_a_watch_of_nothing_is_answered_in_time(void **state)
     assert_int_equal(w.timer, w.now + w.config.unknown_watch_ns);
     w.now = w.timer;
     assert_int_equal(step(&w, 0, GCS_IN_TICK, 0, NULL), ST_OK);
-    Ray__Gcs__ActorUpdate *u = take(&w, DRIVER, GCS_ACTOR_UPDATE, &ray__gcs__actor_update__descriptor);
+    Ray__Gcs__ActorUpdate *u =
+        take(&w, DRIVER, GCS_ACTOR_UPDATE, &ray__gcs__actor_update__descriptor);
     assert_int_equal(u->state, RAY__GCS__ACTOR_STATE__DEAD);
     assert_int_equal(u->status, ST_NOT_FOUND);
     drop(u);

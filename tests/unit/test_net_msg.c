@@ -43,9 +43,9 @@ test_decoding_refuses_what_it_should(void **state)
     m.worker_id.data = id;
     m.worker_id.len = sizeof(id);
     const size_t size = ray__node__watch__pack(&m, packed);
-    struct net_frame frame = {
-        .header = { .kind = NODE_WATCH }, .body = packed, .size = (uint32_t)size
-    };
+    struct net_frame frame = { .header = { .kind = NODE_WATCH },
+                               .body = packed,
+                               .size = (uint32_t)size };
     ProtobufCMessage *out = NULL;
     assert_int_equal(net_msg_unpack(&frame, 64, &out), ST_OK);
     assert_int_equal(((Ray__Node__Watch *)out)->worker_id.len, sizeof(id));
