@@ -271,6 +271,13 @@ on_lease_timer(void *ctx)
     (void)ctx; /* wk_pump follows every dispatch */
 }
 
+static void
+on_free_timer(void *ctx)
+{
+    (void)ctx;
+    wk_flush_frees();
+}
+
 /* ---- waking ---- */
 
 void
@@ -742,6 +749,7 @@ wk_engine_start(void)
     TRY(net_loop_add(wk.loop, &wk.kick_watch, EPOLLIN | EPOLLET));
     wk.own_timer = (struct net_timer){ .on_timer = on_own_timer };
     wk.lease_timer = (struct net_timer){ .on_timer = on_lease_timer };
+    wk.free_timer = (struct net_timer){ .on_timer = on_free_timer };
     return start_thread();
 }
 
@@ -781,6 +789,7 @@ wk_engine_stop(void)
         net_loop_disarm(wk.loop, &wk.own_timer);
         net_loop_disarm(wk.loop, &wk.lease_timer);
         net_loop_disarm(wk.loop, &wk.evidence_timer);
+        net_loop_disarm(wk.loop, &wk.free_timer);
         net_loop_remove(wk.loop, &wk.kick_watch);
         net_loop_destroy(&wk.loop);
     }

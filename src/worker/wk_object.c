@@ -9,6 +9,7 @@
 #include "worker/wk_priv.h"
 
 enum { FULL_TRIES = 6 };
+#define FREE_DELAY_NS UINT64_C(5000000) /* frees of small objects go together, soon */
 
 static struct own_ref *
 ref_of(ray_ref *handle)
@@ -120,6 +121,8 @@ wk_value_drop(uint64_t handle, uint64_t state)
         str_append(&wk.frees, &slot, sizeof(slot));
         if (wk.frees.size >= 64 * sizeof(slot) || value->size > STORE_SMALL_MAX) {
             wk_flush_frees();
+        } else if (wk.frees.size == sizeof(slot)) {
+            (void)!net_loop_arm(wk.loop, &wk.free_timer, os_now_ns() + FREE_DELAY_NS);
         }
     }
     ray_value_release(value);

@@ -321,7 +321,7 @@ struct wk_engine {
     struct own own;
     struct arena out_arena;
     uint32_t out_depth;
-    struct net_timer own_timer, lease_timer, evidence_timer;
+    struct net_timer own_timer, lease_timer, evidence_timer, free_timer;
     struct storec *store;
     struct str frees;              /* struct store_ref[] for the raylet */
 

@@ -457,8 +457,12 @@ take_returns(struct wk_task *task, const struct peer_done *done, const uint8_t *
             status = take_return(ref, &piece, frame, outs);
         }
         if (status != ST_OK) {
+            struct ray_value *failure = wk_failure_of_status(status, st_last()->text);
+            uint64_t handle;
+            memcpy(&handle, &failure, sizeof(handle));
             wk.error_count++;
-            (void)!own_return_done(&wk.own, ref, OWN_GONE, 0, status, NULL, 0, outs);
+            (void)!own_return_done(&wk.own, ref, failure ? OWN_ERROR : OWN_GONE, handle, status,
+                                   NULL, 0, outs);
         }
         wk_outs_end(&o);
     }

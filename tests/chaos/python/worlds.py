@@ -7,6 +7,7 @@ its children, so whatever a driver brought about is found by walking down from h
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import json
@@ -27,7 +28,7 @@ from typing import Any
 SLOW = float(os.environ.get("RAY_TEST_TIMEOUT_MULTIPLIER", "1"))
 FULL = os.environ.get("RAY_CHAOS_FULL") == "1"
 # How long anything may take that isn't bounded by a promise. Only a hang reaches it.
-HANG_S = 60 * SLOW
+HANG_S = float(os.environ.get("RAY_CHAOS_HANG_S", "60")) * SLOW
 
 _PR_SET_CHILD_SUBREAPER = 36
 if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
@@ -41,6 +42,25 @@ import ray
 from ray import _native
 
 argument = json.loads(sys.argv[1])
+
+def report():
+    '''On demand: where every thread is, and what this process and the raylet know.'''
+    import faulthandler
+    while os.read(int(sys.argv[2]), 1):
+        faulthandler.dump_traceback(all_threads=True)
+        for what in ("leases", "store", "workers", "references"):
+            try:
+                print(what, _native.state_json(what), file=sys.stderr, flush=True)
+            except BaseException as e:
+                print(what, e, file=sys.stderr, flush=True)
+        try:
+            for pid, told in references(timeout=3).items():
+                print(pid, json.dumps(told), file=sys.stderr, flush=True)
+        except BaseException as e:
+            print(e, file=sys.stderr, flush=True)
+        print("end of report", file=sys.stderr, flush=True)
+
+threading.Thread(target=report, daemon=True).start()
 out = os.fdopen(os.dup(1), "w", buffering=1)
 
 def say(what, **more):
@@ -58,13 +78,13 @@ def start(**options):
 def state(what):
     return json.loads(_native.state_json(what))
 
-def references():
+def references(timeout=None):
     '''What this process knows, and what the workers that can be reached do.'''
     @ray.remote(num_cpus=0, max_retries=0)
     def ask():
         time.sleep(0.01)
         return os.getpid(), state("references")
-    told = dict(ray.get([ask.remote() for _ in range(20)]))
+    told = dict(ray.get([ask.remote() for _ in range(20)], timeout=timeout))
     return {"here": state("references"), **told}
 
 def until(condition, what, limit=float(os.environ["RAY_CHAOS_HANG_S"]) / 2):
@@ -177,9 +197,11 @@ class Driver:
         with open(path, "w", encoding="utf-8") as file:
             file.write(PRELUDE + textwrap.dedent(code))
         self._err_path = path + ".err"
+        asked, self._ask = os.pipe()
         with open(self._err_path, "w", encoding="utf-8") as err:
             self.process = subprocess.Popen(
-                [sys.executable, path, json.dumps(argument)],
+                [sys.executable, path, json.dumps(argument), str(asked)],
+                pass_fds=[asked],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=err,
@@ -188,6 +210,7 @@ class Driver:
                 env=world.environment,
                 cwd=world.path,
             )
+        os.close(asked)
         self.pid = self.process.pid
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -233,8 +256,24 @@ class Driver:
             raise AssertionError(f"the driver does not end\n{self.describe()}") from None
         assert status is None or self.process.returncode == status, self.describe()
 
+    def close(self) -> None:
+        """Gives up what this object holds."""
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self._reader.join()
+        if self._ask >= 0:
+            os.close(self._ask)
+            self._ask = -1
+
     def describe(self) -> str:
         """What is known about it, for a failed test."""
+        if self.process.poll() is None and "end of report" not in self.errors():
+            os.write(self._ask, b"?")
+            end = time.monotonic() + 5
+            while "end of report" not in self.errors() and time.monotonic() < end:
+                time.sleep(0.05)
         stacks = []
         for process in descendants():
             try:
@@ -323,8 +362,7 @@ class World:
             if driver.process.poll() is None:
                 driver.process.kill()
                 driver.process.wait()
-            if driver.process.stdin:
-                driver.process.stdin.close()
+            driver.close()
         for process in self.mine():
             process.kill()
         await_ends(self.mine(), 5 * SLOW)
