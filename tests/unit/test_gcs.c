@@ -94,6 +94,7 @@ model_row(struct world *w, const struct step_out *out)
     memcpy(row->key, r->key, r->key_size);
     row->size = protobuf_c_message_get_packed_size(r->message);
     row->bytes = malloc(row->size + 1);
+    assert_non_null(row->bytes);
     (void)protobuf_c_message_pack(r->message, row->bytes);
 }
 
@@ -112,6 +113,7 @@ carry_out(struct world *w, const struct step_outs *outs)
             *s = (struct sent){ .peer = out->peer, .request = out->payload, .kind = out->kind };
             s->size = protobuf_c_message_get_packed_size(out->msg);
             s->bytes = malloc(s->size + 1);
+            assert_non_null(s->bytes);
             (void)protobuf_c_message_pack(out->msg, s->bytes);
         }
     }
@@ -448,7 +450,10 @@ assert_update(struct world *w, uint64_t peer, Ray__Gcs__ActorState state, uint64
         drop(last);
         last = m;
     }
-    assert_non_null(last);
+    if (!last) {
+        fail_msg("peer %u was told nothing", (unsigned)peer);
+        return;
+    }
     assert_int_equal(last->state, state);
     assert_int_equal(last->incarnation, incarnation);
     drop(last);
@@ -640,8 +645,8 @@ test_the_end_of_a_job_ends_its_actors(void **state)
     (void)state;
     struct world w;
     open_world(&w);
-    enum { COUNT = 60 };
-    for (uint8_t n = 1; n <= COUNT; n++) {
+    static const uint8_t last = 60;
+    for (uint8_t n = 1; n <= last; n++) {
         make_alive(&w, n, (struct spec){ .detached = n == 7 });
         watch(&w, DRIVER, n);
     }
@@ -649,7 +654,7 @@ test_the_end_of_a_job_ends_its_actors(void **state)
     Ray__Gcs__FinishJob m = RAY__GCS__FINISH_JOB__INIT;
     m.job_id = (ProtobufCBinaryData){ sizeof(w.job.b), w.job.b };
     assert_int_equal(step(&w, RAYLET, GCS_FINISH_JOB, 0, &m), ST_OK);
-    for (int i = 0; i < COUNT - 1; i++) {
+    for (int i = 0; i < last - 1; i++) {
         assert_stopped(&w, false);
         drop(take(&w, DRIVER, GCS_ACTOR_UPDATE, &ray__gcs__actor_update__descriptor));
     }
@@ -657,7 +662,7 @@ test_the_end_of_a_job_ends_its_actors(void **state)
     struct gcs_stats stats;
     gcs_get_stats(w.gcs, &stats);
     assert_int_equal(stats.actors, 1);
-    assert_int_equal(stats.dead_actors, COUNT - 1);
+    assert_int_equal(stats.dead_actors, last - 1);
     assert_int_equal(create(&w, 100, (struct spec){ 0 }), ST_NOT_FOUND); /* too late */
     close_world(&w);
 }
