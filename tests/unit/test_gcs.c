@@ -68,6 +68,17 @@ static const struct mem counting = { .resize = counting_resize };
 
 /* ---- the world ------------------------------------------------------------------------------- */
 
+/* The caller frees it. */
+static uint8_t *
+pack(const ProtobufCMessage *message, size_t *size)
+{
+    *size = protobuf_c_message_get_packed_size(message);
+    uint8_t *bytes = calloc(1, *size + 1);
+    assert_non_null(bytes);
+    (void)protobuf_c_message_pack(message, bytes);
+    return bytes;
+}
+
 static void
 model_row(struct world *w, const struct step_out *out)
 {
@@ -87,15 +98,12 @@ model_row(struct world *w, const struct step_out *out)
         assert_null(r->message);
         return;
     }
-    assert_true(w->row_count < ROWS_MAX);
+    ASSERT(w->row_count < ROWS_MAX);
     struct row *row = &w->rows[w->row_count++];
     row->table = r->table;
     row->key_size = r->key_size;
     memcpy(row->key, r->key, r->key_size);
-    row->size = protobuf_c_message_get_packed_size(r->message);
-    row->bytes = malloc(row->size + 1);
-    assert_non_null(row->bytes);
-    (void)protobuf_c_message_pack(r->message, row->bytes);
+    row->bytes = pack(r->message, &row->size);
 }
 
 static void
@@ -108,13 +116,10 @@ carry_out(struct world *w, const struct step_outs *outs)
         } else if (out->kind == GCS_OUT_TIMER) {
             w->timer = out->when_ns;
         } else {
-            assert_true(w->sent_count < SENT_MAX);
+            ASSERT(w->sent_count < SENT_MAX);
             struct sent *s = &w->sent[w->sent_count++];
             *s = (struct sent){ .peer = out->peer, .request = out->payload, .kind = out->kind };
-            s->size = protobuf_c_message_get_packed_size(out->msg);
-            s->bytes = malloc(s->size + 1);
-            assert_non_null(s->bytes);
-            (void)protobuf_c_message_pack(out->msg, s->bytes);
+            s->bytes = pack(out->msg, &s->size);
         }
     }
 }
