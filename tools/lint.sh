@@ -31,7 +31,8 @@ static_analysis() {
     mkdir -p "$build/cppcheck"
     sources=$(git ls-files '*.c' | grep -E '^(src|sim|python/native|tests/lib|examples)/' || true)
     [ -n "$sources" ] || return 0
-    cppcheck --quiet --enable=warning,performance,portability --std=c11 --error-exitcode=1 \
+    cppcheck --quiet --library=python --enable=warning,performance,portability --std=c11 \
+        --error-exitcode=1 \
         --inline-suppr --suppress=unknownMacro --suppress=nullPointerRedundantCheck \
         --cppcheck-build-dir="$build/cppcheck" -j "$jobs" -D_GNU_SOURCE -D__x86_64__ -D__GNUC__=12 \
         -I src -I include -I . $sources && echo "cppcheck: nothing found"

@@ -30,6 +30,10 @@ if [ -d "$source/python/ray" ]; then
         [ -e "$link" ] || ln -s "$path" "$link"
     done
 fi
+# Compiled ahead, since environments that forbid writing bytecode would compile at every start.
+if [ -d "$source/python/ray" ]; then
+    "$venv/bin/python" -m compileall -q "$source/python/ray" || true
+fi
 if [ -x "$build/bin/ray" ]; then
     ln -sf ../../bin/ray "$venv/bin/ray"
 fi

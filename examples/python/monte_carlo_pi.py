@@ -48,7 +48,8 @@ def sample(count, progress):
         for _ in range(batch):
             x, y = draw(), draw()
             hits += x * x + y * y <= 1.0
-        progress.report.remote(batch, os.getpid())
+        reported = progress.report.remote(batch, os.getpid())
+    ray.get(reported)  # calls run in order, so now all reports were counted
     return hits
 
 

@@ -110,17 +110,18 @@ target_bind(PyObject *o, PyObject *args)
 }
 
 int
-call_target_ready(CallTarget *self)
+call_target_ready(CallTarget *target)
 {
-    if (self->session == self->st->session && self->session != 0) {
+    if (target->session == target->st->session && target->session != 0) {
         return 0;
     }
-    PyObject *done = PyObject_CallMethodNoArgs((PyObject *)self, self->st->str_export);
+    PyObject *done = PyObject_CallMethodNoArgs((PyObject *)target, target->st->str_export);
     if (done == NULL) {
         return -1;
     }
     Py_DECREF(done);
-    if (self->function == NULL || self->options == NULL || self->session != self->st->session) {
+    if (target->function == NULL || target->options == NULL ||
+        target->session != target->st->session) {
         PyErr_SetString(PyExc_RuntimeError, "_export did not prepare the call");
         return -1;
     }

@@ -248,7 +248,7 @@ return_one(struct state *st, ray_task *task, int32_t index, PyObject *value)
     if (ser_value(&s, value)) {
         blame_return(task, value);
     } else if (ser_payload(&s, &payload) == 0) {
-        int status;
+        int status = RAY_OK;
         if (ser_total(&s) > RAY_INLINE_MAX) { /* may wait for memory */
             Py_BEGIN_ALLOW_THREADS status = ray_task_return(task, index, &payload);
             Py_END_ALLOW_THREADS

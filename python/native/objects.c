@@ -277,7 +277,7 @@ static PyObject *
 store(struct state *st, const struct ser *s, const struct ray_payload *payload, ray_actor *owner)
 {
     ray_ref *ref = NULL;
-    int status;
+    int status = RAY_OK;
     if (owner != NULL || ser_total(s) >= ALONE_MIN) {
         Py_BEGIN_ALLOW_THREADS status = ray_put(payload, owner, &ref);
         Py_END_ALLOW_THREADS

@@ -106,6 +106,22 @@ def _method_options(plan: dict[str, Any]) -> Any:
     return _native.make_options({**plan, "max_retries": 0, "resources": {}})
 
 
+_NO_METHODS = ("__class__", "__init_subclass__", "__new__", "__subclasshook__")
+
+
+def _callable_member(cls: type, name: str) -> Any:
+    """A function of a class that handles should have; None for anything else."""
+    if name in _NO_METHODS:
+        return None
+    try:
+        member = getattr(cls, name)
+    except Exception:  # a descriptor that doesn't work on the class
+        return None
+    if name in object.__dict__ and member is getattr(object, name):
+        return None
+    return member if callable(member) and not isinstance(member, type) else None
+
+
 class ActorMeta:
     """What is known of an actor's class wherever a handle is: its name and its methods."""
 
@@ -118,12 +134,8 @@ class ActorMeta:
         """Reads the methods of a class."""
         methods: dict[str, MethodSpec] = {}
         for name in dir(cls):
-            function = getattr(cls, name, None)
-            if name in object.__dict__ and function is getattr(object, name):
-                continue
-            if not callable(function) or isinstance(function, type):
-                continue
-            if name in ("__class__", "__init_subclass__", "__subclasshook__", "__new__"):
+            function = _callable_member(cls, name)
+            if function is None:
                 continue
             methods[name] = MethodSpec(
                 class_name,
@@ -347,10 +359,7 @@ class Creator(_native.ActorCreatorBase):
         from ray._private import api, definitions
 
         source = self._source
-        has_async = any(
-            sig.is_async(member) for base in source._cls.__mro__ for member in vars(base).values()
-        )
-        plan = opt.plan_actor(self._options, has_async)
+        plan = opt.plan_actor(self._options, _has_async(source._cls))
         session = api.ensure_session()
         function = definitions.export_class(source, session)
         self._bind(
@@ -360,6 +369,11 @@ class Creator(_native.ActorCreatorBase):
             ActorHandle,
             session,
         )
+
+
+def _has_async(cls: type) -> bool:
+    functions = (_callable_member(cls, name) for name in dir(cls))
+    return any(sig.is_async(function) for function in functions if function is not None)
 
 
 class _ActorExit(SystemExit):

@@ -199,3 +199,9 @@ os_sock_receive(int fd, void *buf, size_t size, int *fds, int *fd_count)
         return st_fail_errno(ST_SYSTEM, errno, "receive");
     }
 }
+
+void
+os_sock_shutdown(int fd)
+{
+    (void)shutdown(fd, SHUT_RDWR);
+}

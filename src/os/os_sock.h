@@ -38,4 +38,7 @@ int64_t os_sock_send(int fd, const struct iovec *iov, int count, const int *fds,
  * on; those beyond are closed). */
 int64_t os_sock_receive(int fd, void *buf, size_t size, int *fds, int *fd_count);
 
+/* Ends both directions: the other side reads the end of the stream, and so does this one. */
+void os_sock_shutdown(int fd);
+
 #endif

@@ -722,14 +722,6 @@ wk_actor_on_update(const uint8_t *body, size_t size)
     }
 }
 
-static int
-by_sequence(const void *a, const void *b)
-{
-    struct wk_task *const *x = a;
-    struct wk_task *const *y = b;
-    return (*x)->sequence < (*y)->sequence ? -1 : 1;
-}
-
 /* It may have begun there, and lent its arguments on; what becomes of it is known later. */
 static void
 attempt_died(struct wk_task *task, const struct wk_peer *peer)
@@ -739,6 +731,48 @@ attempt_died(struct wk_task *task, const struct wk_peer *peer)
                            peer->proc != UINT32_MAX ? peer->proc : OWN_SELF, false,
                            wk_outs_begin(&o));
     wk_outs_end(&o);
+}
+
+static int
+by_sequence(const void *a, const void *b)
+{
+    struct wk_task *const *x = a;
+    struct wk_task *const *y = b;
+    return (*x)->sequence < (*y)->sequence ? -1 : 1;
+}
+
+void
+wk_actor_on_link_failed(struct wk_actor *actor, struct wk_link *link)
+{
+    struct wk_task *found[WK_WINDOW_WORDS];
+    size_t n = 0;
+    for (uint32_t i = 0; link->inflight && i < WK_WINDOW_WORDS; i++) {
+        if (link->inflight[i] && link->inflight[i]->actor == actor) {
+            found[n++] = link->inflight[i];
+        }
+    }
+    qsort(found, n, sizeof(found[0]), by_sequence);
+    while (n-- > 0) { /* last first, so that the queue begins with the first */
+        struct wk_task *task = found[n];
+        const bool again = net_window_recall(link->window, &task->push);
+        link->inflight[task->push.word] = NULL;
+        link->inflight_count--;
+        task->pushed_on = NULL;
+        if (again) {
+            list_push_front(&actor->queue, &task->link);
+            continue;
+        }
+        const struct wk_failure failure = {
+            .status = ST_ACTOR_UNAVAILABLE,
+            .actor_id = actor->id.b,
+            .class_name = actor->class_name,
+            .node_ip = wk.node_ip,
+            .text = "the connection with its process ended while the call ran; the call may or may "
+                    "not have been executed",
+        };
+        wk_task_fail(task, wk_value_create_failure(&failure), OWN_SELF);
+    }
+    mark_dirty(actor);
 }
 
 /* The actor's process is dead; what it sent has been read. */

@@ -124,23 +124,22 @@ decode_template(const uint8_t *body, size_t size, struct wk_peer_template **out)
     return ST_OK;
 }
 
-void
+int
 wk_on_template(struct wk_link *link, const uint8_t *body, size_t size)
 {
     struct wk_peer_template *t;
-    if (decode_template(body, size, &t) != ST_OK) {
-        return;
-    }
+    TRY(decode_template(body, size, &t));
     if (t->number > 1u << 24) {
+        const uint32_t number = t->number;
         free_template(t);
-        return;
+        return st_fail(ST_PROTOCOL, "template number %u", number);
     }
     if (t->number >= link->template_count) {
         const uint32_t count = (t->number + 64) & ~63u;
         struct wk_peer_template **grown = realloc(link->templates, count * sizeof(*grown));
         if (!grown) {
             free_template(t);
-            return;
+            return st_fail(ST_OUT_OF_MEMORY, "no memory for a peer's templates");
         }
         memset(grown + link->template_count, 0, (count - link->template_count) * sizeof(*grown));
         link->templates = grown;
@@ -148,10 +147,11 @@ wk_on_template(struct wk_link *link, const uint8_t *body, size_t size)
     }
     if (link->templates[t->number]) {
         free_template(t); /* said twice: the first is in use */
-        return;
+        return ST_OK;
     }
     t->name_key = id_hash(t->name, strlen(t->name));
     link->templates[t->number] = t;
+    return ST_OK;
 }
 
 /* ---- receiving a push ---- */
@@ -304,28 +304,27 @@ bounce(struct wk_exec *e)
     discard_exec(e);
 }
 
-void
+int
 wk_on_push(struct wk_link *link, const uint8_t *body, size_t size)
 {
     struct wk_exec *e;
-    if (make_exec(body, size, link->peer->proc, &e) != ST_OK) {
-        return;
-    }
+    TRY(make_exec(body, size, link->peer->proc, &e));
     if (e->push.template_number >= link->template_count ||
         !link->templates[e->push.template_number] || !link->window_memory) {
         discard_exec(e);
-        return;
+        return st_fail(ST_PROTOCOL, "a push without its template or window");
     }
     e->from = link;
     e->caller_id = link->peer->addr.worker;
     e->tmpl = link->templates[e->push.template_number];
     if (e->push.epoch != 0 && (wk.bouncing || wk.leaving)) {
         bounce(e);
-        return;
+        return ST_OK;
     }
     list_push_back(&wk.exec_queue, &e->link);
     wk.exec_count++;
     wk_changed();
+    return ST_OK;
 }
 
 void
@@ -735,6 +734,10 @@ run_pushed(struct wk_exec *e, const struct ray_worker_options *options)
 {
     const struct net_window_push push = { e->push.word, e->push.push_number };
     const bool leased = e->push.epoch != 0;
+    if (e->from->broken) {
+        discard_exec(e); /* nobody would hear of it: its owner takes it back and sends it again */
+        return;
+    }
     if (leased &&
         !net_window_run_begin(&wk.page->running, &wk.raylet_page->lease_epoch, e->push.epoch)) {
         bounce(e);

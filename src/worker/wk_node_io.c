@@ -383,7 +383,9 @@ on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
         (void)give_answer(frame);
         break;
     case NODE_STORE_GRANT:
-        if (!give_answer(frame)) {
+        if (frame->header.request_id == WK_REQUEST_AHEAD) {
+            wk_on_region_ahead(frame->body, frame->size);
+        } else if (!give_answer(frame)) {
             return_grant(frame);
         }
         break;

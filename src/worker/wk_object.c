@@ -170,6 +170,40 @@ ask_store(uint64_t size, struct store_grant *grant)
     }
 }
 
+/* Regions are asked for ahead of need, so that a small object mostly finds one. */
+static void
+ask_ahead(void)
+{
+    const unsigned wanted = storec_regions_wanted(wk.store);
+    for (unsigned i = 0; i < wanted; i++) {
+        Ray__Node__StoreAsk message = RAY__NODE__STORE_ASK__INIT;
+        if (wk_node_send(NODE_STORE_ASK, (const ProtobufCMessage *)&message,
+                         WK_REQUEST_AHEAD) != ST_OK) {
+            return;
+        }
+        storec_asked(wk.store, 1);
+    }
+}
+
+void
+wk_on_region_ahead(const uint8_t *body, size_t size)
+{
+    struct store_grant grant;
+    Ray__Node__StoreGrant *message = ray__node__store_grant__unpack(NULL, size, body);
+    int status = ST_PROTOCOL;
+    if (message && message->status == 0 && message->grant.len == sizeof(grant)) {
+        memcpy(&grant, message->grant.data, sizeof(grant));
+        status = storec_on_grant(wk.store, &grant);
+    }
+    if (status != ST_OK) {
+        storec_asked(wk.store, -1); /* whoever needs it asks again, and waits */
+    }
+    if (message) {
+        ray__node__store_grant__free_unpacked(message, NULL);
+    }
+    wk_changed();
+}
+
 static int
 create_object(uint64_t size, struct storec_object *object)
 {
@@ -181,6 +215,7 @@ create_object(uint64_t size, struct storec_object *object)
     for (;;) {
         const int status = storec_create(wk.store, size, object);
         if (status != ST_WOULD_BLOCK) {
+            ask_ahead();
             return status;
         }
         storec_asked(wk.store, 1);

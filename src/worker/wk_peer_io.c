@@ -156,6 +156,7 @@ free_link(struct wk_link *link)
         return;
     }
     ASSERT(link->inflight_count == 0);
+    net_loop_disarm(wk.loop, &link->repair_timer);
     wk_exec_link_gone(link);
     wk_link_templates_free(link);
     unmap_link(link);
@@ -173,6 +174,41 @@ free_link(struct wk_link *link)
     free(link);
 }
 
+/* The connection ended a while ago, and no death was announced. An incoming one is forgotten: its
+ * peer connects again. An outgoing one has tasks that would wait for ever. */
+static void
+on_repair(void *ctx)
+{
+    struct wk_link *link = ctx;
+    struct wk_peer *peer = link->peer;
+    if (!peer || peer->announced) {
+        return;
+    }
+    if (!link->outgoing) {
+        peer->in = NULL;
+        free_link(link);
+        return;
+    }
+    wk_tasks_on_link_failed(link);
+    if (peer->actor) {
+        wk_actor_on_link_failed(peer->actor, link);
+    }
+    if (link->inflight_count == 0) {
+        peer->out = NULL;
+        free_link(link);
+    }
+    wk_changed();
+}
+
+static void
+mark_broken(struct wk_link *link)
+{
+    link->broken = true;
+    if (link->peer && !heap_has(&link->repair_timer.node)) {
+        (void)!net_loop_arm(wk.loop, &link->repair_timer, os_now_ns() + WK_REPAIR_NS);
+    }
+}
+
 static struct wk_link *
 create_link(int fd, bool outgoing)
 {
@@ -182,6 +218,7 @@ create_link(int fd, bool outgoing)
         return NULL;
     }
     link->outgoing = outgoing;
+    link->repair_timer = (struct net_timer){ .on_timer = on_repair, .ctx = link };
     list_init(&link->held);
     str_init(&link->overflow, wk.mem);
     if (net_conn_create(wk.loop, wk.mem, fd, &link_ops, link, &link->conn) != ST_OK) {
@@ -251,7 +288,7 @@ wk_peer_link(struct wk_peer *peer)
     peer->out = link;
     watch_peer(peer);
     if (send_hello(link) != ST_OK) {
-        link->broken = true;
+        mark_broken(link);
         return NULL;
     }
     return link;
@@ -294,7 +331,7 @@ wk_link_flush_room(struct wk_link *link)
             break;
         }
         if (status != ST_OK) {
-            link->broken = true;
+            mark_broken(link);
             break;
         }
         memcpy(room, at, header.length);
@@ -394,7 +431,7 @@ wk_frame_begin(struct wk_frame *frame, struct wk_link *link, uint16_t kind, size
             return ST_OK;
         }
         if (status != ST_WOULD_BLOCK) {
-            link->broken = true;
+            mark_broken(link);
             return status;
         }
     }
@@ -419,13 +456,15 @@ send_on_socket(struct wk_link *link, uint16_t kind, const struct iovec *body, co
                                                  .kind = PEER_VIA_SOCKET };
         str_append(&link->overflow, &header, sizeof(header));
         if (link->overflow.failed) {
-            link->broken = true;
+            mark_broken(link);
             return st_fail(ST_OUT_OF_MEMORY, "no memory for a message");
         }
     }
     const int status = net_conn_send(link->conn, kind, 0, 0, body, 1, fd, fd ? 1 : 0);
     if (link->rings) {
-        link->broken = link->broken || status != ST_OK;
+        if (status != ST_OK) {
+            mark_broken(link);
+        }
         wk_link_flush_room(link);
     }
     return status;
@@ -452,7 +491,7 @@ wk_frame_end(struct wk_frame *frame, bool urgent)
     } else {
         str_append(&link->overflow, wk.scratch.data, wk.scratch.size);
         if (link->overflow.failed) {
-            link->broken = true;
+            mark_broken(link);
         }
         wk_link_flush_room(link);
     }
@@ -631,11 +670,9 @@ on_message(struct wk_link *link, const struct net_frame *frame)
     }
     switch (frame->header.kind) {
     case PEER_TEMPLATE:
-        wk_on_template(link, frame->body, frame->size);
-        return ST_OK;
+        return wk_on_template(link, frame->body, frame->size);
     case PEER_PUSH:
-        wk_on_push(link, frame->body, frame->size);
-        return ST_OK;
+        return wk_on_push(link, frame->body, frame->size);
     case PEER_DONE:
         wk_on_done(link, frame->body, frame->size);
         return ST_OK;
@@ -661,11 +698,12 @@ on_message(struct wk_link *link, const struct net_frame *frame)
 static void
 break_link(struct wk_link *link, const char *what)
 {
-    link->broken = true;
+    mark_broken(link);
     if (!link->deaf) {
         link->deaf = true;
         (void)fprintf(stderr, "ray: connection with a peer ended: %s: %s\n", what,
                       st_last()->text);
+        os_sock_shutdown(net_conn_fd(link->conn));
     }
 }
 
@@ -976,7 +1014,7 @@ on_close(void *ctx, struct net_conn *conn, int status)
     (void)conn;
     (void)status;
     struct wk_link *link = ctx;
-    link->broken = true;
+    mark_broken(link);
     if (!link->peer) {
         free_link(link);
         return;

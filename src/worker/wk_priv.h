@@ -49,6 +49,10 @@ enum {
     WK_OUTS = 24,
     WK_TASK_FREE_MAX = 4096,
 };
+/* The request id of regions asked for ahead of need: no one waits for the answer. */
+#define WK_REQUEST_AHEAD UINT64_MAX
+/* How long the word of a death is waited for after a connection ended. */
+#define WK_REPAIR_NS UINT64_C(200000000)
 #define WK_HOT_NS      UINT64_C(100000000)
 #define WK_SPIN_NS     UINT64_C(50000)
 #define WK_BLOCKED_NS  UINT64_C(1000000)
@@ -205,6 +209,7 @@ struct wk_link {
     struct list held;              /* frames of the socket whose word in the ring isn't read yet */
     size_t held_bytes;
     bool broken;                   /* nothing more can be sent */
+    struct net_timer repair_timer; /* armed when it broke: its peer may be alive */
     bool deaf;                     /* it sent nonsense: nothing more is read */
     uint32_t ring_index;           /* my number at which the peer marks, when offered */
     struct net_ring_tx tx;
@@ -466,6 +471,8 @@ void wk_on_bounced(struct wk_link *link, const uint8_t *body, size_t size);
 void wk_on_ref_ready(struct own_ref *ref, uint64_t waiters);
 /* Pushes what can be pushed and lets the lease client speak. Lock held. */
 void wk_pump(void);
+/* The connection has ended, its peer lives: leases on it are given up with their worker. */
+void wk_tasks_on_link_failed(struct wk_link *link);
 /* Unpushed and failed tasks of a dead peer's link. */
 void wk_tasks_on_death(struct wk_peer *peer);
 int wk_task_push(struct wk_task *task, struct wk_link *link, uint64_t epoch) MUST_USE;
@@ -523,13 +530,15 @@ int wk_refs_check(ray_ref *const *refs, size_t count, bool values) MUST_USE;
 int wk_value_open(struct ray_value *value, struct own_ref *outer, struct ray_value **out) MUST_USE;
 struct ray_value *wk_failure_of_status(int status, const char *text);
 void wk_flush_frees(void);
+void wk_on_region_ahead(const uint8_t *body, size_t size);
 /* Whether a value of this process lies in that slot. */
 bool wk_slot_is_known(const struct store_ref *slot);
 
 /* ---- wk_exec.c ---- */
 
-void wk_on_push(struct wk_link *link, const uint8_t *body, size_t size);
-void wk_on_template(struct wk_link *link, const uint8_t *body, size_t size);
+/* A failure ends the connection. */
+int wk_on_push(struct wk_link *link, const uint8_t *body, size_t size) MUST_USE;
+int wk_on_template(struct wk_link *link, const uint8_t *body, size_t size) MUST_USE;
 void wk_exec_link_gone(struct wk_link *link);
 void wk_link_templates_free(struct wk_link *link);
 void wk_bounce_all(void);
@@ -588,6 +597,8 @@ void wk_actor_out_of_scope(struct wk_actor *actor);
 void wk_actor_call_done(struct wk_actor *actor);
 void wk_actor_ready(struct wk_actor *actor);
 void wk_actors_rewatch(void);
+/* The same for an actor: what hadn't begun goes again over a new connection. */
+void wk_actor_on_link_failed(struct wk_actor *actor, struct wk_link *link);
 /* Waits until the actor has a process. ST_OWNER_DIED when it is dead. Lock held, given up. */
 int wk_actor_wait_peer(struct wk_actor *actor, struct wk_peer **out) MUST_USE;
 void wk_actors_fini(void);

@@ -626,6 +626,21 @@ settle_task(struct wk_task *task, struct wk_peer *peer)
     make_ready(task);
 }
 
+/* What its worker runs can't be told any more: the raylet ends it, and its death settles the tasks. */
+void
+wk_tasks_on_link_failed(struct wk_link *link)
+{
+    LIST_FOR (l, &wk.lease_refs) {
+        const struct wk_lease_ref *ref = LIST_ENTRY(l, struct wk_lease_ref, link);
+        if (ref->peer == link->peer) {
+            Ray__Node__LeaseReturn message = RAY__NODE__LEASE_RETURN__INIT;
+            message.lease_id = ref->id;
+            message.kill_worker = true;
+            (void)!wk_node_send(NODE_LEASE_RETURN, (const ProtobufCMessage *)&message, 0);
+        }
+    }
+}
+
 void
 wk_tasks_on_death(struct wk_peer *peer)
 {
@@ -772,6 +787,9 @@ lease_speak(uint64_t now)
 static void
 take_grant(uint64_t cookie, const Ray__Node__Lease *from)
 {
+    if (wk_lease_find(&wk.leases, from->lease_id)) {
+        return; /* said twice: it stays what it is */
+    }
     struct own_addr addr = { .node = wk.self.node };
     struct wk_key *key = wk_key_by_number((uint32_t)cookie);
     struct sched_lease_grant grant = {

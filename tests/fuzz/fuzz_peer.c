@@ -82,10 +82,10 @@ read_frame(struct wk_link *link, uint8_t kind, const uint8_t *body, size_t size)
         read_pieces(body, body + size);
         break;
     case PEER_TEMPLATE:
-        wk_on_template(link, body, size);
+        (void)!wk_on_template(link, body, size);
         break;
     case PEER_PUSH:
-        wk_on_push(link, body, size);
+        (void)!wk_on_push(link, body, size);
         break;
     case PEER_DONE:
         wk_on_done(link, body, size);

@@ -409,6 +409,8 @@ def _launch(settings: dict[str, Any]) -> RayContext:
     global _current
     import _thread
 
+    if _native.session():
+        stop()  # what is left of a session whose raylet died
     if "cloudpickle" not in sys.modules:
         _thread.start_new_thread(_preload, ())
     _native.init(settings)

@@ -173,8 +173,8 @@ def _write(text: str, is_stderr: bool) -> None:
     try:
         stream.write(text)
         stream.flush()
-    except ValueError:
-        pass  # closed by the program
+    except (ValueError, OSError):
+        pass  # closed by the program, or nobody reads it any more
 
 
 def run(printer: LogPrinter) -> None:

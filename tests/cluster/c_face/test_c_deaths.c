@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 
 static void
 append_line(const char *path)
@@ -121,6 +122,52 @@ empty_actor(ray_task *task)
     return RAY_OK;
 }
 RAY_REMOTE(empty_actor);
+
+/* Ends every connection that the process `pid` made to this one. */
+static void
+cut_connections_of(pid_t pid)
+{
+    for (int fd = 3; fd < 256; fd++) {
+        struct ucred peer;
+        socklen_t size = sizeof(peer);
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid == pid) {
+            (void)shutdown(fd, SHUT_RDWR);
+        }
+    }
+}
+
+static int
+cut_at_first(ray_task *task)
+{
+    if (ray_task_attempt(task) == 0) {
+        cut_connections_of((pid_t)c_face_arg(task));
+    }
+    return c_face_return(task, ray_task_attempt(task));
+}
+RAY_REMOTE(cut_at_first);
+
+static int
+method_cuts(ray_task *task)
+{
+    const uint64_t three = 3;
+    ray_ref *ref = NULL;
+    ray_value *value = NULL;
+    cut_connections_of((pid_t)c_face_arg(task));
+    /* While it waits here, the process reads that the connection has ended. */
+    int status = ray_call_bytes(ray_remote_square, &three, sizeof(three), &ref);
+    status = status ? status : ray_get(ref, -1, &value);
+    ray_value_release(value);
+    ray_ref_release(ref);
+    return status ? status : c_face_return(task, 0);
+}
+RAY_REMOTE(method_cuts);
+
+static int
+method_answers(ray_task *task)
+{
+    return c_face_return(task, c_face_arg(task));
+}
+RAY_REMOTE(method_answers);
 
 static ray_options *
 with_retries(int32_t retries)
@@ -250,6 +297,32 @@ test_results_of_a_dead_worker_stay(void **state)
         ray_ref_release(refs[i]);
     }
     ray_options_release(once);
+}
+
+/* The worker lives, but its owner will never hear of the task: it is done again elsewhere. */
+static void
+test_connection_with_a_live_worker_ends(void **state)
+{
+    (void)state;
+    assert_int_equal(c_face_number(c_face_call(ray_remote_cut_at_first, NULL,
+                                               (uint64_t)getpid())), 1);
+}
+
+static void
+test_connection_with_a_live_actor_ends(void **state)
+{
+    (void)state;
+    struct ray_task_options plain;
+    ray_actor *actor = NULL;
+    ray_task_options_default(&plain);
+    MUST(ray_actor_create(ray_remote_empty_actor, c_face_options(&plain), NULL, 0, &actor));
+    assert_int_equal(c_face_number(c_face_method(actor, ray_remote_method_answers, 7)), 7);
+    ray_ref *cut = c_face_method(actor, ray_remote_method_cuts, (uint64_t)getpid());
+    ray_ref *behind = c_face_method(actor, ray_remote_method_answers, 8);
+    (void)c_face_failure(RAY_E_ACTOR_UNAVAILABLE, cut);
+    assert_int_equal(c_face_number(behind), 8);
+    assert_int_equal(c_face_number(c_face_method(actor, ray_remote_method_answers, 9)), 9);
+    ray_actor_release(actor);
 }
 
 /* ---- the runtime's own processes ---- */
@@ -455,6 +528,8 @@ main(int argc, char **argv)
         C_FACE_TEST(test_what_was_queued_behind_a_crash_runs_once),
         C_FACE_TEST(test_worker_killed_from_outside),
         C_FACE_TEST(test_results_of_a_dead_worker_stay),
+        C_FACE_TEST(test_connection_with_a_live_worker_ends),
+        C_FACE_TEST(test_connection_with_a_live_actor_ends),
         C_FACE_TEST(test_shutdown_with_work_in_flight),
         C_FACE_TEST(test_raylet_dies),
         C_FACE_TEST(test_gcs_dies),
