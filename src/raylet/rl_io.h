@@ -319,6 +319,7 @@ struct rl_process *rl_process_new(struct raylet *r, enum rl_process_kind kind, u
 /* Everything of it is gone but the memory. */
 void rl_process_free(struct rl_process *p);
 int rl_process_set_pid(struct rl_process *p, pid_t pid);
+void rl_process_forget_pid(struct rl_process *p);
 void rl_worker_start(struct raylet *r, const struct rl_pool_start *start);
 void rl_worker_go(struct rl_process *p);
 void rl_worker_kill(struct rl_process *p, const char *why);

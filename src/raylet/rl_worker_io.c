@@ -97,9 +97,7 @@ rl_process_free(struct rl_process *p)
     list_remove(&p->all);
     map_remove(&r->by_number, &p->by_number);
     map_remove(&r->by_id, &p->by_id);
-    if (p->in_pids) {
-        map_remove(&r->by_pid, &p->by_pid);
-    }
+    rl_process_forget_pid(p);
     struct rl_job_io *job = p->job;
     if (job->driver == p) {
         job->driver = NULL;
@@ -117,6 +115,16 @@ rl_process_set_pid(struct rl_process *p, pid_t pid)
     TRY(map_insert(&p->raylet->by_pid, &p->by_pid, id_mix64((uint64_t)pid)));
     p->in_pids = true;
     return ST_OK;
+}
+
+/* Its number may be used again from now on. */
+void
+rl_process_forget_pid(struct rl_process *p)
+{
+    if (p->in_pids) {
+        map_remove(&p->raylet->by_pid, &p->by_pid);
+        p->in_pids = false;
+    }
 }
 
 /* ---- pipes and names ------------------------------------------------------------------------- */
