@@ -55,6 +55,7 @@ enum {
     RL_TAIL_MAX = 2048,    /* bytes of stderr kept for evidence */
     RL_GRAVES_MAX = 10000, /* dead processes that can still be asked about */
     RL_OUTS = 128,
+    RL_WORKER_OOM_SCORE = 1000, /* when memory runs out workers go before any daemon */
 };
 
 struct raylet;

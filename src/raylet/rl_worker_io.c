@@ -15,7 +15,7 @@
 #include "os/os_basic.h"
 #include "raylet/rl_io.h"
 
-enum { WORKER_OOM_SCORE = 1000, BIRTHS_MAX = 50 };
+enum { BIRTHS_MAX = 50 };
 
 /* ---- records --------------------------------------------------------------------------------- */
 
@@ -156,12 +156,9 @@ open_logs(struct rl_process *p)
     return rl_log_open(&p->err, reader, p->job, p, true);
 }
 
-/* The process is known: its files get their names, and when memory runs out it goes before any
- * daemon. */
 static void
-name_process(struct rl_process *p)
+name_logs(struct rl_process *p)
 {
-    os_proc_set_oom_score(p->pid, WORKER_OOM_SCORE);
     char id[ID_HEX_MAX], job[ID_HEX_MAX], path[192];
     ID_HEX(p->id, id);
     ID_HEX(p->job->id, job);
@@ -209,7 +206,7 @@ on_born(struct rl_process *p, const struct zygote_born *born)
         rl_worker_start_failed(p, "no memory for a process");
         return;
     }
-    name_process(p);
+    name_logs(p);
     os_log(OS_LOG_DEBUG, "worker number %llu is process %d", (unsigned long long)p->number, p->pid);
     struct rl_outs o;
     rl_outs_begin(r, &o);
@@ -360,7 +357,8 @@ start_program(struct rl_process *p)
         os_proc_signal(pid, SIGKILL);
         return status;
     }
-    name_process(p);
+    os_proc_set_oom_score(pid, RL_WORKER_OOM_SCORE);
+    name_logs(p);
     struct rl_outs o;
     rl_outs_begin(p->raylet, &o);
     rl_lease_on_spawned(&p->raylet->lease, os_now_ns(), p->number, pid, &o.outs);
