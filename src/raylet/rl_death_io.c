@@ -333,7 +333,7 @@ static bool
 is_ours(const struct raylet *r, pid_t pid)
 {
     const struct rl_process *p = rl_find_pid(r, pid);
-    return (p && !p->dead) || pid == r->gcs.pid || rl_is_zygote(r, pid);
+    return p || pid == r->gcs.pid || rl_is_zygote(r, pid);
 }
 
 /* Kills children that nobody registered: what dead workers left. How many there are. */
@@ -378,6 +378,7 @@ on_worker_exit(struct rl_process *p, const struct os_exit *exit)
     os_log(OS_LOG_DEBUG, "worker %d is reaped", p->pid);
     p->exit = *exit;
     p->dead = true;
+    rl_process_forget_pid(p);
     net_loop_disarm(r->loop, &p->conn_timer);
     rl_conn_finish(p);
     rl_log_drain(&p->out);
@@ -444,6 +445,7 @@ rl_driver_died(struct rl_process *driver)
     struct rl_job_io *job = driver->job;
     if (!driver->dead) {
         driver->dead = true;
+        rl_process_forget_pid(driver); /* the same process may come with another job */
         rl_conn_finish(driver);
         announce(driver);
         if (driver->has_store) {

@@ -55,6 +55,7 @@ enum {
     RL_TAIL_MAX = 2048,    /* bytes of stderr kept for evidence */
     RL_GRAVES_MAX = 10000, /* dead processes that can still be asked about */
     RL_OUTS = 128,
+    RL_WORKER_OOM_SCORE = 1000, /* when memory runs out workers go before any daemon */
 };
 
 struct raylet;
@@ -319,6 +320,7 @@ struct rl_process *rl_process_new(struct raylet *r, enum rl_process_kind kind, u
 /* Everything of it is gone but the memory. */
 void rl_process_free(struct rl_process *p);
 int rl_process_set_pid(struct rl_process *p, pid_t pid);
+void rl_process_forget_pid(struct rl_process *p);
 void rl_worker_start(struct raylet *r, const struct rl_pool_start *start);
 void rl_worker_go(struct rl_process *p);
 void rl_worker_kill(struct rl_process *p, const char *why);

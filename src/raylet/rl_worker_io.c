@@ -15,7 +15,7 @@
 #include "os/os_basic.h"
 #include "raylet/rl_io.h"
 
-enum { WORKER_OOM_SCORE = 1000, BIRTHS_MAX = 50 };
+enum { BIRTHS_MAX = 50 };
 
 /* ---- records --------------------------------------------------------------------------------- */
 
@@ -97,9 +97,7 @@ rl_process_free(struct rl_process *p)
     list_remove(&p->all);
     map_remove(&r->by_number, &p->by_number);
     map_remove(&r->by_id, &p->by_id);
-    if (p->in_pids) {
-        map_remove(&r->by_pid, &p->by_pid);
-    }
+    rl_process_forget_pid(p);
     struct rl_job_io *job = p->job;
     if (job->driver == p) {
         job->driver = NULL;
@@ -117,6 +115,16 @@ rl_process_set_pid(struct rl_process *p, pid_t pid)
     TRY(map_insert(&p->raylet->by_pid, &p->by_pid, id_mix64((uint64_t)pid)));
     p->in_pids = true;
     return ST_OK;
+}
+
+/* Its number may be used again from now on. */
+void
+rl_process_forget_pid(struct rl_process *p)
+{
+    if (p->in_pids) {
+        map_remove(&p->raylet->by_pid, &p->by_pid);
+        p->in_pids = false;
+    }
 }
 
 /* ---- pipes and names ------------------------------------------------------------------------- */
@@ -148,12 +156,9 @@ open_logs(struct rl_process *p)
     return rl_log_open(&p->err, reader, p->job, p, true);
 }
 
-/* The process is known: its files get their names, and when memory runs out it goes before any
- * daemon. */
 static void
-name_process(struct rl_process *p)
+name_logs(struct rl_process *p)
 {
-    os_proc_set_oom_score(p->pid, WORKER_OOM_SCORE);
     char id[ID_HEX_MAX], job[ID_HEX_MAX], path[192];
     ID_HEX(p->id, id);
     ID_HEX(p->job->id, job);
@@ -201,7 +206,7 @@ on_born(struct rl_process *p, const struct zygote_born *born)
         rl_worker_start_failed(p, "no memory for a process");
         return;
     }
-    name_process(p);
+    name_logs(p);
     os_log(OS_LOG_DEBUG, "worker number %llu is process %d", (unsigned long long)p->number, p->pid);
     struct rl_outs o;
     rl_outs_begin(r, &o);
@@ -352,7 +357,8 @@ start_program(struct rl_process *p)
         os_proc_signal(pid, SIGKILL);
         return status;
     }
-    name_process(p);
+    os_proc_set_oom_score(pid, RL_WORKER_OOM_SCORE);
+    name_logs(p);
     struct rl_outs o;
     rl_outs_begin(p->raylet, &o);
     rl_lease_on_spawned(&p->raylet->lease, os_now_ns(), p->number, pid, &o.outs);

@@ -230,6 +230,8 @@ start(struct rl_zygote *z)
         os_close(&pair[0]);
         return status;
     }
+    /* Its workers inherit it. */
+    os_proc_set_oom_score(z->pid, RL_WORKER_OOM_SCORE);
     char path[96];
     (void)snprintf(path, sizeof(path), "zygote-%d.out", (int)z->pid);
     rl_log_name(&z->out, z->pid, path);

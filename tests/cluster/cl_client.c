@@ -341,7 +341,7 @@ cl_hello(struct cl_runtime *rt)
     job.environment = environment;
     job.n_environment = 2;
     job.log_to_driver = true;
-    job.standalone = true;
+    job.standalone = !rt->guest;
     Ray__Node__Hello hello = RAY__NODE__HELLO__INIT;
     char peer[] = "driver-peer";
     hello.protocol_version = RAY_PROTOCOL_VERSION;

@@ -55,6 +55,7 @@ struct cl_runtime {
     size_t argc;
     bool by_zygote;        /* workers are forked by a zygote */
     const char *behaviour; /* environment CL_WORKER of workers */
+    bool guest;            /* the runtime is somebody else's */
     bool expect_errors;    /* daemons log what this test does to them */
 };
 

@@ -338,6 +338,48 @@ c02_job_end_ends_actors(void **state)
     }
 }
 
+/* A second driver joins, leaves, and comes again from the same process; the first notices nothing.
+ */
+static void
+c03_drivers_join_and_leave(void **state)
+{
+    (void)state;
+    struct cl_runtime rt = { 0 };
+    cl_start(&rt);
+    int fds[2];
+    assert_int_equal(pipe(fds), 0);
+    const pid_t other = fork();
+    if (other == 0) {
+        struct cl_runtime guest = { .guest = true };
+        (void)snprintf(guest.socket, sizeof(guest.socket), "%s", rt.socket);
+        (void)snprintf(guest.socket_dir, sizeof(guest.socket_dir), "%s", rt.socket_dir);
+        uint32_t jobs[2];
+        for (int i = 0; i < 2; i++) {
+            cl_hello(&guest);
+            jobs[i] = id_job_to_int(&guest.job_id);
+            Ray__Node__LeaseGrant *grant = cl_lease(&guest, 10000);
+            net_msg_free(&grant->base);
+            Ray__Node__EndJob end = RAY__NODE__END_JOB__INIT;
+            end.stop_runtime = true; /* not its to stop */
+            cl_send(&guest.node, NODE_END_JOB, 9, &end.base, -1);
+            net_msg_free(cl_expect(&guest.node, NODE_GOODBYE));
+            cl_conn_close(&guest.node);
+            cl_conn_close(&guest.gcs);
+        }
+        _exit(write(fds[1], jobs, sizeof(jobs)) == (ssize_t)sizeof(jobs) ? 0 : 1);
+    }
+    uint32_t jobs[2] = { 0, 0 };
+    os_close(&fds[1]);
+    assert_int_equal(read(fds[0], jobs, sizeof(jobs)), sizeof(jobs));
+    os_close(&fds[0]);
+    assert_int_equal(waitpid(other, NULL, 0), other);
+    assert_int_equal(jobs[0], 2);
+    assert_int_equal(jobs[1], 3);
+    Ray__Node__LeaseGrant *grant = cl_lease(&rt, 20000); /* all is free again */
+    net_msg_free(&grant->base);
+    cl_stop(&rt);
+}
+
 /* ---- deaths ---------------------------------------------------------------------------------- */
 
 /* A driver in a process of its own, to be killed. It writes what it started to the pipe. */
@@ -744,6 +786,7 @@ main(int argc, char **argv)
         cmocka_unit_test(b08_failing_constructor_is_told),
         cmocka_unit_test(c01_actor_restarts_as_often_as_it_may),
         cmocka_unit_test(c02_job_end_ends_actors),
+        cmocka_unit_test(c03_drivers_join_and_leave),
         cmocka_unit_test(f01_driver_killed_leaves_nothing),
         cmocka_unit_test(f02_driver_killed_leaves_no_zygote),
         cmocka_unit_test(f03_worker_killed_is_told_with_evidence),
