@@ -70,8 +70,11 @@ function(ray_shared_library name)
   add_library(${name} SHARED ${ARG_SOURCES})
   ray_target_options(${name})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS})
-  # Neither what comes from archives nor the bounds of the fault points' section are exported.
-  target_link_options(${name} PRIVATE -Wl,--exclude-libs,ALL -Wl,-z,start-stop-visibility=hidden)
+  # Nothing else is exported: not what comes from archives, nor the bounds of the fault points'
+  # section, which the linker makes.
+  file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/${name}.map "{ global: ray_*; local: *; };\n")
+  target_link_options(${name} PRIVATE -Wl,--exclude-libs,ALL
+    -Wl,--version-script=${CMAKE_CURRENT_BINARY_DIR}/${name}.map)
   if(NOT RAY_SANITIZE)  # A sanitizer's own symbols come from the program.
     target_link_options(${name} PRIVATE -Wl,-z,defs)
   endif()

@@ -86,7 +86,7 @@ def check_exports(archives: list[Archive], prefixes: dict[str, list[str]]) -> li
     for archive in archives:
         allowed = tuple(prefixes.get(archive.directory, [])) + ("ray_",)
         for member, symbol in archive.defined:
-            if archive.directory in prefixes and not symbol.startswith(allowed):
+            if archive.directory in prefixes and not (symbol + "_").startswith(allowed):
                 text = f"{archive.directory}: {member} exports {symbol}"
                 findings.append(f"{text}, without a prefix of its module [prefix]")
     return findings

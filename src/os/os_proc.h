@@ -38,7 +38,21 @@ int os_proc_spawn(const struct os_spawn *spec, pid_t *pid) MUST_USE;
  * makes one system call after the other and never returns from the function that called this. A
  * macro, since a function that has called vfork may not return in the child. Block all signals
  * around it. */
+#if defined(__SANITIZE_THREAD__)
+#define OS_VFORK_UNDER_TSAN
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define OS_VFORK_UNDER_TSAN
+#endif
+#endif
+#ifdef OS_VFORK_UNDER_TSAN
+/* Thread sanitizer makes vfork a fork, which shares no memory and runs the handlers of forks. libc has
+ * a second name for it, which is left alone. */
+pid_t __vfork(void) __attribute__((returns_twice));
+#define OS_VFORK() __vfork()
+#else
 #define OS_VFORK() vfork()
+#endif
 
 /* The end of a child. */
 struct os_exit {

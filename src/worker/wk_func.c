@@ -333,16 +333,21 @@ ray_options_release(ray_options *options)
 struct ray_options *
 wk_options_default(void)
 {
-    static struct ray_options *cached;
-    if (!cached) {
+    /* Threads may come here together, without the lock. Release: by who made it; acquire: by all. */
+    static struct atom_ptr cached;
+    struct ray_options *known = atom_ptr_load(&cached, ATOM_ACQUIRE);
+    if (!known) {
         struct ray_task_options plain;
         const struct ray_resource cpu = { "CPU", 1.0 };
         ray_task_options_default(&plain);
         plain.resources = &cpu;
         plain.resource_count = 1;
-        (void)!ray_options_create(&plain, &cached);
+        if (ray_options_create(&plain, &known) == RAY_OK) {
+            /* Who comes second finds the same one in the table, and its count too stays for ever. */
+            atom_ptr_store(&cached, known, ATOM_RELEASE);
+        }
     }
-    return cached;
+    return known;
 }
 
 /* ---- scheduling keys ---- */

@@ -20,14 +20,8 @@
 #include "base/status.h"
 #include "os/os_basic.h"
 #include "os/os_proc.h"
-#include "proto/zygote.h"
 #include "ray/ray.h"
-
-struct fork_request {
-    struct zygote_fork head;
-    char environment[ZYGOTE_ENV_MAX + 1];
-    int fds[ZYGOTE_FORK_FDS]; /* stdout, stderr, birth pair */
-};
+#include "worker/wk_zygote_io.h"
 
 static int
 open_zygote_fd(int *out)
@@ -60,8 +54,8 @@ send_packet(int fd, const void *packet, size_t size)
     }
 }
 
-static void
-close_fds(struct fork_request *request)
+void
+wk_zygote_close_fds(struct wk_fork_request *request)
 {
     for (int i = 0; i < ZYGOTE_FORK_FDS; i++) {
         os_close(&request->fds[i]);
@@ -70,7 +64,7 @@ close_fds(struct fork_request *request)
 
 /* Takes the descriptors of a message; how many came. Those beyond the expected ones are closed. */
 static int
-take_fds(struct msghdr *message, struct fork_request *request)
+take_fds(struct msghdr *message, struct wk_fork_request *request)
 {
     int count = 0;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
@@ -92,9 +86,24 @@ take_fds(struct msghdr *message, struct fork_request *request)
     return count;
 }
 
-/* ST_OK with a request, ST_CLOSED when the raylet has gone. */
-static int
-receive_request(int fd, struct fork_request *request)
+/* Whether `size` bytes are whole NAME=value strings. */
+static bool
+environment_is_sound(const char *environment, size_t size)
+{
+    if (size > 0 && environment[size - 1] != '\0') {
+        return false;
+    }
+    for (size_t at = 0; at < size; at += strlen(environment + at) + 1) {
+        const char *equals = strchr(environment + at, '=');
+        if (!equals || equals == environment + at) {
+            return false;
+        }
+    }
+    return true;
+}
+
+int
+wk_zygote_receive(int fd, struct wk_fork_request *request)
 {
     for (int i = 0; i < ZYGOTE_FORK_FDS; i++) {
         request->fds[i] = -1;
@@ -127,8 +136,9 @@ receive_request(int fd, struct fork_request *request)
     const struct zygote_fork *h = &request->head;
     if ((size_t)n < sizeof(*h) || h->head.magic != ZYGOTE_MAGIC || h->head.kind != ZYGOTE_FORK ||
         h->env_size != (size_t)n - sizeof(*h) || fds != ZYGOTE_FORK_FDS ||
+        !environment_is_sound(request->environment, h->env_size) ||
         (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC))) {
-        close_fds(request);
+        wk_zygote_close_fds(request);
         return st_fail(ST_PROTOCOL, "the raylet sent a malformed request of %zd bytes", n);
     }
     request->environment[h->env_size] = '\0';
@@ -166,7 +176,7 @@ wait_for_adoption(pid_t intermediate, pid_t raylet)
 
 /* The worker's first steps. Returns 1, the result of ray_zygote_run in a worker. */
 static int
-become_worker(struct fork_request *request, pid_t intermediate, const sigset_t *mask)
+become_worker(struct wk_fork_request *request, pid_t intermediate, const sigset_t *mask)
 {
     (void)signal(SIGCHLD, SIG_DFL);
     (void)sigprocmask(SIG_SETMASK, mask, NULL);
@@ -174,7 +184,7 @@ become_worker(struct fork_request *request, pid_t intermediate, const sigset_t *
         dup2(request->fds[0], STDOUT_FILENO) < 0 || dup2(request->fds[1], STDERR_FILENO) < 0) {
         _exit(1);
     }
-    close_fds(request);
+    wk_zygote_close_fds(request);
     for (char *p = request->environment; *p; p += strlen(p) + 1) {
         char *equals = strchr(p, '=');
         if (!equals || equals == p) {
@@ -196,7 +206,7 @@ become_worker(struct fork_request *request, pid_t intermediate, const sigset_t *
  * returns only in the worker, whose memory is its own.
  */
 static int
-be_intermediate(struct fork_request *request, const sigset_t *mask)
+be_intermediate(struct wk_fork_request *request, const sigset_t *mask)
 {
     const pid_t self = getpid();
     const int birth = request->fds[2];
@@ -239,9 +249,9 @@ ray_zygote_run(void)
     const struct zygote_head ready = { .magic = ZYGOTE_MAGIC, .kind = ZYGOTE_READY };
     int status = send_packet(fd, &ready, sizeof(ready));
     /* Static, so that a warm interpreter's stack stays small in every child. */
-    static struct fork_request request;
+    static struct wk_fork_request request;
     while (status == ST_OK) {
-        status = receive_request(fd, &request);
+        status = wk_zygote_receive(fd, &request);
         if (status != ST_OK) {
             break;
         }
@@ -257,7 +267,7 @@ ray_zygote_run(void)
         }
         (void)sigprocmask(SIG_SETMASK, &mask, NULL);
         /* A failed fork is told by the end of the birth pair. */
-        close_fds(&request);
+        wk_zygote_close_fds(&request);
     }
     os_close(&fd);
     return status == ST_CLOSED ? 0 : status;
