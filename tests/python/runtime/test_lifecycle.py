@@ -88,6 +88,21 @@ def test_sessions_one_after_the_other():
     assert len(pids) == 3
 
 
+def test_futures_end_with_the_session():
+    ray.init(num_cpus=1)
+
+    @ray.remote
+    def forever():
+        import time
+
+        time.sleep(1000)
+
+    future = forever.remote().future()
+    ray.shutdown()
+    with pytest.raises(RuntimeError, match="shut down"):
+        future.result(timeout=30)
+
+
 def test_arrays_outlive_the_session():
     array = ray.get(ray.put(np.full(1_000_000, 3.0)))
     ray.shutdown()
