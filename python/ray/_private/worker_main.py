@@ -12,7 +12,8 @@ def prepare() -> None:
     """Called in the zygote, once, for all the workers that it will fork."""
     for stream in (sys.stdout, sys.stderr):
         # The raylet's file takes the place of the descriptor that the stream writes to.
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+        if stream is not None:
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     import faulthandler
 
     # A crash of the interpreter writes where it happened: the caller gets those lines.
