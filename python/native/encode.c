@@ -23,9 +23,10 @@
 
 enum {
     MAX_DEPTH = 16,
-    MAX_ITEMS = 4096,
-    MAX_INNER_BYTES = 1024, /* of a str or bytes inside a container: it may occur many times */
-    PIECE_MIN = 16 * 1024,  /* larger bytes are not copied into the writer */
+    MAX_ITEMS = 1 << 20,
+    MAX_INNER_BYTES = 1024,    /* of a str or bytes inside a container: it may occur many times */
+    MAX_OUTER_BYTES = 1 << 20, /* of everything in containers, for the same reason */
+    PIECE_MIN = 16 * 1024,     /* larger bytes are not copied into the writer */
 };
 
 static int
@@ -118,8 +119,8 @@ encode_items(struct ser *s, uint8_t tag, PyObject *const *items, Py_ssize_t coun
     }
     for (Py_ssize_t i = 0; i < count; i++) {
         const int done = encode_value(s, items[i], false);
-        if (done <= 0) {
-            return done;
+        if (done <= 0 || s->size > MAX_OUTER_BYTES) {
+            return done < 0 ? -1 : 0;
         }
     }
     return 1;
@@ -138,8 +139,8 @@ encode_dict(struct ser *s, PyObject *o)
         if (done > 0) {
             done = encode_value(s, value, false);
         }
-        if (done <= 0) {
-            return done;
+        if (done <= 0 || s->size > MAX_OUTER_BYTES) {
+            return done < 0 ? -1 : 0;
         }
     }
     return 1;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Types of the compiled part. What is public is exported by the package `ray`.
-from collections.abc import Buffer, Callable, Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar, overload
 
@@ -32,7 +32,10 @@ class ObjectRef(Generic[T]):
 
 ObjectID = ObjectRef
 
-class ValueBuffer(Buffer): ...
+class ValueBuffer:
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
 class Function: ...
 class Options: ...
 

@@ -376,7 +376,7 @@ class ObjectStoreFullError(RayError):
         return (
             super().__str__()
             + "\nThe local object store is full of objects that are still in scope and cannot be "
-            "evicted. Tip: Use the `ray memory` command to list active objects in the cluster."
+            "evicted."
         )
 
 

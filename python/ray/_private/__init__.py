@@ -7,6 +7,8 @@ Layout
     signature.py     signatures of functions and classes, reduced to what a call check needs
     errors.py        failures of the runtime turned into the classes of ``ray.exceptions``
     serialization.py picklers, and what happens to references and handles inside values
+    fastpickle.py    the C pickler with our hooks
+    futures.py       references as futures and awaitables
     definitions.py   how functions and classes travel to workers
     executor.py      the worker's slow paths: loading definitions, reporting exceptions
     worker_main.py   what a worker does before its first task and after its last

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 
 from ray import _native
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
 SCRIPT_MODE, WORKER_MODE, LOCAL_MODE = 0, 1, 2
+
+_starting = _thread.allocate_lock()
 
 __all__ = [
     "LOCAL_MODE",
@@ -132,8 +135,10 @@ def ensure_session() -> int:
             "Ray has not been started yet. You can start Ray with 'ray.init()' (it is not started "
             "by itself since RAY_ENABLE_AUTO_CONNECT=0)."
         )
-    init()
-    return _native.session()
+    with _starting:  # several threads may make the first call
+        if not _native.is_initialized():
+            init()
+        return _native.session()
 
 
 # ---- remote --------------------------------------------------------------------------------------

@@ -8,45 +8,27 @@ import sys
 from typing import NoReturn
 
 
-def _fresh_streams() -> None:
-    """Line-buffered output on the descriptors that the raylet gave."""
-    for name, descriptor in (("stdout", 1), ("stderr", 2)):
-        stream = open(
-            descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
-        )
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
-    try:
-        sys.stdin = sys.__stdin__ = open(os.devnull, encoding="utf-8")
-    except OSError:
-        pass
-
-
-def _reseed() -> None:
-    """Gives this process random numbers of its own."""
-    import random
-
-    random.seed()
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
-
-
-def _show_crashes() -> None:
-    """Has a crash of the interpreter write where it happened: the caller gets those lines."""
+def prepare() -> None:
+    """Called in the zygote, once, for all the workers that it will fork."""
+    for stream in (sys.stdout, sys.stderr):
+        # The raylet's file takes the place of the descriptor that the stream writes to.
+        if stream is not None:
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     import faulthandler
 
+    # A crash of the interpreter writes where it happened: the caller gets those lines.
     faulthandler.enable(file=2, all_threads=False)
+    sys.argv[:] = [""]
 
 
 def main() -> NoReturn:
-    """Runs tasks until told to leave, then ends the process: exit handlers, output."""
+    """Runs tasks until told to leave, then ends the process: exit handlers, output.
+
+    Every page that this touches is copied in each worker, so it does next to nothing. Random numbers
+    are the process's own: the module `random` sees to it at a fork.
+    """
     from ray import _native
 
-    sys.argv[:] = [""]
-    _fresh_streams()
-    _reseed()
-    _show_crashes()
     code = 1
     try:
         code = _native.worker_run()

@@ -60,6 +60,7 @@ def main() -> None:
     from ray import _native
     from ray._private import worker_main
 
+    worker_main.prepare()
     gc.collect()
     gc.freeze()  # collections in workers must not touch, and so copy, what is shared
     outcome = _native.zygote_run()

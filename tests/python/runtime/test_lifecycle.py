@@ -40,6 +40,24 @@ def test_implicit_init():
     assert ray.is_initialized()
 
 
+def test_implicit_init_by_many_threads_at_once():
+    import threading
+
+    barrier = threading.Barrier(4)
+    results = []
+
+    def first_call(i):
+        barrier.wait()
+        results.append(ray.get(ray.put(i)))
+
+    threads = [threading.Thread(target=first_call, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(results) == [0, 1, 2, 3]
+
+
 def test_no_implicit_init_when_forbidden(monkeypatch):
     monkeypatch.setenv("RAY_ENABLE_AUTO_CONNECT", "0")
     with pytest.raises(RuntimeError, match="Ray has not been started yet"):
@@ -68,6 +86,21 @@ def test_sessions_one_after_the_other():
         assert ray.get(handle.m.remote()) == 1
         ray.shutdown()
     assert len(pids) == 3
+
+
+def test_futures_end_with_the_session():
+    ray.init(num_cpus=1)
+
+    @ray.remote
+    def forever():
+        import time
+
+        time.sleep(1000)
+
+    future = forever.remote().future()
+    ray.shutdown()
+    with pytest.raises(RuntimeError, match="shut down"):
+        future.result(timeout=30)
 
 
 def test_arrays_outlive_the_session():
@@ -149,6 +182,68 @@ def test_runtime_context():
 def test_runtime_context_without_ray():
     with pytest.raises(AssertionError, match="has not been initialized"):
         ray.get_runtime_context().get_job_id()
+
+
+def test_memory_is_given_back():
+    ray.init(num_cpus=2, object_store_memory=80 << 20)
+    array = np.ones((10 << 20) // 8)
+
+    @ray.remote
+    def make():
+        return np.ones((10 << 20) // 8)
+
+    @ray.remote
+    def total(x):
+        return x.sum()
+
+    @ray.remote
+    class Holder:
+        def keep(self, refs):
+            self.refs = refs
+
+        def look(self):
+            return [ray.get(ref)[0] for ref in self.refs]
+
+    holder = Holder.remote()
+    for _ in range(20):  # each round more than a quarter of the store
+        assert ray.get(total.remote(make.remote())) == array.size
+        assert ray.get(total.remote(array)) == array.size
+        ray.get(holder.keep.remote([ray.put(array)]))
+        assert ray.get(holder.look.remote()) == [1.0]
+
+
+def test_a_full_store_says_who_holds_it():
+    ray.init(num_cpus=1, object_store_memory=80 << 20)
+    held = []
+    with pytest.raises(ray.exceptions.ObjectStoreFullError, match="driver") as info:
+        for _ in range(20):
+            held.append(ray.put(np.ones((10 << 20) // 8)))
+    assert "full of objects that are still in scope" in str(info.value)
+    del held[:]
+    assert ray.get(ray.put(np.ones((10 << 20) // 8)))[0] == 1.0
+
+
+def test_death_of_the_raylet():
+    ray.init(num_cpus=1)
+
+    @ray.remote
+    def parent():
+        return os.getppid()
+
+    @ray.remote
+    def forever():
+        import time
+
+        time.sleep(1000)
+
+    array = ray.get(ray.put(np.ones(10**6)))
+    pending = forever.remote()
+    os.kill(ray.get(parent.options(num_cpus=0).remote()), signal.SIGKILL)
+    with pytest.raises(ray.exceptions.LocalRayletDiedError, match="SIGKILL"):
+        ray.get(pending, timeout=30)
+    assert not ray.is_initialized() and array.sum() == 10**6
+    ray.init(num_cpus=1)
+    assert ray.get(parent.remote()) > 0 and array.sum() == 10**6
 
 
 EXITS = {

@@ -38,6 +38,8 @@ def after(gate, value):
     return value
 
 
+LONG = "x" * 1000
+
 VALUES = [
     None,
     True,
@@ -58,6 +60,10 @@ VALUES = [
     {1: 2, (1, 2): "tuple key", None: b""},
     set(range(5)),
     list(range(10_000)),
+    [float(i) for i in range(200_000)],
+    [LONG] * 5000,
+    {i: str(i) for i in range(5000)},
+    [[i] for i in range(100)],
     complex(1, 2),
     decimal.Decimal("1.5"),
     datetime.datetime(2020, 1, 2),
