@@ -40,7 +40,8 @@
  *   - Handles are opaque and thread safe. `_release` gives up one count; NULL is allowed there.
  *   - Timeouts are in milliseconds, negative for none.
  *   - A wait that a signal interrupts returns RAY_E_INTERRUPTED; the caller deals with the signal
- *     and calls again with the time that is left.
+ *     and calls again with the time that is left. Where several threads wait, those that don't
+ *     drive the connections return so every 100 ms, signal or not. ray_get_bytes waits on by itself.
  *   - In a child made by fork in user code every call returns RAY_E_NOT_INITIALIZED.
  *   - Structs that callers fill begin with struct_size, so that they can grow: set it to sizeof.
  */

@@ -2,13 +2,14 @@
 /*
  * The progress engine: one lock, one leader at a time, one background thread.
  *
- * Whoever waits leads: it reads the rings, spins for a short time when that has paid, then sleeps in
- * the loop. When nobody waits, the background thread leads after a bell, or every millisecond while
- * work is in flight (the bell page is LAZY then, and peers need no system call to reach us).
+ * Whoever waits leads: it reads the rings, spins for a short time when that has paid, then sleeps
+ * in the loop. When nobody waits, the background thread leads after a bell, or every millisecond
+ * while work is in flight (the bell page is LAZY then, and peers need no system call to reach us).
  *
  * The background thread and a leader may sleep in the same epoll descriptor. Watches are edge
- * triggered, and the kernel wakes one sleeper, the one that came last: mostly the leader. Should the
- * background thread get an event all the same, it handles it and wakes the leader (wake_leader).
+ * triggered, and the kernel wakes one sleeper, the one that came last: mostly the leader. Should
+ * the background thread get an event all the same, it handles it and wakes the leader
+ * (wake_leader).
  */
 #include <errno.h>
 #include <signal.h>
@@ -26,8 +27,9 @@ enum { BACKGROUND = 1, IDLE_TICKS = 20, SPIN_SCORE_MAX = 16 };
 struct wk_engine wk = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static _Thread_local uint32_t thread_number;
-static bool leader_sleeps;           /* the leader is in the loop's wait */
-static bool background_yields;       /* the background thread waits for that to end */
+static bool leader_sleeps;     /* the leader is in the loop's wait */
+static bool tick_kicked;       /* the background thread was kicked to tick, and has not woken yet */
+static bool background_yields; /* the background thread waits for that to end */
 static pthread_cond_t leader_woke = PTHREAD_COND_INITIALIZER;
 static uint32_t spin_score, spin_pause;
 /* Until when the background thread and the leader sleep in the loop. 0: awake, and it looks at the
@@ -98,7 +100,7 @@ wk_own_end(void)
     static struct buried {
         struct buried *next;
         struct slab slab;
-    } *graveyard;
+    } * graveyard;
     bool any = false;
     own_walk(&wk.own, make_stale, &any);
     struct buried *grave = any ? malloc(sizeof(*grave)) : NULL;
@@ -294,6 +296,7 @@ on_kick(void *ctx, uint32_t events)
     (void)events;
     uint64_t count;
     (void)!read(wk.kick_fd, &count, sizeof(count));
+    tick_kicked = false;
 }
 
 void
@@ -339,7 +342,10 @@ leave_lead(bool lazy)
 {
     while (net_bell_leave(&wk.bell, lazy)) {
         if (!net_bell_any(&wk.bell)) {
-            wk_kick();
+            if (!tick_kicked) { /* once, until somebody has taken it: it may take a while to wake */
+                tick_kicked = true;
+                wk_kick();
+            }
             break;
         }
         if (!net_bell_lead(&wk.bell, my_number())) {
@@ -424,7 +430,8 @@ lead(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
             return ST_TIMED_OUT;
         }
         if (may_spin(now)) {
-            /* Without the lock: another thread may have handled meanwhile what this one waits for. */
+            /* Without the lock: another thread may have handled meanwhile what this one waits for.
+             */
             const uint64_t changes = wk.change_count;
             if (spin(now) || wk.change_count != changes || !wk.running) {
                 continue;
@@ -530,8 +537,8 @@ wk_wait(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
         return ST_OK;
     }
     const bool is_task = wk_current != NULL && !wk.is_driver;
-    const int status = is_task ? wait_in_task(done, ctx, deadline_ns)
-                               : wait_once(done, ctx, deadline_ns);
+    const int status =
+        is_task ? wait_in_task(done, ctx, deadline_ns) : wait_once(done, ctx, deadline_ns);
     if (status == ST_RAYLET_DIED) {
         const char *evidence = wk.raylet_evidence ? wk.raylet_evidence : "";
         return st_fail(ST_RAYLET_DIED, "the local raylet died%s%s", *evidence ? ": " : "",
@@ -561,8 +568,7 @@ wk_poll(void)
 void
 wk_keep_ticking(void)
 {
-    if (atom_u32_load(&wk.ticking, ATOM_RELAXED) == 0 &&
-        net_bell_lead(&wk.bell, my_number())) {
+    if (atom_u32_load(&wk.ticking, ATOM_RELAXED) == 0 && net_bell_lead(&wk.bell, my_number())) {
         leave_lead(true);
     }
 }
@@ -591,8 +597,8 @@ background_turn(uint32_t *idle_ticks, uint64_t *seen_changes)
     return again && net_bell_any(&wk.bell);
 }
 
-/* An event was taken that the sleeping leader should have had. The background thread stays out of the
- * loop until the leader is awake, or it would take the kick too. */
+/* An event was taken that the sleeping leader should have had. The background thread stays out of
+ * the loop until the leader is awake, or it would take the kick too. */
 static void
 wake_leader(void)
 {
@@ -602,6 +608,23 @@ wake_leader(void)
         (void)pthread_cond_wait(&leader_woke, &wk.lock);
     }
     background_yields = false;
+}
+
+/* Waits without the lock, and returns with it. A tick that finds the lock taken is left out: who
+ * has it looks at the rings, and would pay a system call for every time it gives the lock to us. */
+static void
+wait_in_background(struct net_events *events, uint64_t until, bool parked)
+{
+    net_loop_wait(wk.loop, until, events);
+    while (events->count == 0 && !parked && pthread_mutex_trylock(&wk.lock) != 0) {
+        net_loop_wait(wk.loop, os_now_ns() + WK_TICK_NS, events);
+        if (events->count > 0) {
+            break;
+        }
+    }
+    if (events->count > 0 || parked) {
+        wk_lock();
+    }
 }
 
 static void *
@@ -632,8 +655,7 @@ background_main(void *arg)
         atom_u32_store(&wk.ticking, !parked, ATOM_RELAXED);
         background_until = until;
         wk_unlock();
-        net_loop_wait(wk.loop, until, &events);
-        wk_lock();
+        wait_in_background(&events, until, parked);
         background_until = 0;
         timer_kick = false;
         if (parked) {
@@ -764,9 +786,9 @@ kick_and_rest(void)
     (void)pthread_cond_timedwait(&wk.changed, &wk.lock, &limit);
 }
 
-/* Lock not held; `running` is false. Waits for the background thread, and for those of the program's
- * that wait or copy inside of the engine. A kick wakes one sleeper of the loop, whichever; so they
- * are repeated. */
+/* Lock not held; `running` is false. Waits for the background thread, and for those of the
+ * program's that wait or copy inside of the engine. A kick wakes one sleeper of the loop,
+ * whichever; so they are repeated. */
 void
 wk_engine_stop_thread(void)
 {
