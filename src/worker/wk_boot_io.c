@@ -340,9 +340,8 @@ greet_as_driver(const struct ray_init_options *options, char **argv, int pidfd)
     return status;
 }
 
-/* After the greeting: ids are known. */
-static void
-begin_session(void)
+int
+wk_begin_session(void)
 {
     own_fini(&wk.own);
     own_init(&wk.own, wk.mem, &wk.self, NULL);
@@ -357,7 +356,9 @@ begin_session(void)
         memcpy(parent.b + 8, none.b, sizeof(none.b));
         id_source_init(&wk.source, &parent, 0);
     }
+    TRY(wk_peer_accept());
     wk.ready = true;
+    return ST_OK;
 }
 
 static int
@@ -386,9 +387,6 @@ start_driver(const struct ray_init_options *options, char **argv)
         status = greet_as_driver(options, argv, pidfd);
     }
     os_close(&pidfd);
-    if (status == ST_OK) {
-        begin_session();
-    }
     wk_unlock();
     return status;
 }
@@ -430,7 +428,6 @@ wk_boot_worker(void)
         status = wk_node_connect(wk.raylet_socket, &hello, -1);
     }
     if (status == ST_OK) {
-        begin_session();
         (void)unsetenv("RAY_START_TOKEN");
     }
     wk_unlock();
@@ -607,12 +604,19 @@ static void
 put_reference(void *ctx, const struct own_ref *ref)
 {
     static const char *const states[] = { "pending", "inline", "store", "error", "gone" };
+    static const char *const registered[] = { "no", "queued", "sent", "yes", "gone" };
+    const struct id_worker *owner = &own_proc_addr(&wk.own, ref->owner)->worker;
     struct str *out = ctx;
     char hex[2 * sizeof(ref->id) + 1];
     str_printf(out, "%s{\"object_id\":\"%s\",\"owned\":%s,\"state\":\"%s\"",
                out->size > 1 ? "," : "", id_hex(ref->id.b, sizeof(ref->id.b), hex),
                ref->kind == OWN_OWNED ? "true" : "false",
                ref->state < COUNT_OF(states) ? states[ref->state] : "");
+    if (ref->kind == OWN_BORROWED) {
+        str_printf(out, ",\"owner\":\"%s\",\"registered\":\"%s\"",
+                   id_hex(owner->b, sizeof(owner->b), hex),
+                   ref->reg < COUNT_OF(registered) ? registered[ref->reg] : "");
+    }
     str_printf(out, ",\"local\":%u,\"submitted\":%u,\"contained_in\":%u,\"pins\":%u,\"lent\":%s}",
                __atomic_load_n(&ref->local, __ATOMIC_RELAXED), ref->submitted, ref->contained_in,
                ref->pins, ref->kind == OWN_OWNED && ref->borrowers ? "true" : "false");

@@ -285,6 +285,9 @@ on_lease_message(const struct net_frame *frame)
     }
 }
 
+static int on_greeting(const struct net_frame *frame);
+static int greeting_status;
+
 static void
 on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
 {
@@ -292,10 +295,13 @@ on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
     (void)conn;
     switch (frame->header.kind) {
     case NODE_HELLO_REPLY:
+        wk_on_answer_fds(frame);
+        greeting_status = on_greeting(frame);
+        (void)give_answer(frame);
+        break;
     case NODE_REFUSED:
     case NODE_STATE_ANSWER:
     case NODE_STORE_CHECKED:
-        wk_on_answer_fds(frame);
         (void)give_answer(frame);
         break;
     case NODE_STORE_GRANT:
@@ -439,14 +445,23 @@ read_answer(const struct wk_ask *ask)
         }
         return status;
     }
+    return greeting_status;
+}
+
+static int
+on_greeting(const struct net_frame *frame)
+{
     Ray__Node__HelloReply *reply =
-        ray__node__hello_reply__unpack(NULL, ask->answer.size, (uint8_t *)ask->answer.data);
+        ray__node__hello_reply__unpack(NULL, frame->size, frame->body);
     if (!reply) {
         return st_fail(ST_PROTOCOL, "the raylet's greeting can't be read");
     }
-    const int status = take_reply(reply);
+    int status = wk.store ? st_fail(ST_PROTOCOL, "the raylet greets twice") : take_reply(reply);
     ray__node__hello_reply__free_unpacked(reply, NULL);
-    return status;
+    if (status == ST_OK) {
+        status = link_alias();
+    }
+    return status == ST_OK ? wk_begin_session() : status;
 }
 
 int
@@ -477,8 +492,7 @@ wk_node_connect(const char *socket_path, const Ray__Node__Hello *hello, int pidf
         status = read_answer(&ask);
     }
     wk_ask_fini(&ask);
-    TRY(status);
-    return link_alias();
+    return status;
 }
 
 void

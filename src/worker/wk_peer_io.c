@@ -1011,5 +1011,11 @@ wk_peer_listen(void)
     int fd;
     TRY(os_sock_listen(path, &fd));
     wk.listen_watch = (struct net_watch){ .fd = fd, .on_ready = on_listen };
+    return ST_OK;
+}
+
+int
+wk_peer_accept(void)
+{
     return net_loop_add(wk.loop, &wk.listen_watch, EPOLLIN | EPOLLET);
 }

@@ -443,7 +443,9 @@ void wk_frame_end(struct wk_frame *frame, bool urgent);
 void wk_peer_drain(struct wk_peer *peer);
 void wk_peer_on_death(const struct id_worker *worker, const char *evidence, int32_t pid);
 void wk_peers_close(void);
+/* Others can connect from now on; they are served after wk_peer_accept. */
 int wk_peer_listen(void) MUST_USE;
+int wk_peer_accept(void) MUST_USE;
 void wk_rings_drain(void);
 bool wk_rings_any(void);
 void wk_link_flush_room(struct wk_link *link);
@@ -572,6 +574,9 @@ void wk_actors_fini(void);
 
 /* In a process that the raylet started: connects, once. */
 int wk_boot_worker(void) MUST_USE;
+/* The greeting is answered and ids are known. Called within the dispatch of that frame: whatever comes
+ * after it, from the raylet or from peers, finds the machines that will serve it. */
+int wk_begin_session(void) MUST_USE;
 
 /* ---- wk_cface.c ---- */
 
