@@ -24,8 +24,8 @@ def prepare() -> None:
 def main() -> NoReturn:
     """Runs tasks until told to leave, then ends the process: exit handlers, output.
 
-    Every page that this touches is copied in each worker, so it does next to nothing. Random numbers
-    are the process's own: the module `random` sees to it at a fork.
+    Every page that this touches is copied in each worker, so it does next to nothing. Random
+    numbers are the process's own: the module `random` sees to it at a fork.
     """
     from ray import _native
 
