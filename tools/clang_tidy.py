@@ -19,6 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CLANG_TIDY = "clang-tidy-14"
+# The analyzer takes nearly all of the time: it follows a function's paths up to this many states, a
+# quarter of the usual. That finds what it finds near the start of a path, in a quarter of the time.
+ANALYZER = [f"--extra-arg={x}" for x in ("-Xclang", "-analyzer-config")] + [
+    f"--extra-arg={x}" for x in ("-Xclang", "max-nodes=60000")
+]
 
 
 def wanted(build: str) -> list[dict[str, str]]:
@@ -39,7 +44,7 @@ def stamp_of(entry: dict[str, str], config: bytes) -> str:
     done = subprocess.run(
         command + ["-MM"], cwd=entry["directory"], capture_output=True, check=True
     )
-    digest = hashlib.sha256(config + " ".join(command).encode())
+    digest = hashlib.sha256(config + " ".join(command + ANALYZER).encode())
     for name in sorted(set(re.sub(rb"^.*?:|\\\n", b"", done.stdout).split())):
         with open(os.path.join(entry["directory"].encode(), name), "rb") as file:
             digest.update(file.read())
@@ -51,7 +56,7 @@ def check(entry: dict[str, str], build: str, config: bytes) -> tuple[str, bool]:
     stamp = os.path.join(build, "clang-tidy", stamp_of(entry, config))
     if os.path.exists(stamp):
         return "", False
-    command = [CLANG_TIDY, "--quiet", "-p", build, entry["file"]]
+    command = [CLANG_TIDY, "--quiet", "-p", build, *ANALYZER, entry["file"]]
     if entry["file"].startswith(os.path.join(ROOT, "tests", "")):
         # Following every path is slow, and a test says itself when it goes wrong.
         command.append("--checks=-clang-analyzer-*")

@@ -352,7 +352,7 @@ void call_frame_fini(struct call_frame *frame);
 /* new. What `.remote` gives for `count` references, of which it takes over one count each. */
 PyObject *call_result(struct state *st, ray_ref **refs, int32_t count);
 /* Makes sure that the target is ready for the current session; 0 or -1. */
-int call_target_ready(CallTarget *self);
+int call_target_ready(CallTarget *target);
 
 /* new. A handle of class `handle_class`, taking over one count of `actor`. */
 PyObject *actor_handle_new(struct state *st, PyObject *handle_class, ray_actor *actor,
