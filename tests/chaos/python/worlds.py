@@ -325,6 +325,14 @@ class World:
             assert not stubborn, f"still there after {seconds} s: {stubborn}"
         self._reap()
 
+    def check_gone_but(self, number: int, seconds: float) -> list[Process]:
+        """All but so many end, within that time; those."""
+        end = time.monotonic() + seconds
+        while len(left := self.mine()) > number:
+            assert time.monotonic() < end, f"still there after {seconds} s: {left}"
+            time.sleep(0.01)
+        return left
+
     def check_clean(self) -> None:
         """Nothing is left but logs."""
         for driver in self.drivers:
