@@ -150,7 +150,7 @@ for k in keepers:
         ray.get(k.drop.remote())
     except RayActorError:
         pass
-k = None
+k = keeper = box = None
 keepers.clear()
 import gc
 gc.collect()
