@@ -284,3 +284,34 @@ def test_actors(world, rng):
     say("end")
     """
     run(world, code, {"kills": count(5, 50), "many": count(100, 500)})
+
+
+def test_beyond_the_process_cap(world):
+    """An error that names the chain, where there would be a hang."""
+    code = """
+    start(num_cpus=1)
+
+    @ray.remote(max_retries=0)
+    def endless(n):
+        return ray.get(endless.remote(n + 1))
+
+    message = ""
+    try:
+        ray.get(endless.remote(0))
+    except ray.exceptions.RayError as e:
+        message = str(e)
+    assert "endless" in message and "->" in message, message[-3000:]
+    say("error", message=message[-1000:])
+
+    @ray.remote
+    def one():
+        return 1
+
+    assert ray.get(one.remote()) == 1
+    ray.shutdown()
+    say("end")
+    """
+    driver = world.start(code)
+    driver.hear("error")
+    driver.hear("end")
+    driver.finish()
