@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is promised of tasks: exactly once, meeting tasks, nesting, process counts, random numbers."""
+"""What is promised of tasks, objects and actors, each by a program of its own."""
 
 import os
 
@@ -186,7 +186,8 @@ def test_objects_of_all_sizes(world, rng):
     def once():
         makers = [make.remote(rng.getrandbits(32), 20) for _ in range(3)]
         checks = [check.remote(m) for m in makers for _ in range(2)]
-        mine = [(n, np.full(n, 7, dtype=np.uint8)) for n in (0, 1, 1000, 102400, 102401, 2**19, 2**21)]
+        mine = [(n, np.full(n, 7, dtype=np.uint8)) 
+                for n in (0, 1, 1000, 102400, 102401, 2**19, 2**21)]
         refs = [ray.put(a) for _, a in mine]
         for (n, a), ref in zip(mine, refs):
             got = ray.get(ref)
