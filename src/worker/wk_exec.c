@@ -685,8 +685,8 @@ send_done(struct wk_exec *e, uint64_t duration_ns, bool leaving)
                  (leaving ? PEER_DONE_LEAVING : 0u),
     };
     close_frame(e, &done);
-    if (!e->from) {
-        return;
+    if (!e->from || (e->failure && wk.raylet_dead)) {
+        return; /* the node is going down: its end is what everybody hears of */
     }
     struct wk_frame frame;
     if (wk_frame_begin(&frame, e->from, PEER_DONE, sizeof(done) + returns_bytes(e)) != ST_OK) {

@@ -66,7 +66,10 @@ wk_ask_wait(struct wk_ask *ask, uint64_t deadline_ns)
         status = wk_wait(ask_is_over, ask, deadline_ns);
     } while (status == ST_INTERRUPTED);
     list_remove(&ask->link);
-    if (status == ST_OK && ask->state == WK_ASK_FAILED) {
+    if (status == ST_OK && ask->state == WK_ASK_FAILED && wk.raylet_dead) {
+        status = st_fail(ST_RAYLET_DIED, "the local raylet died: %s",
+                         wk.raylet_evidence ? wk.raylet_evidence : "its connection has ended");
+    } else if (status == ST_OK && ask->state == WK_ASK_FAILED) {
         status = st_fail(ST_CONNECTION, "the connection ended before the answer came");
     }
     return status;
@@ -437,6 +440,7 @@ wk_raylet_died(void)
     if (!wk.is_driver) {
         wk.leave_now = true;
     }
+    wk_callbacks_end();
     wk_changed();
 }
 

@@ -484,6 +484,8 @@ void wk_lease_trouble(const Ray__Node__LeaseTrouble *trouble);
 void wk_tasks_destroy(struct list *tasks);
 void wk_link_tasks_destroy(struct wk_link *link);
 void wk_tasks_fini(void);
+/* The raylet is dead: who was to be called back when a value came is called now. */
+void wk_callbacks_end(void);
 
 /* What submissions of tasks and actor calls share. */
 int wk_task_create(struct ray_function *function, struct ray_options *options,

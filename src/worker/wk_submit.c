@@ -905,6 +905,34 @@ cancel_waiters(void *ctx, const struct own_ref *ref)
     }
 }
 
+static void
+end_callbacks(void *ctx, const struct own_ref *ref)
+{
+    (void)ctx;
+    struct own_ref *writable;
+    struct wk_waiter *waiter, *kept = NULL;
+    memcpy(&writable, &ref, sizeof(ref));
+    memcpy(&waiter, &ref->waiters, sizeof(waiter));
+    while (waiter) {
+        struct wk_waiter *next = waiter->next;
+        if (waiter->task) {
+            waiter->next = kept;
+            kept = waiter;
+        } else {
+            wk_callback_push(waiter->fn, waiter->ctx, false); /* it looks, and is told */
+            free(waiter);
+        }
+        waiter = next;
+    }
+    memcpy(&writable->waiters, &kept, sizeof(kept));
+}
+
+void
+wk_callbacks_end(void)
+{
+    own_walk(&wk.own, end_callbacks, NULL);
+}
+
 void
 wk_tasks_destroy(struct list *tasks)
 {

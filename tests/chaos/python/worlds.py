@@ -54,7 +54,7 @@ def report():
             except BaseException as e:
                 print(what, e, file=sys.stderr, flush=True)
         try:
-            for pid, told in references(timeout=3).items():
+            for pid, told in all_references(timeout=3).items():
                 print(pid, json.dumps(told), file=sys.stderr, flush=True)
         except BaseException as e:
             print(e, file=sys.stderr, flush=True)
@@ -78,7 +78,7 @@ def start(**options):
 def state(what):
     return json.loads(_native.state_json(what))
 
-def references(timeout=None):
+def all_references(timeout=None):
     '''What this process knows, and what the workers that can be reached do.'''
     @ray.remote(num_cpus=0, max_retries=0)
     def ask():
@@ -94,7 +94,7 @@ def until(condition, what, limit=float(os.environ["RAY_CHAOS_HANG_S"]) / 2):
         if time.monotonic() > end:
             raise AssertionError(f"never came about: {what}; store {state('store')}, "
                                  f"leases {state('leases')}, workers {state('workers')}, "
-                                 f"references {references()}")
+                                 f"references {all_references()}")
         time.sleep(0.01)
 """
 
@@ -324,6 +324,14 @@ class World:
             stubborn = await_ends(left, end - time.monotonic())
             assert not stubborn, f"still there after {seconds} s: {stubborn}"
         self._reap()
+
+    def check_gone_but(self, number: int, seconds: float) -> list[Process]:
+        """All but so many end, within that time; those."""
+        end = time.monotonic() + seconds
+        while len(left := self.mine()) > number:
+            assert time.monotonic() < end, f"still there after {seconds} s: {left}"
+            time.sleep(0.01)
+        return left
 
     def check_clean(self) -> None:
         """Nothing is left but logs."""

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""References lent through tasks, actors and nested objects, with lenders killed."""
+
+from worlds import count, in_role
+
+LEND = """
+from ray.exceptions import OwnerDiedError, RayActorError, RayTaskError, WorkerCrashedError
+rng = random.Random(argument["seed"])
+start(num_cpus=3, object_store_memory=400_000_000)
+
+def look(box, depth=0):
+    '''Everything that can be reached from here: (number, or None when its owner died).'''
+    found = []
+    for item in box:
+        if isinstance(item, ray.ObjectRef):
+            try:
+                value = ray.get(item)
+            except OwnerDiedError:
+                found.append(None)
+                continue
+            if isinstance(value, (list, tuple)):
+                found += look(value, depth + 1)
+            else:
+                assert (value == value[0]).all(), "freed too early"
+                found.append(int(value[0]))
+        else:
+            found += look(item, depth + 1) if isinstance(item, (list, tuple)) else [item]
+    return found
+
+@ray.remote(max_retries=-1)
+def read(box):
+    return look(box)
+
+@ray.remote(max_retries=-1)
+def wrap(box):
+    return [ray.put(list(box))]
+
+@ray.remote(max_retries=-1)
+def make(numbers, size):
+    return [ray.put(np.full(size, n, dtype=np.int64)) for n in numbers]
+
+@ray.remote(max_retries=-1)
+def relay(box, depth):
+    return look(box) if depth == 0 else ray.get(relay.remote(box, depth - 1))
+
+@ray.remote(num_cpus=0)
+class Keeper:
+    def __init__(self):
+        self.boxes = []
+    def keep(self, box):
+        self.boxes.append(box)
+        return len(self.boxes)
+    def lend(self):
+        return self.boxes.pop() if self.boxes else []
+    def drop(self):
+        self.boxes.clear()
+
+keepers = [Keeper.remote() for _ in range(2)]
+references = 0
+gone = 0
+
+def alive(index):
+    try:
+        ray.get(keepers[index].__ray_ready__.remote())
+    except RayActorError:
+        keepers[index] = Keeper.remote()
+    return keepers[index]
+
+def check(expected, found):
+    '''Each as made, or lost with its owner; mine are never lost.'''
+    global gone
+    wanted, certain = expected
+    assert len(found) <= len(wanted) or not certain, (wanted, found)
+    if certain:
+        assert sorted(found) == sorted(wanted), (wanted, found)
+    else:
+        assert all(f is None or f in wanted for f in found), (wanted, found)
+        gone += sum(f is None for f in found)
+
+def one():
+    '''A box of references, its numbers, whether nothing of it can be lost.'''
+    global references
+    n = rng.randrange(1, 6)
+    numbers = [rng.randrange(10**9) for _ in range(n)]
+    size = rng.choice([1, 10, 100, 20_000, 100_000])
+    references += n
+    if rng.random() < 0.5:
+        return [ray.put(np.full(size, i, dtype=np.int64)) for i in numbers], numbers, True
+    return make.remote(numbers, size), numbers, False
+
+def unbox(box):
+    return [box] if isinstance(box, ray.ObjectRef) else box
+
+open_reads = []
+while references < argument["references"]:
+    box, numbers, certain = one()
+    for _ in range(rng.randrange(4)):
+        what = rng.randrange(5)
+        references += 1
+        try:
+            if what == 0:
+                box = [ray.put(list(unbox(box)))]
+            elif what == 1:
+                box, certain = [wrap.remote(unbox(box))], False
+            elif what == 2:
+                open_reads.append((numbers, certain, read.remote(unbox(box))))
+            elif what == 3:
+                open_reads.append((numbers, certain, relay.remote(unbox(box), 2)))
+            else:
+                keeper = alive(rng.randrange(2))
+                keeper.keep.remote(unbox(box))
+                if rng.random() < 0.7:
+                    box, certain = [keeper.lend.remote()], False
+                    numbers = None
+                    break
+        except RayActorError:
+            pass
+    if numbers is not None:
+        open_reads.append((numbers, certain, read.remote(unbox(box))))
+    else:
+        try:
+            look(box)
+        except (RayActorError, OwnerDiedError):
+            pass
+    del box
+    if len(open_reads) > 20:
+        rng.shuffle(open_reads)
+        while len(open_reads) > 5:
+            numbers, certain, ref = open_reads.pop()
+            try:
+                check((numbers, certain), ray.get(ref))
+            except OwnerDiedError:
+                assert not certain
+            except RayTaskError as e:
+                assert not certain and "Owner" in str(e), e
+            del ref
+        say("some", references=references)
+        hear()
+for numbers, certain, ref in open_reads:
+    try:
+        check((numbers, certain), ray.get(ref))
+    except (OwnerDiedError, RayTaskError):
+        assert not certain
+ref = None
+open_reads.clear()
+say("through")
+hear()
+for k in keepers:
+    try:
+        ray.get(k.drop.remote())
+    except RayActorError:
+        pass
+k = keeper = box = None
+keepers.clear()
+import gc
+gc.collect()
+until(lambda: state("store")["objects"] == 0 and state("store")["dying"] == 0, "objects are freed")
+until(lambda: not state("references"), "no reference is known here")
+say("freed", gone=gone)
+ray.shutdown()
+say("end")
+"""
+
+
+def test_lent_references(world, rng):
+    driver = world.start(LEND, {"seed": rng.getrandbits(32), "references": count(3000, 100_000)})
+    while driver_says(driver) != "through":
+        if rng.random() < 0.5:
+            found = in_role("worker")
+            if found:
+                rng.choice(found).kill()
+        driver.tell("go")
+    driver.tell("go")
+    driver.hear("freed")
+    driver.hear("end")
+    driver.finish()
+
+
+def driver_says(driver):
+    """What comes next."""
+    return driver.hear()["what"]
