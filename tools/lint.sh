@@ -28,8 +28,8 @@ format() {
 #   unknownMacro, missingInclude*   system headers aren't given, to keep it quick
 #   nullPointerRedundantCheck       it takes ASSERT for a mere check
 #   missingReturn                   Python's macros that return are in headers that aren't given
-#   legacyUninitvar, uninitvar      it doesn't see that a count tells how much of an array is filled;
-#                                   clang's analyzer and the sanitizers do
+#   legacyUninitvar, uninitvar      it doesn't see that a count tells how much of an array is
+#                                   filled; clang's analyzer and the sanitizers do
 static_analysis() {
     mkdir -p "$build/cppcheck"
     sources=$(git ls-files '*.c' | grep -E '^(src|sim|python/native|tests/lib|examples)/' || true)
