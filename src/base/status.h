@@ -64,6 +64,12 @@ int st_fail(int status, const char *format, ...) __attribute__((format(printf, 2
 int st_fail_errno(int status, int os_errno, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+#ifdef __clang_analyzer__
+/* So that who reads the code path by path knows what comes back. */
+#define st_fail(status, ...)       (st_fail(status, __VA_ARGS__), (status))
+#define st_fail_errno(status, ...) (st_fail_errno(status, __VA_ARGS__), (status))
+#endif
+
 /* Evaluates an `int` status and returns it from the calling function when it isn't ST_OK. */
 #define TRY(expression)                                                                            \
     do {                                                                                           \

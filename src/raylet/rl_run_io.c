@@ -278,7 +278,7 @@ rl_raylet_run(const struct rl_run_config *config)
     int status = rl_boot_receive(config->boot_fd, &boot);
     if (status == ST_OK) {
         status = start(r, boot, config->shared);
-        net_msg_free(boot ? &boot->base : NULL);
+        net_msg_free(&boot->base);
         rl_boot_reply(r, config->boot_fd, status);
     }
     int boot_fd = config->boot_fd;

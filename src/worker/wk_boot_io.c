@@ -16,8 +16,6 @@
 #include "os/os_sock.h"
 #include "worker/wk_priv.h"
 
-extern char **environ;
-
 #define BOOT_NS     UINT64_C(60000000000)
 #define GOODBYE_NS  UINT64_C(10000000000)
 

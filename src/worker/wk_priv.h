@@ -517,7 +517,7 @@ void wk_func_session_end(void);
 int wk_value_of_payload(const struct ray_payload *payload, const struct id_object *id,
                         const struct id_worker *owner, struct ray_value **out) MUST_USE;
 enum own_state wk_state_of(const struct ray_value *value);
-void wk_value_drop(uint64_t value, uint64_t state);
+void wk_value_drop(uint64_t handle, uint64_t state);
 struct ray_value *wk_ref_value(const struct own_ref *ref);
 /* Whether an object stands for an actor: its value, in the owner, is a struct wk_actor. */
 static inline bool

@@ -115,9 +115,13 @@ test_ignored_and_blocked_signals_are_not_inherited(void **state)
     sigaddset(&set, SIGTERM);
     assert_int_equal(sigprocmask(SIG_BLOCK, &set, &before), 0);
     void (*old)(int) = signal(SIGINT, SIG_IGN);
-    assert_string_equal(
-        run("grep -E 'SigBlk|SigIgn' /proc/self/status | tr -d '\\n\\t'", &spec, &exit),
-        "SigBlk:0000000000000000SigIgn:0000000000000000");
+    unsigned long blocked = 1, ignored = 1;
+    const char *text =
+        run("grep -E 'SigBlk|SigIgn' /proc/self/status | tr -d '\\n\\t'", &spec, &exit);
+    assert_int_equal(sscanf(text, "SigBlk:%lxSigIgn:%lx", &blocked, &ignored), 2);
+    /* 32 and 33 are libc's own, which no program can change: posix_spawn leaves them ignored. */
+    assert_int_equal(blocked, 0);
+    assert_int_equal(ignored & ~0x180000000UL, 0);
     (void)signal(SIGINT, old);
     assert_int_equal(sigprocmask(SIG_SETMASK, &before, NULL), 0);
 }

@@ -28,7 +28,7 @@ make_inline(const char *text, uint32_t item_count)
     struct ray_value *v =
         wk_value_create(WK_VALUE_INLINE, strlen(text), item_count, &data, &items);
     assert_non_null(v);
-    memcpy(data, text, strlen(text));
+    memcpy(data, text, strlen(text)); // NOLINT(bugprone-not-null-terminated-result): bytes
     for (uint32_t i = 0; i < item_count; i++) {
         items[i] = item_of((uint8_t)(i + 1), 9);
     }

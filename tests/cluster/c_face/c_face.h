@@ -39,7 +39,7 @@ int c_face_start(void **state);
 int c_face_start_with(double num_cpus);
 int c_face_stop(void **state);
 /* Waits for the end of all descendants, and checks that a runtime has left nothing but logs. */
-void c_face_expect_gone(const struct ray_context *context);
+void c_face_expect_gone(const struct ray_context *of);
 const struct ray_context *c_face_context(void);
 
 /* Submits f(number). With options NULL, default ones. */
