@@ -84,7 +84,8 @@ wk_node_ask(uint16_t kind, const ProtobufCMessage *message, struct wk_ask *ask,
     str_init(&ask->question, wk.mem);
     list_push_back(&wk.asks, &ask->link);
     const int status = wk_node_send(kind, message, ask->request);
-    if (status != ST_OK) {
+    const bool ending = wk.boot && wk.ready && !wk.raylet_dead; /* its end is announced soon */
+    if (status != ST_OK && !ending) {
         list_remove(&ask->link);
         return status;
     }
