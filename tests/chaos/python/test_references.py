@@ -179,3 +179,36 @@ def test_lent_references(world, rng):
 def driver_says(driver):
     """What comes next."""
     return driver.hear()["what"]
+
+
+def test_an_idle_worker_that_owns_something_stays(world):
+    """Processes beyond the CPUs end when they idle, but not those whose objects others have."""
+    code = """
+    start(num_cpus=1)
+
+    @ray.remote
+    def owns(n):
+        boxes = ray.get([owns.remote(n - 1)])[0] if n else []
+        return [*boxes, ray.put(np.full(50_000, n)), ray.put(n)]
+
+    refs = ray.get(owns.remote(5))
+    workers = lambda: {w["pid"] for w in state("workers") if w["worker_type"] == "WORKER"}
+
+    @ray.remote
+    def nest(n):
+        return os.getpid() if n == 0 else ray.get(nest.remote(n - 1))
+
+    ray.get(nest.remote(12))
+    before = workers()
+    until(lambda: len(workers()) < len(before), "idle processes end")
+    time.sleep(7)  # an idle process has 1 s, one that was asked to end 5 s more
+    for n in range(6):
+        assert (ray.get(refs[2 * n]) == n).all() and ray.get(refs[2 * n + 1]) == n
+    del refs
+    until(lambda: len(workers()) <= 1, "those that own nothing any more end")
+    ray.shutdown()
+    say("end")
+    """
+    driver = world.start(code)
+    driver.hear("end")
+    driver.finish()
