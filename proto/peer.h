@@ -7,7 +7,8 @@
  *
  *     connecting side                              accepting side
  *       |------------ PEER_HELLO (window fd) ---------->|
- *       |------------ TEMPLATE, PUSH, PUSH, ... ------->|   tasks go one way: from whoever connected
+ *       |------------ TEMPLATE, PUSH, PUSH, ... ------->|   tasks go one way: from whoever
+ * connected
  *       |<----------- DONE, BOUNCED, ... ---------------|
  *       |<----------- OWN_* messages both ways -------->|
  *       |------------ RING_OFFER (ring fd, bell fd) --->|   after 64 frames in 100 ms
@@ -15,16 +16,16 @@
  *       |------------ RING_SWITCH --------------------->|   the connecting side's last socket frame
  *
  * A side reads its ring only after the other's last socket frame, so order is kept over the switch.
- * After it the socket carries bells, and frames too large for the ring: each is announced in the ring
- * by VIA_SOCKET, at which the reader waits for the socket's next frame.
+ * After it the socket carries bells, and frames too large for the ring: each is announced in the
+ * ring by VIA_SOCKET, at which the reader waits for the socket's next frame.
  *
  * Everything read from a peer is checked against the frame's end; pieces are 8-byte aligned.
  *
  *   PUSH      struct peer_push, then arg_count pieces
  *   DONE      struct peer_done, then return_count pieces
- *   TEMPLATE  struct peer_template, its texts and metadata (each padded), then the definition's piece
- *   piece     struct peer_piece, size bytes (padded), item_count struct own_item (padded as a whole)
- *   OWN_*     the struct of own/own_msg.h; VALUE and TRANSFER are followed by a piece
+ *   TEMPLATE  struct peer_template, its texts and metadata (each padded), then the definition's
+ * piece piece     struct peer_piece, size bytes (padded), item_count struct own_item (padded as a
+ * whole) OWN_*     the struct of own/own_msg.h; VALUE and TRANSFER are followed by a piece
  */
 #ifndef RAY_PROTO_PEER_H
 #define RAY_PROTO_PEER_H
@@ -77,16 +78,16 @@ enum peer_piece_flags {
 
 /* What is the same for every call of a function with certain options; sent once a connection. */
 struct peer_template {
-    uint32_t number;      /* the pusher's, from 1 up */
-    uint32_t kind;        /* enum ray_function_kind */
+    uint32_t number; /* the pusher's, from 1 up */
+    uint32_t kind;   /* enum ray_function_kind */
     int32_t num_returns;
     int32_t max_calls;
-    uint32_t flags;       /* enum peer_template_flags */
+    uint32_t flags; /* enum peer_template_flags */
     uint32_t name_size, function_name_size, method_size, resources_size, metadata_size;
     uint8_t hash[20];
 };
 enum peer_template_flags {
-    PEER_TEMPLATE_RETRIABLE = 1,     /* killing the worker loses nothing that can't be redone */
+    PEER_TEMPLATE_RETRIABLE = 1, /* killing the worker loses nothing that can't be redone */
     PEER_TEMPLATE_HAS_DEFINITION = 2,
 };
 
@@ -94,12 +95,12 @@ struct peer_push {
     uint64_t push_number; /* of the window word */
     uint32_t word;
     uint32_t template_number;
-    uint64_t epoch;       /* of the lease; 0 for actor calls */
-    uint64_t sequence;    /* actor calls: order of submission, from 1 */
+    uint64_t epoch;    /* of the lease; 0 for actor calls */
+    uint64_t sequence; /* actor calls: order of submission, from 1 */
     struct id_task task;
     uint32_t attempt;
     uint32_t arg_count;
-    uint32_t depth;       /* nesting depth of the task */
+    uint32_t depth; /* nesting depth of the task */
     uint32_t zero;
 };
 
@@ -125,9 +126,10 @@ struct peer_bounced {
 };
 
 struct peer_ring {
-    uint64_t ring_bytes;  /* of one ring's memory; the file has two, connecting side's sending first */
-    uint64_t bell_bytes;  /* of the sender's bell page */
-    uint32_t ring_index;  /* at which the sender of this frame wants to be marked */
+    uint64_t
+        ring_bytes; /* of one ring's memory; the file has two, connecting side's sending first */
+    uint64_t bell_bytes; /* of the sender's bell page */
+    uint32_t ring_index; /* at which the sender of this frame wants to be marked */
     uint32_t zero;
 };
 

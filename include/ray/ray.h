@@ -41,7 +41,8 @@
  *   - Timeouts are in milliseconds, negative for none.
  *   - A wait that a signal interrupts returns RAY_E_INTERRUPTED; the caller deals with the signal
  *     and calls again with the time that is left. Where several threads wait, those that don't
- *     drive the connections return so every 100 ms, signal or not. ray_get_bytes waits on by itself.
+ *     drive the connections return so every 100 ms, signal or not. ray_get_bytes waits on by
+ * itself.
  *   - In a child made by fork in user code every call returns RAY_E_NOT_INITIALIZED.
  *   - Structs that callers fill begin with struct_size, so that they can grow: set it to sizeof.
  */
@@ -56,7 +57,7 @@
 extern "C" {
 #endif
 
-#define RAY_API __attribute__((visibility("default")))
+#define RAY_API           __attribute__((visibility("default")))
 #define RAY_VERSION_MAJOR 0
 #define RAY_VERSION_MINOR 1
 #define RAY_VERSION_PATCH 0
@@ -80,7 +81,7 @@ enum ray_status {
     RAY_E_LIMIT = -13,
     RAY_E_CLOSED = -14,
     RAY_E_NOT_SUPPORTED = -15,
-    RAY_E_TASK_FAILED = -20,        /* the function raised; the value carries the face's bytes */
+    RAY_E_TASK_FAILED = -20, /* the function raised; the value carries the face's bytes */
     RAY_E_WORKER_CRASHED = -21,
     RAY_E_TASK_CANCELLED = -22,
     RAY_E_TASK_UNSCHEDULABLE = -23,
@@ -159,18 +160,18 @@ typedef void (*ray_log_fn)(void *ctx, const char *actor_or_task_name, int pid, b
 
 struct ray_init_options {
     size_t struct_size;
-    const char *address;              /* NULL: start a runtime of one's own */
-    double num_cpus, num_gpus;        /* negative: detect */
+    const char *address;       /* NULL: start a runtime of one's own */
+    double num_cpus, num_gpus; /* negative: detect */
     const struct ray_resource *resources;
     size_t resource_count;
-    uint64_t object_store_memory;     /* bytes, 0: 30 % of memory */
-    uint64_t memory;                  /* bytes, 0: detect */
-    const char *job_namespace;        /* NULL: an anonymous one */
-    const char *temp_dir;             /* NULL: /tmp/ray */
+    uint64_t object_store_memory; /* bytes, 0: 30 % of memory */
+    uint64_t memory;              /* bytes, 0: detect */
+    const char *job_namespace;    /* NULL: an anonymous one */
+    const char *temp_dir;         /* NULL: /tmp/ray */
     /* How workers of this job are made. argv of a zygote (which calls ray_zygote_run), NULL
      * terminated; NULL: this program's own binary is started again with its own arguments. */
     const char *const *zygote_argv;
-    ray_log_fn on_log;                /* NULL: lines go to this process's stdout and stderr */
+    ray_log_fn on_log; /* NULL: lines go to this process's stdout and stderr */
     void *on_log_ctx;
     bool log_to_driver;
 };
@@ -196,7 +197,7 @@ struct ray_context {
     uint8_t task_id[RAY_TASK_ID_SIZE];   /* the driver's own task in a driver */
     uint8_t actor_id[RAY_ACTOR_ID_SIZE]; /* nil (all ones) when in no actor */
     bool is_driver;
-    uint32_t attempt;                    /* 0 for the first try of the current task */
+    uint32_t attempt; /* 0 for the first try of the current task */
     char session_dir[256];
     char session_name[128];
     char gcs_address[64];
@@ -271,17 +272,17 @@ RAY_API int ray_value_status(const ray_value *value);
 struct ray_failure {
     size_t struct_size;
     int status;
-    const char *text;              /* the whole story, several lines */
-    const char *function;          /* task or method */
-    int pid;                       /* the process where it happened, 0 unknown */
+    const char *text;     /* the whole story, several lines */
+    const char *function; /* task or method */
+    int pid;              /* the process where it happened, 0 unknown */
     const char *node_ip;
-    uint8_t actor_id[RAY_ACTOR_ID_SIZE];   /* nil when no actor */
+    uint8_t actor_id[RAY_ACTOR_ID_SIZE]; /* nil when no actor */
     uint8_t task_id[RAY_TASK_ID_SIZE];
     uint8_t object_id[RAY_OBJECT_ID_SIZE];
-    const char *class_name;        /* of the actor */
+    const char *class_name; /* of the actor */
     bool actor_init_failed;
     bool never_started;
-    const void *data;              /* face bytes of the exception (RAY_E_TASK_FAILED), or NULL */
+    const void *data; /* face bytes of the exception (RAY_E_TASK_FAILED), or NULL */
     size_t data_size;
     uint32_t format;
 };
@@ -296,10 +297,10 @@ enum ray_function_kind { RAY_FUNCTION = 0, RAY_CLASS = 1, RAY_METHOD = 2 };
 struct ray_function_desc {
     size_t struct_size;
     enum ray_function_kind kind;
-    const char *name;          /* shown to people: "f", "Counter", "Counter.add" */
-    uint8_t hash[20];          /* identifies the definition; equal hashes are equal definitions */
+    const char *name; /* shown to people: "f", "Counter", "Counter.add" */
+    uint8_t hash[20]; /* identifies the definition; equal hashes are equal definitions */
     struct ray_payload definition; /* what a worker of the face needs; empty for methods */
-    const char *method;        /* RAY_METHOD: the method's name */
+    const char *method;            /* RAY_METHOD: the method's name */
 };
 RAY_API int ray_function_create(const struct ray_function_desc *desc, ray_function **out);
 RAY_API ray_function *ray_function_retain(ray_function *function);
@@ -307,19 +308,19 @@ RAY_API void ray_function_release(ray_function *function);
 
 struct ray_task_options {
     size_t struct_size;
-    int32_t num_returns;             /* >= 0 */
+    int32_t num_returns;                  /* >= 0 */
     const struct ray_resource *resources; /* everything asked for, CPU too */
     size_t resource_count;
-    int32_t max_retries;             /* after a worker's death; -1 for ever */
-    bool retry_exceptions;           /* also after RAY_E_TASK_FAILED that the executor allows */
-    int32_t max_calls;               /* the worker leaves after so many; 0 never */
-    const char *name;                /* shown instead of the function's; NULL */
+    int32_t max_retries;   /* after a worker's death; -1 for ever */
+    bool retry_exceptions; /* also after RAY_E_TASK_FAILED that the executor allows */
+    int32_t max_calls;     /* the worker leaves after so many; 0 never */
+    const char *name;      /* shown instead of the function's; NULL */
     /* Actors. */
     const struct ray_resource *placement_resources; /* needed to be placed, if more than held */
     size_t placement_resource_count;
     int32_t max_restarts, max_task_retries;
-    int64_t max_pending_calls;       /* -1 no limit */
-    int32_t max_concurrency;         /* 1 */
+    int64_t max_pending_calls;                /* -1 no limit */
+    int32_t max_concurrency;                  /* 1 */
     const char *actor_name, *actor_namespace; /* NULL: anonymous */
     bool detached;
     /* Opaque bytes of the face that the executor sees (ray_task_metadata): exception lists etc. */
@@ -356,7 +357,8 @@ RAY_API const uint8_t *ray_actor_id(const ray_actor *actor); /* RAY_ACTOR_ID_SIZ
 RAY_API int ray_actor_ref(ray_actor *actor, ray_ref **out);
 /* The handle behind such a reference. */
 RAY_API int ray_actor_from_ref(ray_ref *ref, ray_actor **out);
-/* The actor that this process is; a handle that doesn't keep it alive. RAY_E_NOT_FOUND elsewhere. */
+/* The actor that this process is; a handle that doesn't keep it alive. RAY_E_NOT_FOUND elsewhere.
+ */
 RAY_API int ray_actor_current(ray_actor **out);
 RAY_API int ray_actor_kill(ray_actor *actor, bool no_restart);
 /* Interrupts the task that makes `ref`, or kills its worker. */
@@ -384,12 +386,12 @@ RAY_API int ray_worker_exit_soon(void);
 
 enum ray_task_kind { RAY_TASK_NORMAL = 0, RAY_TASK_ACTOR_CREATION = 1, RAY_TASK_ACTOR_METHOD = 2 };
 RAY_API enum ray_task_kind ray_task_get_kind(const ray_task *task);
-RAY_API const uint8_t *ray_task_id(const ray_task *task);       /* RAY_TASK_ID_SIZE bytes */
-RAY_API const char *ray_task_name(const ray_task *task);        /* options' name or function's */
+RAY_API const uint8_t *ray_task_id(const ray_task *task); /* RAY_TASK_ID_SIZE bytes */
+RAY_API const char *ray_task_name(const ray_task *task);  /* options' name or function's */
 RAY_API const char *ray_task_function_name(const ray_task *task);
-RAY_API const char *ray_task_method(const ray_task *task);      /* "" unless a method */
+RAY_API const char *ray_task_method(const ray_task *task);           /* "" unless a method */
 RAY_API const uint8_t *ray_task_function_hash(const ray_task *task); /* 20 bytes */
-RAY_API ray_value *ray_task_definition(ray_task *task);         /* borrowed; NULL for methods */
+RAY_API ray_value *ray_task_definition(ray_task *task); /* borrowed; NULL for methods */
 RAY_API const void *ray_task_metadata(const ray_task *task, size_t *size);
 RAY_API int32_t ray_task_num_returns(const ray_task *task);
 RAY_API uint32_t ray_task_attempt(const ray_task *task);
@@ -432,7 +434,7 @@ RAY_API void ray_register_c_function(struct ray_c_registration *registration);
     __attribute__((constructor)) static void ray_register_##function(void)                         \
     {                                                                                              \
         static struct ray_c_registration registration = { #function, function,                     \
-                                                           &ray_remote_##function, NULL };         \
+                                                          &ray_remote_##function, NULL };          \
         ray_register_c_function(&registration);                                                    \
     }                                                                                              \
     struct ray_semicolon_##function

@@ -21,7 +21,7 @@ void assert_set_panic(assert_panic_fn fn);
 _Noreturn void assert_fail(const char *expression, const char *where, const char *function);
 
 #define ASSERT_STR2(x) #x
-#define ASSERT_STR(x) ASSERT_STR2(x)
+#define ASSERT_STR(x)  ASSERT_STR2(x)
 #define ASSERT(cond)                                                                               \
     do {                                                                                           \
         if (__builtin_expect(!(cond), 0)) {                                                        \
@@ -40,10 +40,10 @@ _Noreturn void assert_fail(const char *expression, const char *where, const char
 #endif
 
 /* Marks a place that control can't reach. */
-#define UNREACHABLE() assert_fail("unreachable", __FILE__ ":" ASSERT_STR(__LINE__), __func__)
+#define UNREACHABLE()                   assert_fail("unreachable", __FILE__ ":" ASSERT_STR(__LINE__), __func__)
 
 #define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
-#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-#define MUST_USE __attribute__((warn_unused_result))
+#define COUNT_OF(array)                 (sizeof(array) / sizeof((array)[0]))
+#define MUST_USE                        __attribute__((warn_unused_result))
 
 #endif

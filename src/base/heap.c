@@ -68,10 +68,9 @@ heap_push(struct heap *heap, struct heap_node *node, uint64_t when)
 {
     if (heap->count == heap->capacity) {
         const size_t capacity = heap->capacity ? 2 * heap->capacity : 16;
-        struct heap_node **nodes =
-            heap->mem->resize(heap->mem->ctx, heap->nodes,
-                              heap->capacity * sizeof(struct heap_node *),
-                              capacity * sizeof(struct heap_node *));
+        struct heap_node **nodes = heap->mem->resize(heap->mem->ctx, heap->nodes,
+                                                     heap->capacity * sizeof(struct heap_node *),
+                                                     capacity * sizeof(struct heap_node *));
         if (!nodes) {
             return ST_OUT_OF_MEMORY;
         }

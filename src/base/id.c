@@ -142,8 +142,7 @@ next_unique(struct id_source *source)
 {
     source->counter++;
     /* Bijective in the counter: two children of one attempt never collide. */
-    uint64_t unique =
-        id_mix64(source->task_seed + source->counter * UINT64_C(0x9e3779b97f4a7c15));
+    uint64_t unique = id_mix64(source->task_seed + source->counter * UINT64_C(0x9e3779b97f4a7c15));
     if (unique == UINT64_MAX) {
         unique = 0; /* all ones means "driver" or "creation" */
     }

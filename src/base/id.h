@@ -45,8 +45,8 @@ _Static_assert(sizeof(struct id_object) == 28, "ids carry no padding");
 _Static_assert(sizeof(struct id_task) == 24, "ids carry no padding");
 
 enum {
-    ID_HEX_MAX = 57,                /* characters of the longest hex form, with its NUL */
-    ID_PUT_INDEX = 0x40000000,      /* first object index of a put; below it are returns */
+    ID_HEX_MAX = 57,           /* characters of the longest hex form, with its NUL */
+    ID_PUT_INDEX = 0x40000000, /* first object index of a put; below it are returns */
 };
 
 /* Writes 2*n lower-case hex digits and a NUL. `out` has room for 2*n + 1. Returns `out`. */
@@ -56,10 +56,10 @@ char *id_hex(const void *bytes, size_t n, char *out);
 bool id_from_hex(const char *text, size_t length, void *bytes, size_t n);
 
 #define ID_HEX(id, out) id_hex((id).b, sizeof((id).b), (out))
-#define ID_EQ(a, b_) (memcmp((a).b, (b_).b, sizeof((a).b)) == 0)
+#define ID_EQ(a, b_)    (memcmp((a).b, (b_).b, sizeof((a).b)) == 0)
 
 bool id_is_nil(const void *bytes, size_t n);
-#define ID_IS_NIL(id) id_is_nil((id).b, sizeof((id).b))
+#define ID_IS_NIL(id)   id_is_nil((id).b, sizeof((id).b))
 #define ID_SET_NIL(idp) memset((idp)->b, 0xff, sizeof((idp)->b))
 
 static inline uint64_t
@@ -82,8 +82,8 @@ id_mix64(uint64_t x)
     return x;
 }
 
-/* Hashes for tables. The unique parts (of the task, of its actor) are random already, though each may
- * be all ones; one mix spreads the index. */
+/* Hashes for tables. The unique parts (of the task, of its actor) are random already, though each
+ * may be all ones; one mix spreads the index. */
 uint64_t id_hash(const void *bytes, size_t n);
 
 static inline uint64_t

@@ -93,7 +93,7 @@ list_splice_back(struct list *to, struct list *from)
 }
 
 #define LIST_ENTRY(link, type, member) CONTAINER_OF(link, type, member)
-#define LIST_FOR(pos, head) for (struct list *pos = (head)->next; pos != (head); pos = pos->next)
+#define LIST_FOR(pos, head)            for (struct list *pos = (head)->next; pos != (head); pos = pos->next)
 /* `next_` keeps the walk safe against removal of `pos`. */
 #define LIST_FOR_SAFE(pos, next_, head)                                                            \
     for (struct list *pos = (head)->next, *next_ = pos->next; pos != (head);                       \

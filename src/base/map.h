@@ -32,7 +32,8 @@ struct map {
 void map_init(struct map *map, const struct mem *mem);
 /* Frees the bucket array; the elements are the caller's. */
 void map_fini(struct map *map);
-/* Links the element. Doesn't look for duplicates. Fails only when the first buckets can't be had. */
+/* Links the element. Doesn't look for duplicates. Fails only when the first buckets can't be had.
+ */
 int map_insert(struct map *map, struct map_link *link, uint64_t hash) MUST_USE;
 /* The link must be in the map. */
 void map_remove(struct map *map, struct map_link *link);

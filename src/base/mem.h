@@ -56,11 +56,11 @@ void *arena_copy(struct arena *arena, const void *bytes, size_t size);
 /* Equal-sized objects from chunks; freed ones are reused last in, first out. Chunks go at fini. */
 struct slab {
     const struct mem *mem;
-    void *free;             /* singly linked through the objects' first word */
+    void *free; /* singly linked through the objects' first word */
     struct slab_chunk *chunks;
-    uint32_t object_size;   /* bytes, multiple of 16 */
+    uint32_t object_size; /* bytes, multiple of 16 */
     uint32_t per_chunk;
-    uint64_t live;          /* objects taken and not given back */
+    uint64_t live; /* objects taken and not given back */
 };
 
 void slab_init(struct slab *slab, const struct mem *mem, size_t object_size);

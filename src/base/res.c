@@ -63,10 +63,9 @@ res_names_intern(struct res_names *names, const char *text, size_t length, uint3
     }
     if (names->count == names->capacity) {
         const uint32_t capacity = names->capacity ? 2 * names->capacity : 8;
-        struct res_name **grown =
-            names->mem->resize(names->mem->ctx, names->by_number,
-                               names->capacity * sizeof(struct res_name *),
-                               capacity * sizeof(struct res_name *));
+        struct res_name **grown = names->mem->resize(names->mem->ctx, names->by_number,
+                                                     names->capacity * sizeof(struct res_name *),
+                                                     capacity * sizeof(struct res_name *));
         if (!grown) {
             return ST_OUT_OF_MEMORY;
         }
@@ -153,8 +152,7 @@ res_set_put(struct res_set *set, uint32_t name, struct res_amount amount)
     if (amount.v == 0) {
         if (present) {
             set->count--;
-            memmove(&set->items[i], &set->items[i + 1],
-                    (set->count - i) * sizeof(struct res_item));
+            memmove(&set->items[i], &set->items[i + 1], (set->count - i) * sizeof(struct res_item));
         }
         return ST_OK;
     }
@@ -176,8 +174,7 @@ res_set_equal(const struct res_set *a, const struct res_set *b)
         return false;
     }
     for (uint32_t i = 0; i < a->count; i++) {
-        if (a->items[i].name != b->items[i].name ||
-            a->items[i].amount.v != b->items[i].amount.v) {
+        if (a->items[i].name != b->items[i].name || a->items[i].amount.v != b->items[i].amount.v) {
             return false;
         }
     }

@@ -14,8 +14,8 @@ static const struct st_info infos[] = {
 #undef STATUS
 };
 
-static const struct st_info unknown = { -10000, "UNKNOWN", "unknown status", false,
-                                        ST_LOST_CALL, "RaySystemError" };
+static const struct st_info unknown = { -10000, "UNKNOWN",    "unknown status",
+                                        false,  ST_LOST_CALL, "RaySystemError" };
 
 static _Thread_local struct st_error last;
 

@@ -33,12 +33,12 @@ enum st_lost {
 };
 
 struct st_info {
-    int status;          /* 0 or negative */
-    const char *name;    /* "STORE_FULL" */
-    const char *text;    /* lower case, one phrase */
-    bool retryable;      /* the same request may succeed later */
-    enum st_lost lost;   /* what is gone */
-    const char *python;  /* exception class a Python user sees */
+    int status;         /* 0 or negative */
+    const char *name;   /* "STORE_FULL" */
+    const char *text;   /* lower case, one phrase */
+    bool retryable;     /* the same request may succeed later */
+    enum st_lost lost;  /* what is gone */
+    const char *python; /* exception class a Python user sees */
 };
 
 /* The table's row of `status`; a row named "UNKNOWN" for numbers that are not in it. Never NULL. */
@@ -46,18 +46,20 @@ const struct st_info *st_info(int status);
 
 enum { ST_TEXT_MAX = 2048 };
 
-/* What happened, where, and what to do. Filled once, by whoever first decides that it is an error. */
+/* What happened, where, and what to do. Filled once, by whoever first decides that it is an error.
+ */
 struct st_error {
     int status;
-    int os_errno;              /* 0 where no system call is behind it */
-    int32_t pid;               /* the process it is about, 0 unknown */
-    char text[ST_TEXT_MAX];    /* a sentence for the user, NUL terminated */
+    int os_errno;           /* 0 where no system call is behind it */
+    int32_t pid;            /* the process it is about, 0 unknown */
+    char text[ST_TEXT_MAX]; /* a sentence for the user, NUL terminated */
 };
 
 /* The calling thread's last error. Valid until the next st_fail of this thread. */
 struct st_error *st_last(void);
 
-/* Fills the calling thread's record and returns `status`, so that `return st_fail(...)` reads well. */
+/* Fills the calling thread's record and returns `status`, so that `return st_fail(...)` reads well.
+ */
 int st_fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* As st_fail with an errno, whose text is appended. */

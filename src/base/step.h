@@ -32,7 +32,7 @@ struct step_out {
     uint64_t peer;    /* to whom, or which timer or waiter */
     uint64_t when_ns; /* for timers */
     uint64_t payload;
-    const void *msg;  /* struct that belongs to the kind, in the outs' arena */
+    const void *msg; /* struct that belongs to the kind, in the outs' arena */
 };
 
 struct step_outs {

@@ -33,19 +33,19 @@ struct net_conn {
     struct net_watch watch;
     const struct net_conn_ops *ops;
     void *ctx;
-    struct str in;       /* unparsed bytes */
-    size_t in_start;     /* parsed so far */
-    struct str out;      /* bytes that wait */
+    struct str in;   /* unparsed bytes */
+    size_t in_start; /* parsed so far */
+    struct str out;  /* bytes that wait */
     size_t out_start;
-    uint64_t out_base;   /* stream offset of out.data[out_start] */
+    uint64_t out_base; /* stream offset of out.data[out_start] */
     struct queued_fds *out_fds, **out_fds_tail;
     size_t max_queued;
     int in_fds[OS_SOCK_FDS_MAX];
     int in_fd_count;
-    int depth;           /* callbacks on the stack */
-    bool writing;        /* EPOLLOUT is watched */
-    bool closed;         /* on_close was called, or is due */
-    bool destroyed;      /* to be freed when depth returns to 0 */
+    int depth;      /* callbacks on the stack */
+    bool writing;   /* EPOLLOUT is watched */
+    bool closed;    /* on_close was called, or is due */
+    bool destroyed; /* to be freed when depth returns to 0 */
 };
 
 static void on_ready(void *ctx, uint32_t events);
@@ -171,8 +171,7 @@ watch_writing(struct net_conn *conn, bool on)
         return ST_OK;
     }
     conn->writing = on;
-    return net_loop_change(conn->loop, &conn->watch,
-                           (on ? EPOLLIN | EPOLLOUT : EPOLLIN) | EPOLLET);
+    return net_loop_change(conn->loop, &conn->watch, (on ? EPOLLIN | EPOLLOUT : EPOLLIN) | EPOLLET);
 }
 
 /* Sends queued bytes until the socket is full; descriptors start a send of their own. */
@@ -248,8 +247,7 @@ static int
 enqueue(struct net_conn *conn, const struct iovec *iov, int count, size_t skip)
 {
     if (conn->out_start > CONN_KEEP && conn->out_start > conn->out.size / 2) {
-        memmove(conn->out.data, conn->out.data + conn->out_start,
-                conn->out.size - conn->out_start);
+        memmove(conn->out.data, conn->out.data + conn->out_start, conn->out.size - conn->out_start);
         conn->out.size -= conn->out_start;
         conn->out_start = 0;
     }
@@ -297,8 +295,7 @@ net_conn_send(struct net_conn *conn, uint16_t kind, uint16_t flags, uint64_t req
         }
         return enqueue(conn, iov, body_count + 1, 0);
     }
-    const int64_t sent =
-        os_sock_send(conn->watch.fd, iov, body_count + 1, fds, fd_count);
+    const int64_t sent = os_sock_send(conn->watch.fd, iov, body_count + 1, fds, fd_count);
     if (sent < 0) {
         return (int)sent; /* the loop will report the end of the connection */
     }
@@ -344,8 +341,8 @@ parse(struct net_conn *conn)
         }
         memcpy(&frame.header, conn->in.data + conn->in_start, NET_FRAME_HEADER);
         if (frame.header.length < NET_FRAME_HEADER || frame.header.length > NET_FRAME_MAX) {
-            report_close(conn, st_fail(ST_PROTOCOL, "a peer sent a frame of %u bytes",
-                                       frame.header.length));
+            report_close(
+                conn, st_fail(ST_PROTOCOL, "a peer sent a frame of %u bytes", frame.header.length));
             return false;
         }
         if (have < frame.header.length) {
@@ -397,8 +394,7 @@ read_once(struct net_conn *conn)
         report_close(conn, st_fail(ST_OUT_OF_MEMORY, "no memory to receive a message"));
         return false;
     }
-    const int64_t n =
-        os_sock_receive(conn->watch.fd, room, want, conn->in_fds, &conn->in_fd_count);
+    const int64_t n = os_sock_receive(conn->watch.fd, room, want, conn->in_fds, &conn->in_fd_count);
     if (n < 0) {
         report_close(conn, (int)n);
         return false;

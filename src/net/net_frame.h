@@ -5,9 +5,9 @@
  *   offset  size
  *        0     4  length      whole frame in bytes, header included; little endian like the rest
  *        4     2  kind        proto/kinds.h
- *        6     2  flags       bits 0-11 the kind's own; bits 12-15 how many descriptors come with it
- *        8     8  request id  0 for one-way frames; an answer carries its question's
- *       16     -  body, then attachments
+ *        6     2  flags       bits 0-11 the kind's own; bits 12-15 how many descriptors come with
+ * it 8     8  request id  0 for one-way frames; an answer carries its question's 16     -  body,
+ * then attachments
  *
  * A length below 16 or above NET_FRAME_MAX is malformed: it ends the connection.
  */

@@ -70,8 +70,8 @@ take_slot(struct net_loop *loop, uint32_t *out)
     if (loop->slot_count == loop->slot_capacity) {
         const uint32_t capacity = loop->slot_capacity ? 2 * loop->slot_capacity : 16;
         struct loop_slot *slots =
-            loop->mem->resize(loop->mem->ctx, loop->slots,
-                              loop->slot_capacity * sizeof(*slots), capacity * sizeof(*slots));
+            loop->mem->resize(loop->mem->ctx, loop->slots, loop->slot_capacity * sizeof(*slots),
+                              capacity * sizeof(*slots));
         if (!slots) {
             return st_fail(ST_OUT_OF_MEMORY, "no memory to watch a descriptor");
         }

@@ -23,7 +23,7 @@ struct net_loop;
 
 struct net_watch {
     int fd;
-    uint32_t slot;       /* place in the loop + 1, 0 when not watched */
+    uint32_t slot; /* place in the loop + 1, 0 when not watched */
     uint32_t generation;
     void (*on_ready)(void *ctx, uint32_t events); /* EPOLLIN, EPOLLOUT, EPOLLHUP, EPOLLERR */
     void *ctx;

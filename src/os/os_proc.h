@@ -46,8 +46,8 @@ int os_proc_spawn(const struct os_spawn *spec, pid_t *pid) MUST_USE;
 #endif
 #endif
 #ifdef OS_VFORK_UNDER_TSAN
-/* Thread sanitizer makes vfork a fork, which shares no memory and runs the handlers of forks. libc has
- * a second name for it, which is left alone. */
+/* Thread sanitizer makes vfork a fork, which shares no memory and runs the handlers of forks. libc
+ * has a second name for it, which is left alone. */
 pid_t __vfork(void) __attribute__((returns_twice));
 #define OS_VFORK() __vfork()
 #else

@@ -313,8 +313,9 @@ void own_register(struct own *own, struct own_ref *ref, struct step_outs *outs);
 struct own_ref *own_borrow(struct own *own, struct own_frame *frame, struct own_ref *outer,
                            const struct own_item *item, struct step_outs *outs);
 
-/* The reply to this frame's task does not travel on the connection to its sender (an actor's creation,
- * told through ray-gcs): own_frame_close then waits for the sender's own references too. */
+/* The reply to this frame's task does not travel on the connection to its sender (an actor's
+ * creation, told through ray-gcs): own_frame_close then waits for the sender's own references too.
+ */
 void own_frame_reply_elsewhere(struct own_frame *frame);
 
 /* The task is over (flush the release list first). `*kept` is for the reply: 0 in the common case,

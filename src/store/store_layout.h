@@ -186,10 +186,10 @@ _Static_assert(offsetof(struct store_ctl_raylet, lease_epoch) == 64, "the lease 
 /* What a process is doing, for whoever looks: written under `seq` (odd while being written). */
 struct store_status {
     struct atom_u32 seq;
-    struct atom_u32 flags; /* enum store_status_flag */
-    struct atom_u64 task[3]; /* TaskID; all ones when idle */
-    struct atom_u64 start_ns;   /* CLOCK_MONOTONIC, 0 when idle */
-    struct atom_u32 name;       /* index into names; when idle STORE_NAMES + that of the last one */
+    struct atom_u32 flags;    /* enum store_status_flag */
+    struct atom_u64 task[3];  /* TaskID; all ones when idle */
+    struct atom_u64 start_ns; /* CLOCK_MONOTONIC, 0 when idle */
+    struct atom_u32 name;     /* index into names; when idle STORE_NAMES + that of the last one */
     struct atom_u32 attempt;
     uint8_t reserved[16];
 };

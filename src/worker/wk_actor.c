@@ -22,28 +22,28 @@ enum actor_state { ACTOR_UNKNOWN, ACTOR_ALIVE, ACTOR_RESTARTING, ACTOR_DEAD };
 
 struct wk_actor {
     struct map_link link;
-    struct atom_u32 handles;       /* of the program */
+    struct atom_u32 handles; /* of the program */
     uint64_t session;
     struct id_actor id;
-    struct own_ref *ref;           /* the pseudo-object, one local handle while `holding`; NULL: weak */
+    struct own_ref *ref; /* the pseudo-object, one local handle while `holding`; NULL: weak */
     struct own_item item;
     bool holding, owned, watching;
-    bool over;                     /* its session has ended: only handles are left */
-    bool killed;                   /* by this process, for good: its later calls wait for the end */
+    bool over;   /* its session has ended: only handles are left */
+    bool killed; /* by this process, for good: its later calls wait for the end */
     enum actor_state state;
     uint64_t incarnation;
     struct wk_peer *peer;
-    struct wk_peer *last_peer;     /* of the incarnation before, its death not told yet; or NULL */
-    struct list queue;             /* wk_task.link: to be pushed, in order */
-    struct list limbo;             /* in flight when the process died, in order */
-    struct list dirty_link;        /* engine.dirty_actors */
+    struct wk_peer *last_peer; /* of the incarnation before, its death not told yet; or NULL */
+    struct list queue;         /* wk_task.link: to be pushed, in order */
+    struct list limbo;         /* in flight when the process died, in order */
+    struct list dirty_link;    /* engine.dirty_actors */
     uint64_t sequence;
-    uint64_t pending;              /* calls not answered */
+    uint64_t pending; /* calls not answered */
     int64_t max_pending;
-    struct ray_value *death;       /* DEAD: what every call gets */
-    struct wk_task *creation;      /* holds the arguments, until no constructor runs any more */
-    uint64_t constructed;          /* incarnations that are; 0 none */
-    struct ray_options *options;   /* creator's, for the request */
+    struct ray_value *death;     /* DEAD: what every call gets */
+    struct wk_task *creation;    /* holds the arguments, until no constructor runs any more */
+    uint64_t constructed;        /* incarnations that are; 0 none */
+    struct ray_options *options; /* creator's, for the request */
     char *class_name;
 };
 
@@ -156,8 +156,7 @@ end_creation(struct wk_actor *actor, uint32_t executor)
     }
     actor->creation = NULL;
     struct wk_outs o;
-    (void)!own_task_failed(&wk.own, task->refs, task->ref_count, executor, true,
-                           wk_outs_begin(&o));
+    (void)!own_task_failed(&wk.own, task->refs, task->ref_count, executor, true, wk_outs_begin(&o));
     wk_outs_end(&o);
     wk_task_destroy(task);
 }
@@ -275,8 +274,8 @@ fill_resources(const struct wk_resource *from, uint32_t count, Ray__Node__Resour
     return count;
 }
 
-static void
-die(struct wk_actor *actor, int status, const char *reason, const Ray__Gcs__ActorUpdate *update);
+static void die(struct wk_actor *actor, int status, const char *reason,
+                const Ray__Gcs__ActorUpdate *update);
 
 static void
 on_created(void *ctx, uint16_t kind, const uint8_t *body, size_t size)
@@ -326,8 +325,7 @@ request_creation(struct wk_actor *actor)
     set_text(&message.owner_socket, wk.socket_name);
     set_text(&message.class_name, actor->class_name);
     set_text(&message.name, o->actor_name);
-    set_text(&message.actor_namespace, *o->actor_namespace ? o->actor_namespace
-                                                            : wk.job_namespace);
+    set_text(&message.actor_namespace, *o->actor_namespace ? o->actor_namespace : wk.job_namespace);
     message.detached = o->detached;
     message.max_restarts = o->max_restarts;
     message.held = pointers[0];
@@ -349,8 +347,7 @@ request_creation(struct wk_actor *actor)
     struct id_actor *id = malloc(sizeof(*id));
     if (id) {
         *id = actor->id;
-        (void)!wk_gcs_request(GCS_CREATE_ACTOR, (const ProtobufCMessage *)&message, on_created,
-                              id);
+        (void)!wk_gcs_request(GCS_CREATE_ACTOR, (const ProtobufCMessage *)&message, on_created, id);
         watch(actor);
     }
     str_fini(&spec);

@@ -16,8 +16,8 @@
 #include "os/os_sock.h"
 #include "worker/wk_priv.h"
 
-#define BOOT_NS     UINT64_C(60000000000)
-#define GOODBYE_NS  UINT64_C(10000000000)
+#define BOOT_NS    UINT64_C(60000000000)
+#define GOODBYE_NS UINT64_C(10000000000)
 
 static bool driver_owns_runtime;
 static Ray__Node__BootReply *boot_reply;
@@ -660,11 +660,10 @@ ray_state_json(const char *what, char **out)
     Ray__Node__StateAsk message = RAY__NODE__STATE_ASK__INIT;
     memcpy(&message.what, &what, sizeof(what));
     struct wk_ask ask;
-    int status = wk_node_ask(NODE_STATE_ASK, (const ProtobufCMessage *)&message, &ask,
-                             UINT64_MAX);
+    int status = wk_node_ask(NODE_STATE_ASK, (const ProtobufCMessage *)&message, &ask, UINT64_MAX);
     if (status == ST_OK) {
-        Ray__Node__StateAnswer *answer = ray__node__state_answer__unpack(
-            NULL, ask.answer.size, (uint8_t *)ask.answer.data);
+        Ray__Node__StateAnswer *answer =
+            ray__node__state_answer__unpack(NULL, ask.answer.size, (uint8_t *)ask.answer.data);
         if (!answer) {
             status = st_fail(ST_PROTOCOL, "the raylet's answer can't be read");
         } else if (answer->status != 0) {

@@ -195,8 +195,7 @@ cover_items(struct wk_exec *e, const struct ray_value *arg, bool caller_borrows)
         e->frame = own_frame_open(&wk.own, e->caller, 0);
     }
     for (uint32_t i = 0; i < arg->item_count; i++) {
-        struct own_ref *ref =
-            e->frame ? own_frame_add(&wk.own, e->frame, &arg->items[i]) : NULL;
+        struct own_ref *ref = e->frame ? own_frame_add(&wk.own, e->frame, &arg->items[i]) : NULL;
         if (!ref) {
             return st_fail(ST_OUT_OF_MEMORY, "no memory for the references of an argument");
         }
@@ -255,8 +254,7 @@ make_exec(const uint8_t *body, size_t size, uint32_t caller, struct wk_exec **ou
     }
     memcpy(&push, body, sizeof(push));
     if (push.arg_count > size / sizeof(struct peer_piece)) {
-        return st_fail(ST_PROTOCOL, "a push of %zu bytes with %u arguments", size,
-                       push.arg_count);
+        return st_fail(ST_PROTOCOL, "a push of %zu bytes with %u arguments", size, push.arg_count);
     }
     /* The arguments' records lie in the block, ahead of the body: the program may keep an argument
      * longer than its task. */
@@ -681,8 +679,8 @@ send_done(struct wk_exec *e, uint64_t duration_ns, bool leaving)
         .return_count = (uint32_t)(e->failure ? 1 : e->tmpl->num_returns),
         .duration_ns = duration_ns,
         .status = e->failure ? e->failure->status : 0,
-        .flags = (e->retry_allowed ? PEER_DONE_RETRY_ALLOWED : 0u) |
-                 (leaving ? PEER_DONE_LEAVING : 0u),
+        .flags =
+            (e->retry_allowed ? PEER_DONE_RETRY_ALLOWED : 0u) | (leaving ? PEER_DONE_LEAVING : 0u),
     };
     close_frame(e, &done);
     if (!e->from || (e->failure && wk.raylet_dead)) {
@@ -751,8 +749,8 @@ run_pushed(struct wk_exec *e, const struct ray_worker_options *options)
         return;
     }
     call_face(e, options);
-    const bool used_up = leased && e->tmpl->max_calls > 0 &&
-                         ++e->tmpl->runs >= (uint64_t)e->tmpl->max_calls;
+    const bool used_up =
+        leased && e->tmpl->max_calls > 0 && ++e->tmpl->runs >= (uint64_t)e->tmpl->max_calls;
     if (used_up) {
         wk.leaving = true;
     }
@@ -893,8 +891,7 @@ ray_worker_run(const struct ray_worker_options *options)
             wk_lock();
             continue;
         }
-        struct wk_exec *e =
-            LIST_ENTRY(list_take_front(&wk.exec_queue), struct wk_exec, link);
+        struct wk_exec *e = LIST_ENTRY(list_take_front(&wk.exec_queue), struct wk_exec, link);
         wk.exec_count--;
         if (!e->from) {
             run_creation(e, options);

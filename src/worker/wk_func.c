@@ -58,8 +58,8 @@ take_definition(struct ray_function *function, const struct ray_payload *payload
     }
     uint8_t *data;
     struct own_item *items;
-    function->definition = wk_value_create(WK_VALUE_INLINE, size, (uint32_t)payload->ref_count,
-                                           &data, &items);
+    function->definition =
+        wk_value_create(WK_VALUE_INLINE, size, (uint32_t)payload->ref_count, &data, &items);
     if (!function->definition) {
         return st_fail(ST_OUT_OF_MEMORY, "no memory for a definition of %zu bytes", size);
     }
@@ -333,7 +333,8 @@ ray_options_release(ray_options *options)
 struct ray_options *
 wk_options_default(void)
 {
-    /* Threads may come here together, without the lock. Release: by who made it; acquire: by all. */
+    /* Threads may come here together, without the lock. Release: by who made it; acquire: by all.
+     */
     static struct atom_ptr cached;
     struct ray_options *known = atom_ptr_load(&cached, ATOM_ACQUIRE);
     if (!known) {
@@ -343,7 +344,8 @@ wk_options_default(void)
         plain.resources = &cpu;
         plain.resource_count = 1;
         if (ray_options_create(&plain, &known) == RAY_OK) {
-            /* Who comes second finds the same one in the table, and its count too stays for ever. */
+            /* Who comes second finds the same one in the table, and its count too stays for ever.
+             */
             atom_ptr_store(&cached, known, ATOM_RELEASE);
         }
     }

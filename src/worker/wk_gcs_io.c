@@ -181,8 +181,7 @@ answer_ask(void *ctx, uint16_t kind, const uint8_t *body, size_t size)
 }
 
 int
-wk_gcs_ask(uint16_t kind, const ProtobufCMessage *message, struct wk_ask *ask,
-           uint64_t deadline_ns)
+wk_gcs_ask(uint16_t kind, const ProtobufCMessage *message, struct wk_ask *ask, uint64_t deadline_ns)
 {
     *ask = (struct wk_ask){ 0 };
     str_init(&ask->answer, wk.mem);

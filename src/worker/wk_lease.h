@@ -228,8 +228,8 @@ void wk_lease_on_cancelled(struct wk_leases *c, const struct sched_lease_cancell
 /* True: nothing that could run the key's ready tasks is left or can be had. The engine fails them
  * all with the message's status and text, and tells by on_unready. False: it is asked again later.
  */
-bool wk_lease_on_failed(struct wk_leases *c, const struct sched_lease_failed *msg,
-                        uint64_t now_ns) MUST_USE;
+bool wk_lease_on_failed(struct wk_leases *c, const struct sched_lease_failed *msg, uint64_t now_ns)
+    MUST_USE;
 void wk_lease_on_revoke(struct wk_leases *c, uint64_t id, uint64_t now_ns);
 void wk_lease_on_withdraw(struct wk_leases *c, uint64_t id, uint64_t now_ns);
 /* Its worker is dead, the window has been drained and read; `unstarted` go back to the FIFO. The

@@ -20,7 +20,7 @@ struct callback {
     bool cancelled, is_stderr;
     int pid;
     size_t size;
-    char *text;      /* name, NUL, lines */
+    char *text; /* name, NUL, lines */
 };
 
 struct wk_callbacks {

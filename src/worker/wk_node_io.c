@@ -194,8 +194,7 @@ static void
 return_grant(const struct net_frame *frame)
 {
     struct store_grant grant;
-    Ray__Node__StoreGrant *message =
-        ray__node__store_grant__unpack(NULL, frame->size, frame->body);
+    Ray__Node__StoreGrant *message = ray__node__store_grant__unpack(NULL, frame->size, frame->body);
     if (message && message->grant.len == sizeof(grant)) {
         memcpy(&grant, message->grant.data, sizeof(grant));
         Ray__Node__StoreReturn back = RAY__NODE__STORE_RETURN__INIT;
@@ -243,7 +242,7 @@ on_leave(const uint8_t *body, size_t size)
     wk_changed();
 }
 
-#define WITH_MESSAGE(type, name, ...)                                                             \
+#define WITH_MESSAGE(type, name, ...)                                                              \
     do {                                                                                           \
         type *name##_ = name##__unpack(NULL, frame->size, frame->body);                            \
         if (name##_) {                                                                             \
@@ -354,8 +353,7 @@ static struct st_error hello_result;
 static void
 on_hello_reply(const struct net_frame *frame)
 {
-    Ray__Node__HelloReply *reply =
-        ray__node__hello_reply__unpack(NULL, frame->size, frame->body);
+    Ray__Node__HelloReply *reply = ray__node__hello_reply__unpack(NULL, frame->size, frame->body);
     int status = wk.store ? st_fail(ST_PROTOCOL, "the raylet greeted twice")
                  : reply  ? take_reply(reply)
                           : st_fail(ST_PROTOCOL, "the raylet's greeting can't be read");
@@ -493,8 +491,7 @@ read_answer(const struct wk_ask *ask)
         Ray__Node__Refused *refused =
             ray__node__refused__unpack(NULL, ask->answer.size, (uint8_t *)ask->answer.data);
         const int status = refused && refused->status < 0 ? refused->status : ST_CONNECTION;
-        (void)st_fail(status, "the raylet refused this process: %s",
-                      refused ? refused->text : "");
+        (void)st_fail(status, "the raylet refused this process: %s", refused ? refused->text : "");
         if (refused) {
             ray__node__refused__free_unpacked(refused, NULL);
         }

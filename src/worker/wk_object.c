@@ -138,12 +138,12 @@ ask_store(uint64_t size, struct store_grant *grant)
     for (int i = 0;; i++) {
         struct wk_ask ask = { 0 };
         wk_flush_frees();
-        int status = wk_node_ask(NODE_STORE_ASK, (const ProtobufCMessage *)&message, &ask,
-                                 UINT64_MAX);
+        int status =
+            wk_node_ask(NODE_STORE_ASK, (const ProtobufCMessage *)&message, &ask, UINT64_MAX);
         Ray__Node__StoreGrant *answer = NULL;
         if (status == ST_OK) {
-            answer = ray__node__store_grant__unpack(NULL, ask.answer.size,
-                                                    (uint8_t *)ask.answer.data);
+            answer =
+                ray__node__store_grant__unpack(NULL, ask.answer.size, (uint8_t *)ask.answer.data);
             if (!answer || (answer->status == 0 && answer->grant.len != sizeof(*grant))) {
                 status = st_fail(ST_PROTOCOL, "the raylet's grant of memory can't be read");
             } else if (answer->status != 0) {
@@ -180,8 +180,8 @@ ask_ahead(void)
     const unsigned wanted = storec_regions_wanted(wk.store);
     for (unsigned i = 0; i < wanted; i++) {
         Ray__Node__StoreAsk message = RAY__NODE__STORE_ASK__INIT;
-        if (wk_node_send(NODE_STORE_ASK, (const ProtobufCMessage *)&message,
-                         WK_REQUEST_AHEAD) != ST_OK) {
+        if (wk_node_send(NODE_STORE_ASK, (const ProtobufCMessage *)&message, WK_REQUEST_AHEAD) !=
+            ST_OK) {
             return;
         }
         storec_asked(wk.store, 1);
@@ -363,8 +363,8 @@ open_hint(struct ray_value *value, struct ray_value **out)
         struct wk_ask ask = { 0 };
         message.hint.data = (uint8_t *)&value->hint;
         message.hint.len = sizeof(value->hint);
-        status = wk_node_ask(NODE_STORE_CHECK, (const ProtobufCMessage *)&message, &ask,
-                             UINT64_MAX);
+        status =
+            wk_node_ask(NODE_STORE_CHECK, (const ProtobufCMessage *)&message, &ask, UINT64_MAX);
         wk_ask_fini(&ask);
         if (status == ST_OK) {
             status = storec_pin(wk.store, &value->hint, &view->view);
@@ -488,8 +488,8 @@ ray_put(const struct ray_payload *payload, ray_actor *owner, ray_ref **out)
     *out = NULL;
     TRY(wk_enter());
     struct own_ref *ref = NULL;
-    const int status = owner ? put_for_locked(payload, (struct wk_actor *)owner, &ref)
-                             : put_locked(payload, &ref);
+    const int status =
+        owner ? put_for_locked(payload, (struct wk_actor *)owner, &ref) : put_locked(payload, &ref);
     if (status == ST_OK) {
         *out = (ray_ref *)ref;
     }
@@ -576,8 +576,8 @@ ray_value_ref(ray_value *value, size_t index, ray_ref **out)
         return st_fail(ST_NOT_FOUND, "the value is of an earlier Ray session");
     }
     struct wk_outs o;
-    struct own_ref *ref = own_borrow(&wk.own, value->frame, value->outer, &value->items[index],
-                                     wk_outs_begin(&o));
+    struct own_ref *ref =
+        own_borrow(&wk.own, value->frame, value->outer, &value->items[index], wk_outs_begin(&o));
     wk_outs_end(&o);
     wk_unlock();
     *out = (ray_ref *)ref;
@@ -673,7 +673,7 @@ deadline_of(int64_t timeout_ms)
 
 struct wait_all {
     ray_ref *const *refs;
-    size_t count, next;    /* all before `next` are ready */
+    size_t count, next; /* all before `next` are ready */
     uint64_t seen_errors;
     size_t error_index;
 };

@@ -3,8 +3,8 @@
  * Connections with other processes of libray: sockets first, rings when they are hot.
  *
  * A process is a peer; a connection with it is a link. Tasks go from the side that connected to the
- * side that accepted. The upgrade to rings keeps the order of frames (proto/peer.h): each side reads
- * its ring only after the other's last frame on the socket.
+ * side that accepted. The upgrade to rings keeps the order of frames (proto/peer.h): each side
+ * reads its ring only after the other's last frame on the socket.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -447,8 +447,8 @@ wk_frame_begin(struct wk_frame *frame, struct wk_link *link, uint16_t kind, size
     return ST_OK;
 }
 
-/* A frame that the ring can't take, or that brings a descriptor: sent on the socket, and announced in
- * the ring when that is in use. */
+/* A frame that the ring can't take, or that brings a descriptor: sent on the socket, and announced
+ * in the ring when that is in use. */
 static int
 send_on_socket(struct wk_link *link, uint16_t kind, const struct iovec *body, const int *fd)
 {
@@ -594,7 +594,8 @@ accept_rings(struct wk_link *link, const struct net_frame *frame)
     link->ring_index = index;
     link->offered = true;
     wk.rings[index] = link;
-    struct peer_ring answer = { .ring_bytes = offer.ring_bytes, .bell_bytes = 4096,
+    struct peer_ring answer = { .ring_bytes = offer.ring_bytes,
+                                .bell_bytes = 4096,
                                 .ring_index = index };
     struct iovec iov = { .iov_base = &answer, .iov_len = sizeof(answer) };
     TRY(net_conn_send(link->conn, PEER_RING_ACCEPT, 0, 0, &iov, 1, &wk.bell_fd, 1));
@@ -702,8 +703,7 @@ break_link(struct wk_link *link, const char *what)
     mark_broken(link);
     if (!link->deaf) {
         link->deaf = true;
-        (void)fprintf(stderr, "ray: connection with a peer ended: %s: %s\n", what,
-                      st_last()->text);
+        (void)fprintf(stderr, "ray: connection with a peer ended: %s: %s\n", what, st_last()->text);
         os_sock_shutdown(net_conn_fd(link->conn));
     }
 }
@@ -766,7 +766,7 @@ read_ring(struct wk_link *link)
         memcpy(&frame.header, bytes, sizeof(frame.header));
         frame.size = (uint32_t)(length - NET_FRAME_HEADER);
         if (frame.header.kind == PEER_VIA_SOCKET ? take_via_socket(link) != ST_OK
-                                                  : on_message(link, &frame) != ST_OK) {
+                                                 : on_message(link, &frame) != ST_OK) {
             link->receiving = false;
             break_link(link, "malformed message");
             return;
@@ -812,7 +812,8 @@ on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
     if (link->deaf) {
         return;
     }
-    /* A bell that asks for room is dropped when the socket is full: then this frame stands for it. */
+    /* A bell that asks for room is dropped when the socket is full: then this frame stands for it.
+     */
     wk_link_flush_room(link);
     if (frame->header.kind == PEER_BELL) {
         return; /* the ring is marked, and read by whoever dispatches */

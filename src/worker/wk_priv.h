@@ -2,10 +2,11 @@
 /*
  * The core worker: what driver and worker processes run inside libray. Private to src/worker.
  *
- * One engine a process. Everything in it is guarded by `lock`, but for what says otherwise; the lock
- * is never held while waiting. Threads: any number of the program's (they submit, wait, and lead the
- * engine while they wait), the main thread of a worker (it executes), and one background thread
- * (it leads when nobody waits). docs/ARCHITECTURE.md tells the life of a task through these files:
+ * One engine a process. Everything in it is guarded by `lock`, but for what says otherwise; the
+ * lock is never held while waiting. Threads: any number of the program's (they submit, wait, and
+ * lead the engine while they wait), the main thread of a worker (it executes), and one background
+ * thread (it leads when nobody waits). docs/ARCHITECTURE.md tells the life of a task through these
+ * files:
  *
  *   wk_engine_io.c   lock, leader, background thread, waiting        wk_peer_io.c  connections
  *   wk_node_io.c     conversation with the raylet                    wk_gcs_io.c   with ray-gcs
@@ -42,9 +43,9 @@
 #include "worker/wk_value.h"
 
 enum {
-    WK_RING_BYTES = 256 * 1024,   /* data of one ring */
-    WK_RINGS_MAX = 128,           /* pairs; 64 MiB in all */
-    WK_HOT_FRAMES = 64,           /* within WK_HOT_NS: the connection gets rings */
+    WK_RING_BYTES = 256 * 1024, /* data of one ring */
+    WK_RINGS_MAX = 128,         /* pairs; 64 MiB in all */
+    WK_HOT_FRAMES = 64,         /* within WK_HOT_NS: the connection gets rings */
     WK_WINDOW_WORDS = 512,
     WK_OUTS = 24,
     WK_TASK_FREE_MAX = 4096,
@@ -52,7 +53,7 @@ enum {
 /* The request id of regions asked for ahead of need: no one waits for the answer. */
 #define WK_REQUEST_AHEAD UINT64_MAX
 /* How long the word of a death is waited for after a connection ended. */
-#define WK_REPAIR_NS UINT64_C(200000000)
+#define WK_REPAIR_NS   UINT64_C(200000000)
 #define WK_HOT_NS      UINT64_C(100000000)
 #define WK_SPIN_NS     UINT64_C(50000)
 #define WK_BLOCKED_NS  UINT64_C(1000000)
@@ -70,19 +71,19 @@ struct ray_function {
     struct atom_u32 refs;
     enum ray_function_kind kind;
     uint8_t hash[20];
-    char *name, *method;            /* own memory; method "" unless a method */
-    struct ray_value *definition;   /* NULL: none */
-    struct own_ref **captured;      /* references inside the definition, pinned for the job */
+    char *name, *method;          /* own memory; method "" unless a method */
+    struct ray_value *definition; /* NULL: none */
+    struct own_ref **captured;    /* references inside the definition, pinned for the job */
     uint32_t captured_count;
-    struct wk_template *templates;  /* of this function, most recently used first */
+    struct wk_template *templates; /* of this function, most recently used first */
     struct wk_lease_fn lease_fn;
-    uint64_t session;               /* of the engine that `captured` and templates belong to */
+    uint64_t session; /* of the engine that `captured` and templates belong to */
 };
 
 struct ray_options {
     struct atom_u32 refs;
-    struct map_link link;           /* table of equal options */
-    struct str canonical;           /* what makes options equal */
+    struct map_link link; /* table of equal options */
+    struct str canonical; /* what makes options equal */
     int32_t num_returns, max_retries, max_calls, max_concurrency;
     int32_t max_restarts, max_task_retries;
     int64_t max_pending_calls;
@@ -90,11 +91,11 @@ struct ray_options {
     char *name, *actor_name, *actor_namespace; /* own memory, "" when none */
     uint8_t *metadata;
     size_t metadata_size;
-    struct wk_resource *resources;  /* as given: names are interned anew in each session */
+    struct wk_resource *resources; /* as given: names are interned anew in each session */
     uint32_t resource_count;
     struct wk_resource *placement;
     uint32_t placement_count;
-    uint64_t session;               /* for which `key` holds */
+    uint64_t session; /* for which `key` holds */
     struct wk_key *key;
 };
 struct wk_resource {
@@ -105,10 +106,10 @@ struct wk_resource {
 /* A function with its options, as peers learn it: one TEMPLATE frame. */
 struct wk_template {
     uint32_t number;
-    struct wk_template *next;       /* same function */
-    struct ray_function *function;  /* not counted: templates belong to their function */
-    struct ray_options *options;    /* counted */
-    struct str frame;               /* body of the TEMPLATE frame */
+    struct wk_template *next;      /* same function */
+    struct ray_function *function; /* not counted: templates belong to their function */
+    struct ray_options *options;   /* counted */
+    struct str frame;              /* body of the TEMPLATE frame */
 };
 
 /* A lease with the peer it is on; wk_lease.user points here. */
@@ -121,10 +122,10 @@ struct wk_lease_ref {
 
 /* A scheduling key's queue. */
 struct wk_key {
-    uint32_t number;                /* in engine.keys */
+    uint32_t number; /* in engine.keys */
     struct wk_lease_key *lease_key;
-    struct list ready;              /* wk_task.link: arguments are here, waits for a lease */
-    struct list dirty_link;         /* engine.dirty_keys */
+    struct list ready;      /* wk_task.link: arguments are here, waits for a lease */
+    struct list dirty_link; /* engine.dirty_keys */
     uint32_t ready_count;
     bool warned;
 };
@@ -138,8 +139,8 @@ enum wk_task_state {
 };
 
 struct wk_task_arg {
-    struct own_ref *ref;     /* the value is taken from it when the task is pushed; or NULL */
-    uint32_t offset, bytes;  /* piece in `pieces` */
+    struct own_ref *ref;    /* the value is taken from it when the task is pushed; or NULL */
+    uint32_t offset, bytes; /* piece in `pieces` */
 };
 
 struct wk_task {
@@ -149,34 +150,34 @@ struct wk_task {
     struct wk_key *key;            /* NULL: an actor's call */
     struct wk_actor *actor;        /* NULL: a task */
     struct wk_link *pushed_on;
-    struct wk_lease *lease;        /* while PUSHED, NULL for actor calls */
+    struct wk_lease *lease; /* while PUSHED, NULL for actor calls */
     struct net_window_push push;
     uint64_t pushed_ns;
     struct id_task id;
     uint32_t attempt;
     uint32_t depth;
-    int32_t retries_left;          /* -1 for ever */
-    uint16_t state;                /* enum wk_task_state */
+    int32_t retries_left; /* -1 for ever */
+    uint16_t state;       /* enum wk_task_state */
     bool retry_exceptions;
     uint32_t deps_pending;
-    uint64_t sequence;             /* actor calls */
+    uint64_t sequence; /* actor calls */
     uint32_t arg_count;
     uint32_t ref_count;
     uint32_t return_count;
-    struct wk_task_arg *args;      /* one block: args, refs, pieces */
-    struct own_ref **refs;         /* everything held: arguments and what is inside of them */
+    struct wk_task_arg *args; /* one block: args, refs, pieces */
+    struct own_ref **refs;    /* everything held: arguments and what is inside of them */
     uint8_t *pieces;
-    size_t args_bytes;             /* of that block */
-    struct own_ref *return_one;    /* return_count == 1 */
-    struct own_ref **returns;      /* return_count > 1 */
+    size_t args_bytes;          /* of that block */
+    struct own_ref *return_one; /* return_count == 1 */
+    struct own_ref **returns;   /* return_count > 1 */
 };
 
 /* Somebody who waits for a reference's value: a linked list whose head is own_ref.waiters. */
 struct wk_waiter {
     struct wk_waiter *next;
-    struct wk_task *task;          /* a dependent task, or */
-    struct own_ref *handle;        /* held, and */
-    ray_ready_fn fn;               /* a callback, for the callback thread */
+    struct wk_task *task;   /* a dependent task, or */
+    struct own_ref *handle; /* held, and */
+    ray_ready_fn fn;        /* a callback, for the callback thread */
     void *ctx;
 };
 
@@ -187,10 +188,10 @@ struct wk_peer_template {
     int32_t num_returns, max_calls;
     uint32_t flags, kind;
     uint64_t name_key; /* of the name shown in the control page */
-    uint64_t runs;                 /* towards max_calls */
+    uint64_t runs;     /* towards max_calls */
     uint8_t hash[20];
     char *name, *function_name, *method; /* point into `text`, as `resources` does */
-    char *resources;               /* what it holds, as JSON */
+    char *resources;                     /* what it holds, as JSON */
     uint8_t *metadata;
     uint32_t metadata_size;
     char *text;
@@ -201,12 +202,12 @@ struct wk_peer_template {
 struct wk_link {
     struct wk_peer *peer;
     struct net_conn *conn;
-    bool outgoing;                 /* this process connected */
-    bool rings;                    /* sending goes through tx */
-    bool receiving;                /* rx may be read */
+    bool outgoing;  /* this process connected */
+    bool rings;     /* sending goes through tx */
+    bool receiving; /* rx may be read */
     bool offered;
-    bool via_socket;               /* rx waits for a frame of the socket */
-    struct list held;              /* frames of the socket whose word in the ring isn't read yet */
+    bool via_socket;  /* rx waits for a frame of the socket */
+    struct list held; /* frames of the socket whose word in the ring isn't read yet */
     size_t held_bytes;
     bool broken;                   /* nothing more can be sent */
     struct net_timer repair_timer; /* armed when it broke: its peer may be alive */
@@ -215,11 +216,11 @@ struct wk_link {
     struct net_ring_tx tx;
     struct net_ring_rx rx;
     void *ring_memory;
-    size_t ring_bytes;             /* of the mapping */
-    void *peer_bell;               /* its page */
+    size_t ring_bytes; /* of the mapping */
+    void *peer_bell;   /* its page */
     struct net_bell_tx bell;
     size_t peer_bell_bytes;
-    struct str overflow;           /* frames that wait for room in tx */
+    struct str overflow; /* frames that wait for room in tx */
     size_t overflow_start;
     uint64_t hot_since_ns;
     uint32_t hot_frames;
@@ -227,9 +228,9 @@ struct wk_link {
     void *window_memory;
     size_t window_bytes;
     struct net_window_owner *window;
-    struct wk_task **inflight;     /* by window word */
+    struct wk_task **inflight; /* by window word */
     uint32_t inflight_count;
-    uint8_t *template_sent;        /* by template number */
+    uint8_t *template_sent; /* by template number */
     uint32_t template_capacity;
     /* Executing side. */
     struct net_window_worker worker_window;
@@ -239,34 +240,34 @@ struct wk_link {
 
 /* Another process. */
 struct wk_peer {
-    struct map_link link;          /* engine.peers, by worker id */
+    struct map_link link; /* engine.peers, by worker id */
     struct own_addr addr;
-    uint32_t proc;                 /* own's number */
-    bool dead;                     /* declared, or not reachable */
+    uint32_t proc; /* own's number */
+    bool dead;     /* declared, or not reachable */
     bool watched;
-    bool announced;                /* the raylet has declared the death */
+    bool announced; /* the raylet has declared the death */
     int32_t pid;
-    char socket[32];               /* name in the socket directory; "" = derived from the id */
+    char socket[32]; /* name in the socket directory; "" = derived from the id */
     struct wk_link *out, *in;
-    struct wk_actor *actor;        /* the actor that runs there, or NULL */
-    char *evidence;                /* own memory, once dead */
+    struct wk_actor *actor; /* the actor that runs there, or NULL */
+    char *evidence;         /* own memory, once dead */
 };
 
 /* ---- executing (wk_exec.c) ---- */
 
 struct wk_exec {
-    struct list link;              /* engine.exec_queue */
-    struct wk_link *from;          /* NULL once that connection is gone, and for creation tasks */
-    uint32_t caller;               /* own's number of the pusher */
+    struct list link;     /* engine.exec_queue */
+    struct wk_link *from; /* NULL once that connection is gone, and for creation tasks */
+    uint32_t caller;      /* own's number of the pusher */
     struct id_worker caller_id;
     struct peer_push push;
     struct wk_peer_template *tmpl;
     struct own_frame *frame;
-    struct ray_value *block;       /* keeps the bytes of the arguments */
-    struct ray_value *args;        /* [arg_count], embedded in block, whose counts keep them */
-    struct ray_value **views;      /* [arg_count], of hints; NULL until asked for */
-    struct ray_value **returns;    /* [num_returns] */
-    struct own_ref **return_refs;  /* references inside the returns, one handle each */
+    struct ray_value *block;      /* keeps the bytes of the arguments */
+    struct ray_value *args;       /* [arg_count], embedded in block, whose counts keep them */
+    struct ray_value **views;     /* [arg_count], of hints; NULL until asked for */
+    struct ray_value **returns;   /* [num_returns] */
+    struct own_ref **return_refs; /* references inside the returns, one handle each */
     uint32_t return_ref_count, return_ref_capacity;
     struct ray_value *failure;
     bool retry_allowed;
@@ -279,34 +280,34 @@ struct wk_exec {
 
 struct wk_engine {
     pthread_mutex_t lock;
-    pthread_cond_t changed;        /* something became ready, or the lead is free */
-    uint32_t waiters;              /* threads in `changed` */
+    pthread_cond_t changed; /* something became ready, or the lead is free */
+    uint32_t waiters;       /* threads in `changed` */
     uint64_t change_count;
-    uint64_t error_count;          /* values that turned out to be errors */
-    uint64_t session;              /* grows with every init */
-    bool running;                  /* the engine turns */
-    bool ready;                    /* between init and shutdown: calls are served */
+    uint64_t error_count; /* values that turned out to be errors */
+    uint64_t session;     /* grows with every init */
+    bool running;         /* the engine turns */
+    bool ready;           /* between init and shutdown: calls are served */
     bool is_driver;
     bool raylet_dead;
-    bool ending;                   /* ray_shutdown waits, also past the raylet's end */
-    bool leaving;                  /* worker: exits after the current task */
+    bool ending;  /* ray_shutdown waits, also past the raylet's end */
+    bool leaving; /* worker: exits after the current task */
     bool leave_now;
-    bool forked;                   /* a child of the user's fork: everything is inert */
+    bool forked; /* a child of the user's fork: everything is inert */
 
     const struct mem *mem;
     struct net_loop *loop;
     struct net_bell bell;
     void *bell_memory;
     int bell_fd;
-    int kick_fd;                   /* eventfd: wakes the background thread */
+    int kick_fd; /* eventfd: wakes the background thread */
     struct net_watch kick_watch;
     struct net_watch listen_watch;
     pthread_t background;
     bool background_running, background_stop, background_ended;
-    uint32_t inside;               /* the program's threads that gave the lock up within a call */
-    struct atom_u32 ticking;       /* the background thread wakes every WK_TICK_NS */
-    struct atom_u32 next_thread;   /* numbers for leaders */
-    struct atom_ptr releases;      /* lock-free list of struct wk_release */
+    uint32_t inside;             /* the program's threads that gave the lock up within a call */
+    struct atom_u32 ticking;     /* the background thread wakes every WK_TICK_NS */
+    struct atom_u32 next_thread; /* numbers for leaders */
+    struct atom_ptr releases;    /* lock-free list of struct wk_release */
     bool spin_allowed;
     uint64_t spin_off_until_ns;
     uint32_t spin_hits, spin_misses;
@@ -323,26 +324,26 @@ struct wk_engine {
     uint32_t out_depth;
     struct net_timer own_timer, lease_timer, evidence_timer, free_timer;
     struct storec *store;
-    struct str frees;              /* struct store_ref[] for the raylet */
+    struct str frees; /* struct store_ref[] for the raylet */
 
     struct res_names names;
     struct sched_keys keys;
-    struct wk_key **wkeys;         /* by key number */
+    struct wk_key **wkeys; /* by key number */
     uint32_t wkey_count;
     struct wk_leases leases;
     struct list dirty_keys, dirty_actors;
-    struct list lease_refs;        /* wk_lease_ref */
-    uint32_t lease_asking;         /* units asked of the raylet and not answered */
+    struct list lease_refs; /* wk_lease_ref */
+    uint32_t lease_asking;  /* units asked of the raylet and not answered */
     uint32_t template_count;
     struct slab task_slab;
-    uint64_t tasks_pending;        /* submitted, not answered */
-    struct id_source source;       /* the driver's, or a worker's threads outside of tasks */
-    struct map actors;             /* wk_actor by id */
+    uint64_t tasks_pending;  /* submitted, not answered */
+    struct id_source source; /* the driver's, or a worker's threads outside of tasks */
+    struct map actors;       /* wk_actor by id */
 
     struct net_conn *raylet;
     struct net_conn *gcs;
     struct net_timer gcs_timer;
-    struct list asks;              /* struct wk_ask: requests to the raylet or gcs in flight */
+    struct list asks; /* struct wk_ask: requests to the raylet or gcs in flight */
     uint64_t next_request;
 
     struct map peers;
@@ -354,7 +355,7 @@ struct wk_engine {
     /* Executing. */
     struct list exec_queue;
     uint32_t exec_count;
-    struct wk_exec *current;       /* of the main thread */
+    struct wk_exec *current; /* of the main thread */
     struct store_ctl_process *page;
     const struct store_ctl_raylet *raylet_page;
     bool blocked;                  /* told the raylet */
@@ -364,7 +365,7 @@ struct wk_engine {
     struct id_actor self_actor_id; /* nil when it is none */
     struct own_addr self_actor_owner;
     char self_actor_class[128];
-    char *self_actor_resources;    /* JSON, own memory */
+    char *self_actor_resources; /* JSON, own memory */
     char leave_reason[256];
 
     /* Driver. */
@@ -512,8 +513,8 @@ void wk_func_session_end(void);
 
 /* ---- wk_object.c ---- */
 
-/* A value from a payload; large ones go to the store under `id`. Lock held; it may be given up while
- * the raylet is asked for memory. */
+/* A value from a payload; large ones go to the store under `id`. Lock held; it may be given up
+ * while the raylet is asked for memory. */
 int wk_value_of_payload(const struct ray_payload *payload, const struct id_object *id,
                         const struct id_worker *owner, struct ray_value **out) MUST_USE;
 enum own_state wk_state_of(const struct ray_value *value);
@@ -525,8 +526,8 @@ wk_id_is_actor(const struct id_object *id)
 {
     return id_load64(id->b) == UINT64_MAX;
 }
-/* Whether the program may use these references: all are of this session and, with `values`, none is an
- * actor's. Lock held. */
+/* Whether the program may use these references: all are of this session and, with `values`, none is
+ * an actor's. Lock held. */
 int wk_refs_check(ray_ref *const *refs, size_t count, bool values) MUST_USE;
 /* The value for a program: pinned when it is in the store. */
 int wk_value_open(struct ray_value *value, struct own_ref *outer, struct ray_value **out) MUST_USE;
@@ -555,11 +556,11 @@ enum wk_ask_state { WK_ASK_WAITING, WK_ASK_ANSWERED, WK_ASK_FAILED };
 struct wk_ask {
     struct list link;
     uint64_t request;
-    uint16_t kind;             /* of the answer */
+    uint16_t kind; /* of the answer */
     enum wk_ask_state state;
     struct str answer;
     bool to_gcs;
-    uint16_t question_kind;    /* kept for asking again after ray-gcs came back */
+    uint16_t question_kind; /* kept for asking again after ray-gcs came back */
     struct str question;
 };
 int wk_node_connect(const char *socket_path, const Ray__Node__Hello *hello, int pidfd) MUST_USE;

@@ -43,8 +43,8 @@ make_ready(struct wk_task *task)
     mark_dirty(key);
 }
 
-/* A pushed task is the key's again, ahead of those that never were pushed. The lease client has been
- * told, or will be, by whoever calls. */
+/* A pushed task is the key's again, ahead of those that never were pushed. The lease client has
+ * been told, or will be, by whoever calls. */
 static void
 take_back(struct wk_task *task)
 {
@@ -263,8 +263,8 @@ push_ready(struct wk_key *key, uint64_t now)
     }
 }
 
-/* A worker that owns what others refer to isn't ended for being idle. That it owns nothing any more is
- * said only when nothing runs, so that a busy one doesn't say both over and over. */
+/* A worker that owns what others refer to isn't ended for being idle. That it owns nothing any more
+ * is said only when nothing runs, so that a busy one doesn't say both over and over. */
 static void
 tell_owning(void)
 {
@@ -377,8 +377,7 @@ fail_returns(struct wk_task *task, struct ray_value *failure)
             memcpy(&handle, &failure, sizeof(handle));
         }
         (void)!own_return_done(&wk.own, wk_task_return(task, i), failure ? OWN_ERROR : OWN_GONE,
-                               handle, failure ? 0 : ST_OUT_OF_MEMORY, NULL, 0,
-                               wk_outs_begin(&o));
+                               handle, failure ? 0 : ST_OUT_OF_MEMORY, NULL, 0, wk_outs_begin(&o));
         wk_outs_end(&o);
     }
     ray_value_release(failure);
@@ -401,8 +400,7 @@ wk_task_fail(struct wk_task *task, struct ray_value *failure, uint32_t executor)
 {
     fail_returns(task, failure);
     struct wk_outs o;
-    (void)!own_task_failed(&wk.own, task->refs, task->ref_count, executor, true,
-                           wk_outs_begin(&o));
+    (void)!own_task_failed(&wk.own, task->refs, task->ref_count, executor, true, wk_outs_begin(&o));
     wk_outs_end(&o);
     finish(task);
 }
@@ -630,7 +628,8 @@ settle_task(struct wk_task *task, struct wk_peer *peer)
     make_ready(task);
 }
 
-/* What its worker runs can't be told any more: the raylet ends it, and its death settles the tasks. */
+/* What its worker runs can't be told any more: the raylet ends it, and its death settles the tasks.
+ */
 void
 wk_tasks_on_link_failed(struct wk_link *link)
 {
@@ -866,7 +865,8 @@ wk_lease_trouble(const Ray__Node__LeaseTrouble *trouble)
         return;
     }
     if (trouble->fatal) {
-        struct sched_lease_failed failed = { .cookie = key->number, .count = trouble->count,
+        struct sched_lease_failed failed = { .cookie = key->number,
+                                             .count = trouble->count,
                                              .status = trouble->status };
         wk.lease_asking -= trouble->count < wk.lease_asking ? trouble->count : wk.lease_asking;
         if (wk_lease_on_failed(&wk.leases, &failed, os_now_ns())) {

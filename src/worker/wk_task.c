@@ -101,8 +101,8 @@ take_args(struct wk_task *task, const struct ray_arg *args, size_t count, struct
             refs++;
         } else {
             refs += args[i].value.ref_count;
-            bytes += wk_piece_bytes(payload_size(&args[i].value),
-                                    (uint32_t)args[i].value.ref_count);
+            bytes +=
+                wk_piece_bytes(payload_size(&args[i].value), (uint32_t)args[i].value.ref_count);
         }
     }
     const size_t table = count * sizeof(struct wk_task_arg), list = refs * sizeof(void *);
@@ -223,8 +223,7 @@ void
 wk_task_abandon(struct wk_task *task)
 {
     struct wk_outs o;
-    (void)!own_task_failed(&wk.own, task->refs, task->ref_count, OWN_SELF, true,
-                           wk_outs_begin(&o));
+    (void)!own_task_failed(&wk.own, task->refs, task->ref_count, OWN_SELF, true, wk_outs_begin(&o));
     wk_outs_end(&o);
     wk_task_destroy(task);
 }

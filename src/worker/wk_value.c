@@ -8,7 +8,8 @@
 #include "base/status.h"
 #include "worker/wk_priv.h"
 
-/* How a failure lies in memory and on the wire; the strings follow with their NULs, then the data. */
+/* How a failure lies in memory and on the wire; the strings follow with their NULs, then the data.
+ */
 struct failure_head {
     int32_t status;
     int32_t pid;
@@ -157,9 +158,9 @@ wk_value_encode(const struct ray_value *value, uint8_t *out)
         .size = is_hint ? sizeof(struct store_hint) : value->size,
         .format = value->format,
         .item_count = value->item_count,
-        .kind = is_hint                           ? PEER_HINT
+        .kind = is_hint                         ? PEER_HINT
                 : value->kind == WK_VALUE_ERROR ? PEER_ERROR
-                                                  : PEER_INLINE,
+                                                : PEER_INLINE,
     };
     uint8_t *at = out;
     memcpy(at, &head, sizeof(head));

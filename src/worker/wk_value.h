@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Values: the bytes of finished objects and of arguments, counted, in memory or in the shared store.
+ * Values: the bytes of finished objects and of arguments, counted, in memory or in the shared
+ * store.
  *
- * A value is immutable once made. Its counts are atomic and it may be released by any thread without
- * the engine lock, also after shutdown. Encoding to and from the pieces of proto/peer.h is here too,
- * and so is the record of a failed value.
+ * A value is immutable once made. Its counts are atomic and it may be released by any thread
+ * without the engine lock, also after shutdown. Encoding to and from the pieces of proto/peer.h is
+ * here too, and so is the record of a failed value.
  */
 #ifndef RAY_WORKER_WK_VALUE_H
 #define RAY_WORKER_WK_VALUE_H
@@ -28,22 +29,22 @@ enum wk_value_kind {
 /* In one block of memory: this, then the items, then the bytes, unless `data` points elsewhere. */
 struct ray_value {
     struct atom_u32 refs;
-    uint8_t kind;         /* enum wk_value_kind */
-    bool embedded;        /* lives in another block, which `base` keeps */
+    uint8_t kind;  /* enum wk_value_kind */
+    bool embedded; /* lives in another block, which `base` keeps */
     uint16_t zero;
     uint32_t format;
     uint32_t item_count;
-    int32_t status;       /* of an ERROR, else 0 */
+    int32_t status; /* of an ERROR, else 0 */
     uint32_t pad;
-    uint64_t size;        /* of data; of the object for a HINT */
+    uint64_t size; /* of data; of the object for a HINT */
     const void *data;
     const struct own_item *items;
-    struct ray_value *base;      /* kept as long as this one, or NULL */
-    struct own_ref *outer;       /* VIEW and references: the object it is of, one local handle */
-    struct own_frame *frame;     /* arguments: the frame that covers the items, NULL when it ended */
+    struct ray_value *base;  /* kept as long as this one, or NULL */
+    struct own_ref *outer;   /* VIEW and references: the object it is of, one local handle */
+    struct own_frame *frame; /* arguments: the frame that covers the items, NULL when it ended */
     union {
-        struct store_hint hint;    /* HINT */
-        struct storec_view view;   /* VIEW */
+        struct store_hint hint;  /* HINT */
+        struct storec_view view; /* VIEW */
     };
 };
 
@@ -84,7 +85,8 @@ struct wk_piece {
 int wk_piece_decode(const uint8_t **at, const uint8_t *end, struct wk_piece *out) MUST_USE;
 /* A value of its own with the piece's bytes. NULL: no memory, or a malformed hint or failure. */
 struct ray_value *wk_value_of_piece(const struct wk_piece *piece);
-/* Fills an embedded value over bytes that `base` keeps (and nobody else writes). False: malformed. */
+/* Fills an embedded value over bytes that `base` keeps (and nobody else writes). False: malformed.
+ */
 bool wk_value_embed(const struct wk_piece *piece, struct ray_value *base, struct ray_value *out);
 
 /* ---- failures ---- */
@@ -94,7 +96,7 @@ struct wk_failure {
     int32_t pid;
     bool actor_init_failed, never_started;
     uint32_t format;
-    const uint8_t *actor_id, *task_id, *object_id; /* NULL: nil */
+    const uint8_t *actor_id, *task_id, *object_id;      /* NULL: nil */
     const char *text, *function, *node_ip, *class_name; /* NULL: "" */
     const void *data;
     size_t data_size;

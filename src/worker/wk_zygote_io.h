@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A zygote's requests as they come from the raylet (proto/zygote.h): received, checked, and only then
- * looked at. Single threaded; called by ray_zygote_run, and by what tests the decoding.
+ * A zygote's requests as they come from the raylet (proto/zygote.h): received, checked, and only
+ * then looked at. Single threaded; called by ray_zygote_run, and by what tests the decoding.
  */
 #ifndef RAY_WORKER_WK_ZYGOTE_IO_H
 #define RAY_WORKER_WK_ZYGOTE_IO_H

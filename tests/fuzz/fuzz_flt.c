@@ -17,7 +17,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     text[length] = '\0';
     (void)!flt_arm(text, "raylet", false);
     (void)!flt_arm(text, "", true);
-    /* No hooks are installed: a crash would be a trap, so that point is only passed when harmless. */
+    /* No hooks are installed: a crash would be a trap, so that point is only passed when harmless.
+     */
     if (!strstr(text, "crash")) {
         (void)FAULT("fuzz.point");
         (void)FAULT_DROP("fuzz.drop");

@@ -32,8 +32,7 @@ check_row(const struct gcs_row *row)
     }
     (void)protobuf_c_message_pack(row->message, bytes);
     const ProtobufCMessage *message = row->message;
-    ProtobufCMessage *again =
-        protobuf_c_message_unpack(message->descriptor, NULL, size, bytes);
+    ProtobufCMessage *again = protobuf_c_message_unpack(message->descriptor, NULL, size, bytes);
     ASSERT(again);
     protobuf_c_message_free_unpacked(again, NULL);
     free(bytes);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Framing of connections: any bytes, cut into any pieces and with any descriptors, come out as whole
- * frames in order or end the connection; nothing leaks.
+ * Framing of connections: any bytes, cut into any pieces and with any descriptors, come out as
+ * whole frames in order or end the connection; nothing leaks.
  */
 #include <stdlib.h>
 #include <unistd.h>

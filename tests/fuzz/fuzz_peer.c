@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What another process of libray can say: templates, pushes, replies, messages of ownership, and the
- * pieces that values travel in. Each input is one connection: frames of {kind u8, size u16, body}.
+ * What another process of libray can say: templates, pushes, replies, messages of ownership, and
+ * the pieces that values travel in. Each input is one connection: frames of {kind u8, size u16,
+ * body}.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Messages of node.proto as the raylet takes them: any frames from a driver or a worker that has been
- * let in, from one that has not, and orders of ray-gcs. A raylet's records live for one input; it has
- * no processes to start or to kill.
+ * Messages of node.proto as the raylet takes them: any frames from a driver or a worker that has
+ * been let in, from one that has not, and orders of ray-gcs. A raylet's records live for one input;
+ * it has no processes to start or to kill.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -65,8 +65,9 @@ start_raylet(void)
     r = calloc(1, sizeof(*r));
     ASSERT(r);
     r->mem = os_mem_system();
-    struct list *const lists[] = { &r->links,  &r->processes,   &r->jobs,     &r->actors,  &r->dying,
-                                   &r->graves, &r->store_waits, &r->old_logs, &r->gcs.backlog };
+    struct list *const lists[] = { &r->links,       &r->processes, &r->jobs,
+                                   &r->actors,      &r->dying,     &r->graves,
+                                   &r->store_waits, &r->old_logs,  &r->gcs.backlog };
     for (size_t i = 0; i < COUNT_OF(lists); i++) {
         list_init(lists[i]);
     }

@@ -2,8 +2,8 @@
 /*
  * Frames between processes of libray, as the engine takes them from a hostile peer: greetings,
  * templates, pushes, messages of ownership and offers of rings on the connection that a peer made;
- * replies and bounces on the one that this process made, with tasks in flight. A worker's engine lives
- * for one input, without its thread, raylet and store.
+ * replies and bounces on the one that this process made, with tasks in flight. A worker's engine
+ * lives for one input, without its thread, raylet and store.
  */
 #include <stdio.h>
 #include <stdlib.h>

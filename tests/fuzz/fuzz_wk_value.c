@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Pieces of values, and the failures in them: what decodes can be read through the public functions,
- * and encodes to bytes that decode again.
+ * Pieces of values, and the failures in them: what decodes can be read through the public
+ * functions, and encodes to bytes that decode again.
  */
 #include <stdlib.h>
 

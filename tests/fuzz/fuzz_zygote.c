@@ -41,8 +41,7 @@ send_packet(struct fuzz_input *in, int fd)
     const uint64_t op = fuzz_number(in, 1);
     size_t size = 0;
     const uint8_t *from = fuzz_string(in, &size);
-    struct zygote_fork head = { .head = { ZYGOTE_MAGIC, ZYGOTE_FORK },
-                                .env_size = (uint32_t)size };
+    struct zygote_fork head = { .head = { ZYGOTE_MAGIC, ZYGOTE_FORK }, .env_size = (uint32_t)size };
     const struct iovec iov[2] = { { &head, sizeof(head) }, { (void *)(uintptr_t)from, size } };
     int fds[OS_SOCK_FDS_MAX];
     for (int i = 0; i < OS_SOCK_FDS_MAX; i++) {

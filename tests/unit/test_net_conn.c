@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tests of net_loop and net_conn over real sockets: order, large frames, descriptors, bad frames. */
+/* Tests of net_loop and net_conn over real sockets: order, large frames, descriptors, bad frames.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

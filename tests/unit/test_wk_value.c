@@ -25,8 +25,7 @@ make_inline(const char *text, uint32_t item_count)
 {
     uint8_t *data;
     struct own_item *items;
-    struct ray_value *v =
-        wk_value_create(WK_VALUE_INLINE, strlen(text), item_count, &data, &items);
+    struct ray_value *v = wk_value_create(WK_VALUE_INLINE, strlen(text), item_count, &data, &items);
     assert_non_null(v);
     memcpy(data, text, strlen(text)); // NOLINT(bugprone-not-null-terminated-result): bytes
     for (uint32_t i = 0; i < item_count; i++) {
@@ -95,8 +94,9 @@ static void
 test_hints_travel(void **state)
 {
     (void)state;
-    const struct store_hint hint = { .generation = 5, .offset = 64, .size = 1000, .slot = 3,
-                                     .epoch = 1 };
+    const struct store_hint hint = {
+        .generation = 5, .offset = 64, .size = 1000, .slot = 3, .epoch = 1
+    };
     const struct own_item item = item_of(4, 9);
     struct ray_value *v = travel(wk_value_create_hint(&hint, 2, &item, 1));
     assert_int_equal(v->kind, WK_VALUE_HINT);

@@ -304,8 +304,8 @@ static void
 test_connection_with_a_live_worker_ends(void **state)
 {
     (void)state;
-    assert_int_equal(c_face_number(c_face_call(ray_remote_cut_at_first, NULL,
-                                               (uint64_t)getpid())), 1);
+    assert_int_equal(c_face_number(c_face_call(ray_remote_cut_at_first, NULL, (uint64_t)getpid())),
+                     1);
 }
 
 static void
