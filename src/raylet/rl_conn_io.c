@@ -450,8 +450,9 @@ static void
 on_bad_frame(struct rl_link *link, const struct net_frame *frame)
 {
     struct rl_process *p = link->process;
-    os_log(OS_LOG_ERROR, "the connection of process %d is ended: %s", (int)link->pid,
-           st_last()->text);
+    /* A worker that was being born when the runtime began to end is awaited no more. */
+    os_log(link->raylet->stopping ? OS_LOG_INFO : OS_LOG_ERROR,
+           "the connection of process %d is ended: %s", (int)link->pid, st_last()->text);
     if (!p) {
         refuse(link->conn, frame->header.request_id, st_last()->status, st_last()->text);
         drop_link(link);

@@ -396,10 +396,15 @@ on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
     case NODE_LEASE_TROUBLE:
     case NODE_LEASE_CANCELLED:
     case NODE_LEASE_REVOKE:
-        on_lease_message(frame);
+        if (wk.ready) {
+            on_lease_message(frame);
+        }
         break;
     case NODE_PROCESS_DIED:
-        on_process_died(frame->body, frame->size);
+        /* At shutdown workers die in good order, and no task fails for it: all are cancelled. */
+        if (wk.ready) {
+            on_process_died(frame->body, frame->size);
+        }
         break;
     case NODE_STORE_PRESSURE:
         on_pressure();
@@ -440,7 +445,9 @@ wk_raylet_died(void)
     if (!wk.is_driver) {
         wk.leave_now = true;
     }
-    wk_callbacks_end();
+    if (wk.ready) { /* at shutdown they are cancelled instead */
+        wk_callbacks_end();
+    }
     wk_changed();
 }
 
