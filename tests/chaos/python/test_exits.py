@@ -61,9 +61,12 @@ def test_end(world, how):
 
 
 def test_sigint_in_get(world):
+    # A shell starts what runs in its background with SIGINT ignored, and Python then keeps it so.
     driver = world.start(
         BUSY
         + """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     say("getting")
     ray.get(refs[0])

@@ -301,6 +301,10 @@ def test_sigterm_ends_in_order(run_program):
     assert status == 15 and out == "ended\n"
 
 
+# A shell starts what runs in its background with SIGINT ignored, and Python then keeps it so.
+HEARS_CTRL_C = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 def test_ctrl_c_in_get_returns_at_once():
     code = """
         import ray, time
@@ -316,7 +320,9 @@ def test_ctrl_c_in_get_returns_at_once():
             print("interrupted", flush=True)
     """
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HEARS_CTRL_C + textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout.readline() == "waiting\n"
     process.send_signal(signal.SIGINT)
@@ -338,7 +344,7 @@ def test_ctrl_c_is_not_for_the_daemons(run_program):
             pass
         print(ray.get(f.remote()))
     """
-    code = "import os\nos.setpgrp()\n" + textwrap.dedent(code)
+    code = HEARS_CTRL_C + "import os\nos.setpgrp()\n" + textwrap.dedent(code)
     assert run_program(code)[:2] == (0, "1\n")
 
 
