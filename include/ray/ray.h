@@ -315,7 +315,8 @@ struct ray_task_options {
     bool retry_exceptions; /* also after RAY_E_TASK_FAILED that the executor allows */
     int32_t max_calls;     /* the worker leaves after so many; 0 never */
     const char *name;      /* shown instead of the function's; NULL */
-    /* Actors. */
+    /* Actors. Not built yet, and refused with RAY_E_NOT_SUPPORTED: max_task_retries,
+     * max_concurrency above 1, actor_name, detached. */
     const struct ray_resource *placement_resources; /* needed to be placed, if more than held */
     size_t placement_resource_count;
     int32_t max_restarts, max_task_retries;
@@ -361,7 +362,8 @@ RAY_API int ray_actor_from_ref(ray_ref *ref, ray_actor **out);
  */
 RAY_API int ray_actor_current(ray_actor **out);
 RAY_API int ray_actor_kill(ray_actor *actor, bool no_restart);
-/* Interrupts the task that makes `ref`, or kills its worker. */
+/* Will interrupt the task that makes `ref`, or kill its worker. Not built yet: gives
+ * RAY_E_NOT_SUPPORTED. */
 RAY_API int ray_cancel(ray_ref *ref, bool force, bool recursive);
 
 /* ---- executing ------------------------------------------------------------------------------- */

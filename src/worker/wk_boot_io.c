@@ -81,7 +81,7 @@ stop_parts(void)
     str_fini(&wk.scratch);
     free(wk.raylet_evidence);
     wk.raylet_evidence = NULL;
-    wk.tasks_pending = wk.exec_count = wk.lease_asking = 0;
+    wk.tasks_pending = wk.exec_count = 0;
     wk.raylet_dead = wk.goodbye = wk.leaving = wk.leave_now = false;
     wk.blocked = wk.bouncing = false;
     wk_engine_stop();

@@ -515,8 +515,7 @@ wait_once(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
     return status;
 }
 
-/* As wait_once, within a task: its CPU is lent to others, at once when a child waits for a lease,
- * else soon. */
+/* As wait_once, within a task: after a millisecond its CPU is lent to others. */
 static int
 wait_in_task(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
 {

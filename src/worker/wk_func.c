@@ -221,6 +221,12 @@ fill_options(const struct ray_task_options *from, struct ray_options *o)
                        ">= 0",
                        from->num_returns, from->max_retries, from->max_calls);
     }
+    if (from->max_concurrency > 1 || from->max_task_retries != 0 || from->detached ||
+        from->actor_name) {
+        return st_fail(ST_NOT_SUPPORTED,
+                       "max_concurrency above 1, max_task_retries, detached and named actors are "
+                       "not built yet: leave them at their defaults");
+    }
     o->num_returns = from->num_returns;
     o->max_retries = from->max_retries;
     o->retry_exceptions = from->retry_exceptions;

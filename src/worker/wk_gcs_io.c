@@ -185,7 +185,6 @@ wk_gcs_ask(uint16_t kind, const ProtobufCMessage *message, struct wk_ask *ask, u
 {
     *ask = (struct wk_ask){ 0 };
     str_init(&ask->answer, wk.mem);
-    str_init(&ask->question, wk.mem);
     list_push_back(&wk.asks, &ask->link);
     int status = wk_gcs_request(kind, message, answer_ask, ask);
     if (status == ST_OK) {

@@ -81,7 +81,6 @@ wk_node_ask(uint16_t kind, const ProtobufCMessage *message, struct wk_ask *ask,
 {
     *ask = (struct wk_ask){ .request = ++wk.next_request };
     str_init(&ask->answer, wk.mem);
-    str_init(&ask->question, wk.mem);
     list_push_back(&wk.asks, &ask->link);
     const int status = wk_node_send(kind, message, ask->request);
     /* Else the raylet has ended, and that is announced soon. */
@@ -97,7 +96,6 @@ void
 wk_ask_fini(struct wk_ask *ask)
 {
     str_fini(&ask->answer);
-    str_fini(&ask->question);
 }
 
 /* Gives the frame to whoever asked for it. */
@@ -270,7 +268,6 @@ on_lease_message(const struct net_frame *frame)
                 .cookie = (uint32_t)ray__node__lease_cancelled_->key,
                 .count = ray__node__lease_cancelled_->count,
             };
-            wk.lease_asking -= c.count < wk.lease_asking ? c.count : wk.lease_asking;
             wk_lease_on_cancelled(&wk.leases, &c, now);
         });
         break;
@@ -516,7 +513,6 @@ wk_node_connect(const char *socket_path, const Ray__Node__Hello *hello, int pidf
     TRY(net_conn_create(wk.loop, wk.mem, fd, &raylet_ops, NULL, &wk.raylet));
     struct wk_ask ask = { .request = ++wk.next_request };
     str_init(&ask.answer, wk.mem);
-    str_init(&ask.question, wk.mem);
     list_push_back(&wk.asks, &ask.link);
     uint8_t *bytes = malloc(ray__node__hello__get_packed_size(hello) + 1);
     if (!bytes) {

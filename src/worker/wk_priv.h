@@ -48,7 +48,6 @@ enum {
     WK_HOT_FRAMES = 64,         /* within WK_HOT_NS: the connection gets rings */
     WK_WINDOW_WORDS = 512,
     WK_OUTS = 24,
-    WK_TASK_FREE_MAX = 4096,
 };
 /* The request id of regions asked for ahead of need: no one waits for the answer. */
 #define WK_REQUEST_AHEAD UINT64_MAX
@@ -310,7 +309,6 @@ struct wk_engine {
     struct atom_ptr releases;    /* lock-free list of struct wk_release */
     bool spin_allowed;
     uint64_t spin_off_until_ns;
-    uint32_t spin_hits, spin_misses;
 
     struct id_job job;
     struct own_addr self;
@@ -333,7 +331,6 @@ struct wk_engine {
     struct wk_leases leases;
     struct list dirty_keys, dirty_actors;
     struct list lease_refs; /* wk_lease_ref */
-    uint32_t lease_asking;  /* units asked of the raylet and not answered */
     uint32_t template_count;
     struct slab task_slab;
     uint64_t tasks_pending;  /* submitted, not answered */
@@ -373,7 +370,6 @@ struct wk_engine {
     struct net_conn *boot;
     bool goodbye;
     char *raylet_evidence;
-    struct wk_logs *logs;
     struct wk_callbacks *callbacks;
 };
 
@@ -408,8 +404,6 @@ int wk_wait(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns) MUST_USE;
 void wk_poll(void);
 /* Keeps replies coming while the program does other things. Lock held. */
 void wk_keep_ticking(void);
-/* Main thread of a worker: before and after user code. Lock held. */
-void wk_step_aside(void);
 void wk_kick(void);
 int wk_engine_start(void) MUST_USE;
 void wk_engine_stop_thread(void);
@@ -559,9 +553,6 @@ struct wk_ask {
     uint16_t kind; /* of the answer */
     enum wk_ask_state state;
     struct str answer;
-    bool to_gcs;
-    uint16_t question_kind; /* kept for asking again after ray-gcs came back */
-    struct str question;
 };
 int wk_node_connect(const char *socket_path, const Ray__Node__Hello *hello, int pidfd) MUST_USE;
 int wk_node_send(uint16_t kind, const ProtobufCMessage *message, uint64_t request) MUST_USE;

@@ -709,7 +709,6 @@ send_request(const struct sched_lease_request *request)
     message.depth = request->depth;
     message.what = key->lease_key->name;
     (void)!wk_node_send(NODE_LEASE_REQUEST, (const ProtobufCMessage *)&message, 0);
-    wk.lease_asking += request->count;
 }
 
 static void
@@ -829,9 +828,6 @@ void
 wk_lease_granted(const Ray__Node__LeaseGrant *grant)
 {
     for (size_t i = 0; i < grant->n_leases; i++) {
-        if (wk.lease_asking > 0) {
-            wk.lease_asking--;
-        }
         take_grant(grant->key, grant->leases[i]);
     }
 }
@@ -868,7 +864,6 @@ wk_lease_trouble(const Ray__Node__LeaseTrouble *trouble)
         struct sched_lease_failed failed = { .cookie = key->number,
                                              .count = trouble->count,
                                              .status = trouble->status };
-        wk.lease_asking -= trouble->count < wk.lease_asking ? trouble->count : wk.lease_asking;
         if (wk_lease_on_failed(&wk.leases, &failed, os_now_ns())) {
             fail_ready(key, trouble);
         }

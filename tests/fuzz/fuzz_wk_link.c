@@ -119,7 +119,7 @@ stop_engine(void)
     os_close(&wk.bell_fd);
     os_shm_unmap(wk.bell_memory, BELL_BYTES);
     wk.bell_memory = NULL;
-    wk.exec_count = wk.lease_asking = 0;
+    wk.exec_count = 0;
     wk.tasks_pending = 0;
     wk_unlock();
 }

@@ -470,6 +470,25 @@ test_actor_with_a_cpu(void **state)
     ray_options_release(both);
 }
 
+/* Options of later versions are refused, not ignored. */
+static void
+test_options_that_are_not_built_are_refused(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct ray_task_options plain;
+        ray_options *options = NULL;
+        ray_task_options_default(&plain);
+        plain.max_task_retries = i == 0;
+        plain.max_concurrency = i == 1 ? 2 : 1;
+        plain.detached = i == 2;
+        plain.actor_name = i == 3 ? "name" : NULL;
+        assert_int_equal(ray_options_create(&plain, &options), RAY_E_NOT_SUPPORTED);
+        assert_null(options);
+        assert_non_null(strstr(ray_error_text(), "not built yet"));
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -493,6 +512,7 @@ main(int argc, char **argv)
         C_FACE_TEST(test_created_called_and_dropped),
         C_FACE_TEST(test_pending_calls_are_limited),
         C_FACE_TEST(test_actor_with_a_cpu),
+        C_FACE_TEST(test_options_that_are_not_built_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
