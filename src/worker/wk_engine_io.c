@@ -12,14 +12,9 @@
  * (wake_leader).
  */
 #include <errno.h>
-#include <signal.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "os/os_basic.h"
-#include "os/os_shm.h"
 #include "worker/wk_priv.h"
 
 enum { BACKGROUND = 1, IDLE_TICKS = 20, SPIN_SCORE_MAX = 16 };
@@ -37,114 +32,7 @@ static uint32_t spin_score, spin_pause;
 static uint64_t background_until, leader_until = UINT64_MAX;
 static bool timer_kick; /* a kick for an earlier timer is on its way */
 
-/* ---- releases: handles dropped while another thread held the lock ---- */
-
-struct wk_release {
-    struct wk_release *next;
-    struct own_ref *ref;
-};
-
-static void
-drain_releases(void)
-{
-    struct wk_release *list = atom_ptr_exchange(&wk.releases, NULL, ATOM_ACQ_REL);
-    while (list) {
-        struct wk_release *next = list->next;
-        if (wk.running && !wk_ref_is_stale(list->ref)) {
-            struct wk_outs o;
-            own_local_drop(&wk.own, list->ref, wk_outs_begin(&o));
-            wk_outs_end(&o);
-        }
-        free(list);
-        list = next;
-    }
-}
-
-void
-wk_flush_releases(void)
-{
-    if (atom_ptr_load(&wk.releases, ATOM_ACQUIRE)) {
-        drain_releases();
-    }
-}
-
-enum { STALE_KIND = 0xff };
-
-bool
-wk_ref_is_stale(const struct own_ref *ref)
-{
-    return ref->kind == STALE_KIND;
-}
-
-static void
-make_stale(void *ctx, const struct own_ref *ref)
-{
-    bool *any = ctx;
-    struct own_ref *writable;
-    memcpy(&writable, &ref, sizeof(ref));
-    if (__atomic_load_n(&ref->local, __ATOMIC_RELAXED) > 0) {
-        *any = true;
-    }
-    if (ref->value && !(ref->kind == OWN_OWNED && wk_id_is_actor(&ref->id))) {
-        ray_value_release(wk_ref_value(ref));
-    }
-    writable->value = 0;
-    writable->kind = STALE_KIND;
-}
-
-/* Ends the ownership machine and gives its values up. Handles that the program still has point into
- * the machine's slab: then that stays, buried here, and they are marked. */
-void
-wk_own_end(void)
-{
-    static struct buried {
-        struct buried *next;
-        struct slab slab;
-    } * graveyard;
-    bool any = false;
-    own_walk(&wk.own, make_stale, &any);
-    struct buried *grave = any ? malloc(sizeof(*grave)) : NULL;
-    if (grave) {
-        *grave = (struct buried){ .next = graveyard, .slab = wk.own.ref_slab };
-        graveyard = grave;
-    }
-    if (any) {
-        slab_init(&wk.own.ref_slab, wk.mem, sizeof(struct own_ref));
-    }
-    own_fini(&wk.own);
-}
-
-RAY_API void
-ray_ref_release(ray_ref *handle)
-{
-    struct own_ref *ref = (struct own_ref *)handle;
-    if (!ref || wk.forked || wk_ref_is_stale(ref) || own_local_try_drop(ref)) {
-        return;
-    }
-    if (pthread_mutex_trylock(&wk.lock) == 0) {
-        if (wk.running && !wk_ref_is_stale(ref)) {
-            struct wk_outs o;
-            own_local_drop(&wk.own, ref, wk_outs_begin(&o));
-            wk_outs_end(&o);
-        }
-        wk_unlock();
-        return;
-    }
-    struct wk_release *node = malloc(sizeof(*node));
-    if (!node) {
-        return; /* the handle leaks rather than anything else */
-    }
-    node->ref = ref;
-    void *head = atom_ptr_load(&wk.releases, ATOM_RELAXED);
-    do {
-        node->next = head;
-    } while (!atom_ptr_cas(&wk.releases, &head, node));
-    /* Whoever held the lock looks at the list after giving it up; if that was just before the node
-     * went in, the lock is free now. */
-    if (pthread_mutex_trylock(&wk.lock) == 0) {
-        wk_unlock();
-    }
-}
+/* ---- the lock ---- */
 
 void
 wk_lock(void)
@@ -156,7 +44,7 @@ void
 wk_unlock(void)
 {
     if (atom_ptr_load(&wk.releases, ATOM_RELAXED)) {
-        drain_releases();
+        wk_drain_releases();
     }
     if (wk.loop && background_until > 0 && !timer_kick) {
         const uint64_t timer = net_loop_next_timer(wk.loop);
@@ -167,7 +55,7 @@ wk_unlock(void)
     }
     (void)pthread_mutex_unlock(&wk.lock);
     while (atom_ptr_load(&wk.releases, ATOM_ACQUIRE) && pthread_mutex_trylock(&wk.lock) == 0) {
-        drain_releases();
+        wk_drain_releases();
         (void)pthread_mutex_unlock(&wk.lock);
     }
 }
@@ -195,91 +83,6 @@ wk_enter(void)
     return ST_OK;
 }
 
-/* ---- outs of the ownership machine ---- */
-
-struct step_outs *
-wk_outs_begin(struct wk_outs *o)
-{
-    wk.out_depth++;
-    o->outs = (struct step_outs){ .v = o->v, .capacity = WK_OUTS, .arena = &wk.out_arena };
-    return &o->outs;
-}
-
-static void
-carry_out(const struct step_out *out)
-{
-    if (out->kind <= OWN_MSG_LAST) {
-        wk_peer_send_own(out);
-        return;
-    }
-    switch ((enum own_out_kind)out->kind) {
-    case OWN_OUT_READY: {
-        struct own_ref *ref;
-        memcpy(&ref, &out->msg, sizeof(ref));
-        wk_on_ref_ready(ref, out->payload);
-        break;
-    }
-    case OWN_OUT_DROP:
-        wk_value_drop(out->payload, out->when_ns);
-        break;
-    case OWN_OUT_TIMER:
-        (void)!net_loop_arm(wk.loop, &wk.own_timer, out->when_ns);
-        break;
-    case OWN_OUT_PROC_GONE:
-        if (out->peer < wk.peer_capacity && wk.peer_by_proc[out->peer]) {
-            wk.peer_by_proc[out->peer]->proc = UINT32_MAX;
-            wk.peer_by_proc[out->peer] = NULL;
-        }
-        break;
-    }
-}
-
-void
-wk_outs_end(struct wk_outs *o)
-{
-    for (;;) {
-        for (uint32_t i = 0; i < o->outs.count; i++) {
-            carry_out(&o->v[i]);
-        }
-        if (!o->outs.more) {
-            break;
-        }
-        o->outs.count = 0;
-        o->outs.more = false;
-        const struct step_in in = { .kind = STEP_CONTINUE, .now_ns = os_now_ns() };
-        if (own_step(&wk.own, &in, &o->outs) != ST_OK) {
-            break; /* out of memory: the machine goes on at its next step */
-        }
-    }
-    if (--wk.out_depth == 0) {
-        arena_reset(&wk.out_arena);
-    }
-}
-
-static void
-on_own_timer(void *ctx)
-{
-    (void)ctx;
-    struct wk_outs o;
-    const struct step_in in = { .kind = OWN_IN_TIMER, .now_ns = os_now_ns() };
-    (void)!own_step(&wk.own, &in, wk_outs_begin(&o));
-    wk_outs_end(&o);
-    wk_changed(); /* a worker that leaves may be needed no more */
-}
-
-static void
-on_lease_timer(void *ctx)
-{
-    (void)ctx; /* wk_pump follows every dispatch */
-}
-
-static void
-on_free_timer(void *ctx)
-{
-    (void)ctx;
-    wk_flush_frees();
-}
-
 /* ---- waking ---- */
 
 void
@@ -289,8 +92,8 @@ wk_kick(void)
     (void)!write(wk.kick_fd, &one, sizeof(one));
 }
 
-static void
-on_kick(void *ctx, uint32_t events)
+void
+wk_on_kick(void *ctx, uint32_t events)
 {
     (void)ctx;
     (void)events;
@@ -308,6 +111,8 @@ wk_changed(void)
     }
 }
 
+/* ---- leading ---- */
+
 static uint32_t
 my_number(void)
 {
@@ -316,8 +121,6 @@ my_number(void)
     }
     return thread_number;
 }
-
-/* ---- leading ---- */
 
 /* Handles everything that is there, as the leader. */
 static void
@@ -572,6 +375,14 @@ wk_keep_ticking(void)
     }
 }
 
+void
+wk_lead_begin(void)
+{
+    spin_score = SPIN_SCORE_MAX / 2;
+    background_until = 0;
+    timer_kick = false;
+}
+
 /* ---- the background thread ---- */
 
 /* One turn with the lock held. False: nothing was done, it may rest. */
@@ -626,8 +437,8 @@ wait_in_background(struct net_events *events, uint64_t until, bool parked)
     }
 }
 
-static void *
-background_main(void *arg)
+void *
+wk_background_main(void *arg)
 {
     (void)arg;
     uint32_t idle_ticks = 0;
@@ -672,153 +483,4 @@ background_main(void *arg)
     wk_changed();
     wk_unlock();
     return NULL;
-}
-
-/* ---- forks in user code ---- */
-
-static void
-before_fork(void)
-{
-    if (!wk.forked) {
-        wk_lock();
-    }
-}
-
-static void
-after_fork_parent(void)
-{
-    if (!wk.forked) {
-        wk_unlock();
-    }
-}
-
-static void
-after_fork_child(void)
-{
-    if (wk.forked) {
-        return;
-    }
-    if (wk.running) {
-        wk.forked = true;
-        if (wk.store) {
-            storec_after_fork_child(wk.store);
-        }
-    }
-    (void)pthread_mutex_unlock(&wk.lock);
-}
-
-/* ---- start and stop ---- */
-
-static int
-start_thread(void)
-{
-    sigset_t all, old;
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &old);
-    pthread_attr_t attr;
-    (void)pthread_attr_init(&attr);
-    (void)pthread_attr_setstacksize(&attr, 512 * 1024);
-    wk.background_stop = wk.background_ended = false;
-    const int error = pthread_create(&wk.background, &attr, background_main, NULL);
-    (void)pthread_attr_destroy(&attr);
-    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (error != 0) {
-        return st_fail_errno(ST_SYSTEM, error, "start the background thread");
-    }
-    (void)pthread_setname_np(wk.background, "ray-io");
-    wk.background_running = true;
-    return ST_OK;
-}
-
-static int
-make_bell(void)
-{
-    TRY(os_shm_create("ray-bell", 4096, &wk.bell_fd));
-    TRY(os_shm_map(wk.bell_fd, 0, 4096, OS_SHM_WRITE, 0, &wk.bell_memory));
-    TRY(os_shm_no_fork(wk.bell_memory, 4096));
-    return net_bell_init(&wk.bell, wk.bell_memory, 4096, WK_RINGS_MAX);
-}
-
-int
-wk_engine_start(void)
-{
-    static bool once;
-    if (!once) {
-        pthread_condattr_t attr;
-        (void)pthread_condattr_init(&attr);
-        (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-        (void)pthread_cond_init(&wk.changed, &attr);
-        (void)pthread_condattr_destroy(&attr);
-        (void)pthread_atfork(before_fork, after_fork_parent, after_fork_child);
-        once = true;
-    }
-    wk.mem = os_mem_system();
-    wk.kick_fd = -1;
-    wk.bell_fd = -1;
-    wk.session++;
-    spin_score = SPIN_SCORE_MAX / 2;
-    background_until = 0;
-    timer_kick = false;
-    arena_init(&wk.out_arena, wk.mem);
-    TRY(net_loop_create(wk.mem, &wk.loop));
-    TRY(make_bell());
-    wk.kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (wk.kick_fd < 0) {
-        return st_fail_errno(ST_SYSTEM, errno, "eventfd");
-    }
-    wk.kick_watch = (struct net_watch){ .fd = wk.kick_fd, .on_ready = on_kick };
-    TRY(net_loop_add(wk.loop, &wk.kick_watch, EPOLLIN | EPOLLET));
-    wk.own_timer = (struct net_timer){ .on_timer = on_own_timer };
-    wk.lease_timer = (struct net_timer){ .on_timer = on_lease_timer };
-    wk.free_timer = (struct net_timer){ .on_timer = on_free_timer };
-    return start_thread();
-}
-
-/* Lock held. Kicks and gives the lock up for a moment. */
-static void
-kick_and_rest(void)
-{
-    const uint64_t until = os_now_ns() + WK_TICK_NS;
-    const struct timespec limit = { (time_t)(until / 1000000000u), (long)(until % 1000000000u) };
-    wk_kick();
-    wk_changed();
-    (void)pthread_cond_timedwait(&wk.changed, &wk.lock, &limit);
-}
-
-/* Lock not held; `running` is false. Waits for the background thread, and for those of the
- * program's that wait or copy inside of the engine. A kick wakes one sleeper of the loop,
- * whichever; so they are repeated. */
-void
-wk_engine_stop_thread(void)
-{
-    wk_lock();
-    wk.background_stop = true;
-    while ((wk.background_running && !wk.background_ended) || wk.inside > 0) {
-        kick_and_rest();
-    }
-    wk_unlock();
-    if (wk.background_running) {
-        (void)pthread_join(wk.background, NULL);
-        wk.background_running = false;
-    }
-}
-
-void
-wk_engine_stop(void)
-{
-    if (wk.loop) {
-        net_loop_disarm(wk.loop, &wk.own_timer);
-        net_loop_disarm(wk.loop, &wk.lease_timer);
-        net_loop_disarm(wk.loop, &wk.evidence_timer);
-        net_loop_disarm(wk.loop, &wk.free_timer);
-        net_loop_remove(wk.loop, &wk.kick_watch);
-        net_loop_destroy(&wk.loop);
-    }
-    os_close(&wk.kick_fd);
-    os_close(&wk.bell_fd);
-    if (wk.bell_memory) {
-        os_shm_unmap(wk.bell_memory, 4096);
-        wk.bell_memory = NULL;
-    }
-    arena_fini(&wk.out_arena);
 }

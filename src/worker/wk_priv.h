@@ -8,11 +8,18 @@
  * thread (it leads when nobody waits). docs/ARCHITECTURE.md tells the life of a task through these
  * files:
  *
- *   wk_engine_io.c   lock, leader, background thread, waiting        wk_peer_io.c  connections
- *   wk_node_io.c     conversation with the raylet                    wk_gcs_io.c   with ray-gcs
- *   wk_submit.c      tasks: submission, pushing, replies, retries    wk_actor.c    actors' callers
- *   wk_exec.c        executing                                       wk_object.c   put, get, wait
- *   wk_func.c        functions, options, templates                   wk_boot_io.c  init, shutdown
+ *   wk_start_io.c   the engine's start and stop      wk_engine_io.c   lock, leader, waiting
+ *   wk_outs.c       releases, outs of `own`          wk_boot_io.c     init, shutdown
+ *   wk_node_io.c    talk with the raylet             wk_gcs_io.c      talk with ray-gcs
+ *   wk_peer_io.c    peers and their connections      wk_link_io.c     frames, rings
+ *   wk_own_io.c     messages of ownership            wk_func.c        functions, options
+ *   wk_submit.c     tasks: submission, pushing       wk_reply.c       replies, retries, deaths
+ *   wk_grant.c      leases: requests, grants         wk_task.c        a task's arguments, returns
+ *   wk_actor.c      actors' records and handles      wk_actor_create.c  their creation
+ *   wk_actor_call.c calls of actors                  wk_actor_state.c what becomes of them
+ *   wk_template.c   templates from peers             wk_exec.c        receiving pushes
+ *   wk_run.c        running and replying             wk_exec_face.c   a task, as the face sees it
+ *   wk_put.c        the store, put                   wk_object.c      references, get, wait
  */
 #ifndef RAY_WORKER_WK_PRIV_H
 #define RAY_WORKER_WK_PRIV_H
@@ -129,7 +136,7 @@ struct wk_key {
     bool warned;
 };
 
-/* ---- tasks of this owner (wk_submit.c, wk_actor.c) ---- */
+/* ---- tasks of this owner (wk_submit.c, wk_actor_call.c) ---- */
 
 enum wk_task_state {
     WK_TASK_WAITING, /* for arguments */
@@ -180,7 +187,7 @@ struct wk_waiter {
     void *ctx;
 };
 
-/* ---- peers (wk_peer_io.c) ---- */
+/* ---- peers (wk_peer_io.c, wk_template.c) ---- */
 
 struct wk_peer_template {
     uint32_t number;
@@ -252,7 +259,7 @@ struct wk_peer {
     char *evidence;         /* own memory, once dead */
 };
 
-/* ---- executing (wk_exec.c) ---- */
+/* ---- executing (wk_exec.c, wk_run.c) ---- */
 
 struct wk_exec {
     struct list link;     /* engine.exec_queue */
@@ -390,8 +397,6 @@ extern _Thread_local struct wk_exec *wk_current;
 void wk_lock(void);
 /* Also works off what was put on the release list meanwhile. */
 void wk_unlock(void);
-/* Works that list off. Lock held. */
-void wk_flush_releases(void);
 /* Takes the lock when the engine runs, else ST_NOT_INITIALIZED (or the raylet's death). */
 int wk_enter(void) MUST_USE;
 
@@ -405,9 +410,25 @@ void wk_poll(void);
 /* Keeps replies coming while the program does other things. Lock held. */
 void wk_keep_ticking(void);
 void wk_kick(void);
+/* A kick has come: on_ready of its watch. */
+void wk_on_kick(void *ctx, uint32_t events);
+/* Nobody leads or sleeps: as it is when the engine starts. */
+void wk_lead_begin(void);
+/* What the background thread runs. */
+void *wk_background_main(void *arg);
+
+/* ---- wk_start_io.c ---- */
+
 int wk_engine_start(void) MUST_USE;
 void wk_engine_stop_thread(void);
 void wk_engine_stop(void);
+
+/* ---- wk_outs.c ---- */
+
+/* Works the release list off. Lock held. */
+void wk_flush_releases(void);
+/* The same, for who has seen that there is something on it. */
+void wk_drain_releases(void);
 void wk_own_end(void);
 
 /* Room for the outs of one call of `own`. */
@@ -431,6 +452,19 @@ struct wk_peer *wk_peer_of_proc(uint32_t proc);
 struct wk_link *wk_peer_link(struct wk_peer *peer);
 /* The connection for messages of ownership. */
 struct wk_link *wk_peer_any_link(struct wk_peer *peer);
+/* Nothing more can be sent: if no death is announced soon, the connection is given up. */
+void wk_link_mark_broken(struct wk_link *link);
+/* The other side says who it is. A failure ends the connection. */
+int wk_peer_on_hello(struct wk_link *link, const struct net_frame *frame) MUST_USE;
+void wk_peer_on_death(const struct id_worker *worker, const char *evidence, int32_t pid);
+void wk_peers_close(void);
+/* Listens; connections are accepted from wk_peer_accept on. */
+int wk_peer_listen(void) MUST_USE;
+int wk_peer_accept(void) MUST_USE;
+
+/* ---- wk_link_io.c ---- */
+
+/* The connection's window of pushed tasks is there after it. */
 int wk_link_window(struct wk_link *link) MUST_USE;
 
 /* A frame under construction, in the ring or beside it. */
@@ -445,15 +479,18 @@ int wk_frame_begin(struct wk_frame *frame, struct wk_link *link, uint16_t kind, 
 /* `urgent`: rings also a bell that rests. */
 void wk_frame_end(struct wk_frame *frame, bool urgent);
 
+/* A frame of the socket; `ctx` is the link. */
+void wk_link_on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame);
+/* Frames of the socket that were never due. */
+void wk_link_free_held(struct wk_link *link);
+/* Reads everything that the peer has sent. */
 void wk_peer_drain(struct wk_peer *peer);
-void wk_peer_on_death(const struct id_worker *worker, const char *evidence, int32_t pid);
-void wk_peers_close(void);
-/* Listens; connections are accepted from wk_peer_accept on. */
-int wk_peer_listen(void) MUST_USE;
-int wk_peer_accept(void) MUST_USE;
 void wk_rings_drain(void);
 bool wk_rings_any(void);
 void wk_link_flush_room(struct wk_link *link);
+
+/* ---- wk_own_io.c ---- */
+
 void wk_peer_send_own(const struct step_out *out);
 /* A frame of ownership; `kind` is that of the frame. */
 int wk_on_own_message(struct wk_link *link, uint16_t kind, const uint8_t *body, size_t size)
@@ -461,26 +498,53 @@ int wk_on_own_message(struct wk_link *link, uint16_t kind, const uint8_t *body, 
 
 /* ---- wk_submit.c ---- */
 
-void wk_on_done(struct wk_link *link, const uint8_t *body, size_t size);
-void wk_on_bounced(struct wk_link *link, const uint8_t *body, size_t size);
 void wk_on_ref_ready(struct own_ref *ref, uint64_t waiters);
 /* Pushes what can be pushed and lets the lease client speak. Lock held. */
 void wk_pump(void);
-/* The connection has ended, its peer lives: leases on it are given up with their worker. */
-void wk_tasks_on_link_failed(struct wk_link *link);
-/* Unpushed and failed tasks of a dead peer's link. */
-void wk_tasks_on_death(struct wk_peer *peer);
 int wk_task_push(struct wk_task *task, struct wk_link *link, uint64_t epoch) MUST_USE;
-void wk_task_fail(struct wk_task *task, struct ray_value *failure, uint32_t executor);
-/* The number of a lease's worker, as the machine sees it. */
-void wk_lease_granted(const Ray__Node__LeaseGrant *grant);
-void wk_lease_trouble(const Ray__Node__LeaseTrouble *trouble);
+/* The task's arguments are all here. */
+void wk_task_make_ready(struct wk_task *task);
+/* A pushed task is the key's again, ahead of those that never were pushed. The lease client has
+ * been told, or will be, by whoever calls. */
+void wk_task_take_back(struct wk_task *task);
+/* The pump looks at it. */
+static inline void
+wk_key_mark_dirty(struct wk_key *key)
+{
+    if (list_is_empty(&key->dirty_link)) {
+        list_push_back(&wk.dirty_keys, &key->dirty_link);
+    }
+}
 /* Shutdown: all tasks of a list, or in a link's window; then those that wait or are ready. */
 void wk_tasks_destroy(struct list *tasks);
 void wk_link_tasks_destroy(struct wk_link *link);
 void wk_tasks_fini(void);
 /* The raylet is dead: who was to be called back when a value came is called now. */
 void wk_callbacks_end(void);
+
+/* ---- wk_reply.c ---- */
+
+void wk_on_done(struct wk_link *link, const uint8_t *body, size_t size);
+void wk_on_bounced(struct wk_link *link, const uint8_t *body, size_t size);
+/* The task ends without a reply. `executor` as in own_task_failed. */
+void wk_task_fail(struct wk_task *task, struct ray_value *failure, uint32_t executor);
+/* The connection has ended, its peer lives: leases on it are given up with their worker. */
+void wk_tasks_on_link_failed(struct wk_link *link);
+/* Unpushed and failed tasks of a dead peer's link. */
+void wk_tasks_on_death(struct wk_peer *peer);
+/* For qsort, of pointers to pushed tasks: the newest first. */
+int wk_task_by_number(const void *a, const void *b);
+
+/* ---- wk_grant.c ---- */
+
+/* Tells the raylet what the lease client decided, or recalls tasks for it. */
+void wk_lease_say(const struct step_out *out);
+/* Gives a lease back and forgets its reference; `flags` are SCHED_RETURN_*. */
+void wk_lease_send_return(uint64_t lease_id, uint32_t flags);
+void wk_lease_granted(const Ray__Node__LeaseGrant *grant);
+void wk_lease_trouble(const Ray__Node__LeaseTrouble *trouble);
+
+/* ---- wk_task.c ---- */
 
 /* What submissions of tasks and actor calls share. */
 int wk_task_create(struct ray_function *function, struct ray_options *options,
@@ -505,7 +569,7 @@ struct wk_key *wk_options_key(struct ray_options *options);
 struct wk_key *wk_key_by_number(uint32_t number);
 void wk_func_session_end(void);
 
-/* ---- wk_object.c ---- */
+/* ---- wk_put.c ---- */
 
 /* A value from a payload; large ones go to the store under `id`. Lock held; it may be given up
  * while the raylet is asked for memory. */
@@ -513,6 +577,20 @@ int wk_value_of_payload(const struct ray_payload *payload, const struct id_objec
                         const struct id_worker *owner, struct ray_value **out) MUST_USE;
 enum own_state wk_state_of(const struct ray_value *value);
 void wk_value_drop(uint64_t handle, uint64_t state);
+/* The value for a program: pinned when it is in the store. */
+int wk_value_open(struct ray_value *value, struct own_ref *outer, struct ray_value **out) MUST_USE;
+void wk_flush_frees(void);
+void wk_on_region_ahead(const uint8_t *body, size_t size);
+/* Whether a value of this process lies in that slot. */
+bool wk_slot_is_known(const struct store_ref *slot);
+
+/* ---- wk_object.c ---- */
+
+static inline struct own_ref *
+wk_ref_of(ray_ref *handle)
+{
+    return (struct own_ref *)handle;
+}
 struct ray_value *wk_ref_value(const struct own_ref *ref);
 /* Whether an object stands for an actor: its value, in the owner, is a struct wk_actor. */
 static inline bool
@@ -523,25 +601,37 @@ wk_id_is_actor(const struct id_object *id)
 /* Whether the program may use these references: all are of this session and, with `values`, none is
  * an actor's. Lock held. */
 int wk_refs_check(ray_ref *const *refs, size_t count, bool values) MUST_USE;
-/* The value for a program: pinned when it is in the store. */
-int wk_value_open(struct ray_value *value, struct own_ref *outer, struct ray_value **out) MUST_USE;
 struct ray_value *wk_failure_of_status(int status, const char *text);
-void wk_flush_frees(void);
-void wk_on_region_ahead(const uint8_t *body, size_t size);
-/* Whether a value of this process lies in that slot. */
-bool wk_slot_is_known(const struct store_ref *slot);
 
 /* ---- wk_exec.c ---- */
 
 /* A failure ends the connection. */
 int wk_on_push(struct wk_link *link, const uint8_t *body, size_t size) MUST_USE;
-int wk_on_template(struct wk_link *link, const uint8_t *body, size_t size) MUST_USE;
-void wk_exec_link_gone(struct wk_link *link);
-void wk_link_templates_free(struct wk_link *link);
+/* Makes the record of a push whose body is `body`; its template is the caller's to set. */
+int wk_exec_make(const uint8_t *body, size_t size, uint32_t caller, struct wk_exec **out) MUST_USE;
+void wk_exec_free(struct wk_exec *e);
+/* The task doesn't run here; no reply will tell what it kept. */
+void wk_exec_discard(struct wk_exec *e);
+/* Sends a task of a lease back unrun, unless its owner has taken it back already. */
+void wk_exec_bounce(struct wk_exec *e);
 void wk_bounce_all(void);
-void wk_on_become_actor(const Ray__Node__BecomeActor *msg);
+void wk_exec_link_gone(struct wk_link *link);
 struct id_source *wk_id_source(void);
 uint32_t wk_depth(void);
+
+/* ---- wk_template.c ---- */
+
+/* A failure ends the connection. */
+int wk_on_template(struct wk_link *link, const uint8_t *body, size_t size) MUST_USE;
+/* From the body of a TEMPLATE frame. */
+int wk_peer_template_decode(const uint8_t *body, size_t size, struct wk_peer_template **out)
+    MUST_USE;
+void wk_peer_template_free(struct wk_peer_template *t);
+void wk_link_templates_free(struct wk_link *link);
+
+/* ---- wk_run.c ---- */
+
+void wk_on_become_actor(const Ray__Node__BecomeActor *msg);
 
 /* ---- wk_node_io.c ---- */
 
@@ -584,18 +674,25 @@ void wk_gcs_close(void);
 
 /* ---- wk_actor.c ---- */
 
-void wk_actors_pump(void);
-void wk_actor_on_update(const uint8_t *body, size_t size);
-void wk_actor_on_peer_death(struct wk_actor *actor, struct wk_peer *peer);
 void wk_actor_out_of_scope(struct wk_actor *actor);
-void wk_actor_call_done(struct wk_actor *actor);
-void wk_actor_ready(struct wk_actor *actor);
 void wk_actors_rewatch(void);
-/* The same for an actor: what hadn't begun goes again over a new connection. */
-void wk_actor_on_link_failed(struct wk_actor *actor, struct wk_link *link);
 /* Waits until the actor has a process. ST_OWNER_DIED when it is dead. Lock held, given up. */
 int wk_actor_wait_peer(struct wk_actor *actor, struct wk_peer **out) MUST_USE;
 void wk_actors_fini(void);
+
+/* ---- wk_actor_call.c ---- */
+
+void wk_actors_pump(void);
+/* A call, or the creation, has all its arguments. */
+void wk_actor_ready(struct wk_actor *actor);
+void wk_actor_call_done(struct wk_actor *actor);
+
+/* ---- wk_actor_state.c ---- */
+
+void wk_actor_on_update(const uint8_t *body, size_t size);
+void wk_actor_on_peer_death(struct wk_actor *actor, struct wk_peer *peer);
+/* What wk_tasks_on_link_failed is for tasks: what hadn't begun goes again over a new connection. */
+void wk_actor_on_link_failed(struct wk_actor *actor, struct wk_link *link);
 
 /* ---- wk_boot_io.c ---- */
 

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Calls of actors: queued in the order of submission and pushed, in that order, over one connection
+ * to the actor's process.
+ */
+
+#include "worker/wk_actor.h"
+
+/* ---- the pump ---- */
+
+struct ray_value *
+wk_actor_death(const struct wk_actor *actor)
+{
+    return actor->death ? ray_value_retain(actor->death)
+                        : wk_failure_of_status(ST_ACTOR_DIED, NULL);
+}
+
+/* Calls whose arguments aren't here fail when those have let go of them. */
+static void
+fail_queue(struct wk_actor *actor)
+{
+    LIST_FOR_SAFE (l, next, &actor->queue) {
+        struct wk_task *task = LIST_ENTRY(l, struct wk_task, link);
+        if (task->deps_pending == 0) {
+            list_remove(&task->link);
+            wk_task_fail(task, wk_actor_death(actor), OWN_SELF);
+        }
+    }
+}
+
+static void
+push_calls(struct wk_actor *actor)
+{
+    if (actor->state == ACTOR_DEAD) {
+        fail_queue(actor);
+        return;
+    }
+    while (!list_is_empty(&actor->queue)) {
+        struct wk_task *task = LIST_ENTRY((&actor->queue)->next, struct wk_task, link);
+        if (actor->state != ACTOR_ALIVE || actor->killed || task->deps_pending > 0) {
+            return;
+        }
+        struct wk_link *link = wk_peer_link(actor->peer);
+        if (!link) {
+            return; /* its death is on the way */
+        }
+        list_remove(&task->link);
+        task->sequence = ++actor->sequence;
+        const int status = wk_task_push(task, link, 0);
+        if (status == ST_LIMIT) { /* no connection ever takes it */
+            wk_task_fail(task, wk_failure_of_status(status, st_last()->text), OWN_SELF);
+        } else if (status != ST_OK) {
+            actor->sequence--;
+            list_push_front(&actor->queue, &task->link);
+            return; /* no room in the window: the next reply comes back here */
+        }
+    }
+}
+
+/* Nothing in the program refers to it and no call is open: the reference to it is given up. */
+void
+wk_actor_settle(struct wk_actor *actor)
+{
+    if (atom_u32_load(&actor->handles, ATOM_RELAXED) > 0 || actor->pending > 0 ||
+        (actor->creation && actor->constructed == 0 && actor->state != ACTOR_DEAD)) {
+        return;
+    }
+    if (actor->holding) {
+        const bool owned = actor->owned;
+        struct wk_outs o;
+        actor->holding = false;
+        own_local_drop(&wk.own, actor->ref, wk_outs_begin(&o));
+        wk_outs_end(&o); /* an owned actor may be gone now */
+        if (!owned) {
+            wk_actor_free(actor);
+        }
+    } else if (!actor->ref) {
+        wk_actor_end_creation(actor, OWN_SELF);
+        wk_actor_free(actor);
+    }
+}
+
+void
+wk_actors_pump(void)
+{
+    static bool busy;
+    if (busy) {
+        return;
+    }
+    busy = true;
+    while (!list_is_empty(&wk.dirty_actors)) {
+        struct wk_actor *actor =
+            LIST_ENTRY(list_take_front(&wk.dirty_actors), struct wk_actor, dirty_link);
+        if (actor->creation && actor->creation->state == WK_TASK_READY &&
+            actor->creation->deps_pending == 0 && !actor->watching) {
+            wk_actor_request_creation(actor);
+        }
+        push_calls(actor);
+        wk_actor_settle(actor);
+    }
+    busy = false;
+}
+
+/* A call, or the creation, has all its arguments. */
+void
+wk_actor_ready(struct wk_actor *actor)
+{
+    wk_actor_mark_dirty(actor);
+}
+
+void
+wk_actor_call_done(struct wk_actor *actor)
+{
+    actor->pending--;
+    wk_actor_mark_dirty(actor);
+}
+
+/* ---- submission ---- */
+
+RAY_API int
+ray_actor_call(ray_actor *handle, ray_function *method, ray_options *options,
+               const struct ray_arg *args, size_t arg_count, ray_ref **refs)
+{
+    static uint32_t calls;
+    struct wk_actor *actor = (struct wk_actor *)handle;
+    if (!options) {
+        options = wk_options_default();
+    }
+    TRY(wk_enter());
+    int status = ST_OK;
+    if (actor->session != wk.session) {
+        status = st_fail(ST_NOT_FOUND, "ActorHandle objects are not valid across Ray sessions");
+    } else if (actor->max_pending >= 0 && actor->pending >= (uint64_t)actor->max_pending) {
+        status = st_fail(ST_PENDING_CALLS_LIMIT,
+                         "the actor's max_pending_calls is %lld, and %llu calls are pending",
+                         (long long)actor->max_pending, (unsigned long long)actor->pending);
+    }
+    struct wk_task *task = NULL;
+    if (status == ST_OK) {
+        const struct id_task id = id_source_child(wk_id_source(), &actor->id);
+        status = wk_task_create(method, options, args, arg_count, &id, &task);
+    }
+    if (status == ST_OK) {
+        status = wk_task_begin(task, refs);
+        if (status != ST_OK) {
+            wk_task_abandon(task);
+        }
+    }
+    if (status == ST_OK) {
+        task->actor = actor;
+        task->depth = wk_depth();
+        task->state = WK_TASK_READY;
+        actor->pending++;
+        wk.tasks_pending++;
+        status = wk_task_want_args(task);
+        list_push_back(&actor->queue, &task->link);
+        push_calls(actor);
+        if (wk.tasks_pending > 1) {
+            wk_keep_ticking();
+        }
+        if (++calls % 16 == 0) {
+            wk_poll();
+        }
+    }
+    wk_unlock();
+    return status;
+}

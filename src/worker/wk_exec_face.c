@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a task that runs is to the language: its names and arguments, and the returns or the failure
+ * that it gives.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "os/os_basic.h"
+#include "worker/wk_priv.h"
+
+static struct wk_exec *
+exec_of(const ray_task *task)
+{
+    struct wk_exec *e;
+    memcpy(&e, &task, sizeof(e));
+    return e;
+}
+
+/* ---- what it is ---- */
+
+RAY_API enum ray_task_kind
+ray_task_get_kind(const ray_task *task)
+{
+    switch (exec_of(task)->tmpl->kind) {
+    case RAY_CLASS:
+        return RAY_TASK_ACTOR_CREATION;
+    case RAY_METHOD:
+        return RAY_TASK_ACTOR_METHOD;
+    default:
+        return exec_of(task)->push.epoch == 0 ? RAY_TASK_ACTOR_METHOD : RAY_TASK_NORMAL;
+    }
+}
+
+RAY_API const uint8_t *
+ray_task_id(const ray_task *task)
+{
+    return exec_of(task)->push.task.b;
+}
+
+RAY_API const char *
+ray_task_name(const ray_task *task)
+{
+    return exec_of(task)->tmpl->name;
+}
+
+RAY_API const char *
+ray_task_function_name(const ray_task *task)
+{
+    return exec_of(task)->tmpl->function_name;
+}
+
+RAY_API const char *
+ray_task_method(const ray_task *task)
+{
+    return exec_of(task)->tmpl->method;
+}
+
+RAY_API const uint8_t *
+ray_task_function_hash(const ray_task *task)
+{
+    return exec_of(task)->tmpl->hash;
+}
+
+RAY_API ray_value *
+ray_task_definition(ray_task *task)
+{
+    return exec_of(task)->tmpl->definition;
+}
+
+RAY_API const void *
+ray_task_metadata(const ray_task *task, size_t *size)
+{
+    *size = exec_of(task)->tmpl->metadata_size;
+    return exec_of(task)->tmpl->metadata;
+}
+
+RAY_API int32_t
+ray_task_num_returns(const ray_task *task)
+{
+    return exec_of(task)->tmpl->num_returns;
+}
+
+RAY_API uint32_t
+ray_task_attempt(const ray_task *task)
+{
+    return exec_of(task)->push.attempt;
+}
+
+RAY_API size_t
+ray_task_arg_count(const ray_task *task)
+{
+    return exec_of(task)->push.arg_count;
+}
+
+RAY_API ray_value *
+ray_task_arg(ray_task *task, size_t index)
+{
+    struct wk_exec *e = exec_of(task);
+    if (index >= e->push.arg_count) {
+        return NULL;
+    }
+    if (e->args[index].kind != WK_VALUE_HINT) {
+        return &e->args[index];
+    }
+    if (!e->views[index]) {
+        struct ray_value *view = NULL;
+        wk_lock();
+        int status = wk_value_open(&e->args[index], NULL, &view);
+        if (status != ST_OK) {
+            view = wk_failure_of_status(ST_OBJECT_LOST, "an argument is no longer in the store");
+        } else {
+            view->frame = e->frame;
+        }
+        wk_unlock();
+        e->views[index] = view;
+    }
+    return e->views[index];
+}
+
+RAY_API int64_t
+ray_task_arg_copy(ray_task *task, size_t index, void *out, size_t size)
+{
+    const struct ray_value *value = ray_task_arg(task, index);
+    if (!value) {
+        return st_fail(ST_INVALID_ARGUMENT, "argument %zu of a task with %u", index,
+                       exec_of(task)->push.arg_count);
+    }
+    if (value->status != ST_OK) {
+        return st_fail(value->status, "argument %zu is a failure", index);
+    }
+    const size_t n = value->size < size ? value->size : size;
+    memcpy(out, value->data, n);
+    return (int64_t)n;
+}
+
+/* ---- what it gives ---- */
+
+/* Keeps the references inside a return until the reply has pinned them. */
+static int
+hold_return_refs(struct wk_exec *e, const struct ray_payload *payload)
+{
+    const uint32_t need = e->return_ref_count + (uint32_t)payload->ref_count;
+    if (need > e->return_ref_capacity) {
+        struct own_ref **grown = realloc(e->return_refs, need * sizeof(*grown));
+        if (!grown) {
+            return st_fail(ST_OUT_OF_MEMORY, "no memory for %zu references", payload->ref_count);
+        }
+        e->return_refs = grown;
+        e->return_ref_capacity = need;
+    }
+    for (size_t i = 0; i < payload->ref_count; i++) {
+        struct own_ref *ref = (struct own_ref *)payload->refs[i];
+        own_local_add(ref);
+        e->return_refs[e->return_ref_count++] = ref;
+    }
+    return ST_OK;
+}
+
+RAY_API int
+ray_task_return(ray_task *task, int32_t index, const struct ray_payload *payload)
+{
+    struct wk_exec *e = exec_of(task);
+    if (index < 0 || index >= e->tmpl->num_returns || (e->returns && e->returns[index])) {
+        return st_fail(ST_INVALID_ARGUMENT, "return value %d of a task with %d", index,
+                       e->tmpl->num_returns);
+    }
+    wk_lock();
+    if (!e->returns) {
+        e->returns = calloc((size_t)e->tmpl->num_returns, sizeof(*e->returns));
+    }
+    int status = e->returns ? wk_refs_check(payload->refs, payload->ref_count, false)
+                            : st_fail(ST_OUT_OF_MEMORY, "no memory for returns");
+    if (status == ST_OK) {
+        status = hold_return_refs(e, payload);
+    }
+    if (status == ST_OK) {
+        const struct id_object id = id_object_of_return(&e->push.task, (uint32_t)index + 1);
+        status = wk_value_of_payload(payload, &id, &e->caller_id, &e->returns[index]);
+    }
+    wk_unlock();
+    return status;
+}
+
+RAY_API int
+ray_task_return_bytes(ray_task *task, int32_t index, const void *data, size_t size)
+{
+    const struct ray_buf buf = { data, size };
+    const struct ray_payload payload = { .bufs = &buf, .buf_count = 1 };
+    return ray_task_return(task, index, &payload);
+}
+
+RAY_API int
+ray_task_fail(ray_task *task, int status, bool retry, const char *text,
+              const struct ray_payload *payload)
+{
+    struct wk_exec *e = exec_of(task);
+    struct str bytes;
+    str_init(&bytes, os_mem_system());
+    for (size_t i = 0; payload && i < payload->buf_count; i++) {
+        str_append(&bytes, payload->bufs[i].data, payload->bufs[i].size);
+    }
+    const struct id_actor actor = id_task_actor(&e->push.task);
+    const struct wk_failure failure = {
+        .status = status < 0 ? status : ST_TASK_FAILED,
+        .pid = (int32_t)getpid(),
+        .format = payload ? payload->format : 0,
+        .task_id = e->push.task.b,
+        .actor_id = actor.b,
+        .text = text,
+        .function = e->tmpl->name,
+        .node_ip = wk.node_ip,
+        .data = bytes.data,
+        .data_size = bytes.size,
+    };
+    ray_value_release(e->failure);
+    e->failure = wk_value_create_failure(&failure);
+    e->retry_allowed = retry;
+    str_fini(&bytes);
+    return e->failure ? RAY_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for a failure");
+}
+
+RAY_API void
+ray_task_set_state(ray_task *task, void *state)
+{
+    (void)task;
+    wk.actor_state = state;
+}
+
+RAY_API void *
+ray_task_state(ray_task *task)
+{
+    (void)task;
+    return wk.actor_state;
+}

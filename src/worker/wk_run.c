@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Running: the main thread of a worker takes a task, starts it in its window, runs it through the
+ * face's callback, and replies.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "os/os_basic.h"
+#include "worker/wk_priv.h"
+
+/* ---- replying ---- */
+
+/* A task that returned without giving all its values has failed. */
+static void
+complete_returns(struct wk_exec *e, int status)
+{
+    char text[ST_TEXT_MAX + 512];
+    if (e->failure) {
+        return;
+    }
+    if (status == ST_OK) {
+        for (int32_t i = 0; i < e->tmpl->num_returns; i++) {
+            if (!e->returns || !e->returns[i]) {
+                (void)snprintf(text, sizeof(text),
+                               "%.300s has num_returns=%d, but gave no return value %d",
+                               e->tmpl->function_name, e->tmpl->num_returns, i);
+                (void)ray_task_fail((ray_task *)e, ST_TASK_FAILED, false, text, NULL);
+                return;
+            }
+        }
+        return;
+    }
+    (void)snprintf(text, sizeof(text), "%.300s returned status %s: %s", e->tmpl->function_name,
+                   st_info(status)->name, st_last()->text);
+    (void)ray_task_fail((ray_task *)e, status, false, text, NULL);
+}
+
+static size_t
+returns_bytes(const struct wk_exec *e)
+{
+    if (e->failure) {
+        return wk_value_piece_bytes(e->failure);
+    }
+    size_t bytes = 0;
+    for (int32_t i = 0; i < e->tmpl->num_returns; i++) {
+        bytes += wk_value_piece_bytes(e->returns[i]);
+    }
+    return bytes;
+}
+
+/* Ownership first, then the reply: messages about references must be on their way before it. */
+static void
+close_frame(struct wk_exec *e, struct peer_done *done)
+{
+    wk_flush_releases(); /* what the program let go isn't kept */
+    if (e->frame) {
+        for (uint32_t i = 0; i < e->push.arg_count; i++) {
+            e->args[i].frame = NULL;
+            if (e->views[i]) {
+                e->views[i]->frame = NULL;
+            }
+        }
+        struct wk_outs o;
+        own_frame_close(&wk.own, e->frame, &done->kept_token, wk_outs_begin(&o));
+        wk_outs_end(&o);
+        e->frame = NULL;
+    }
+    if (e->return_ref_count > 0 && !e->failure && e->caller != OWN_SELF) {
+        (void)!own_reply_pin(&wk.own, e->caller, e->return_refs, e->return_ref_count,
+                             &done->returns_token);
+    }
+}
+
+/* Returns that no frame takes become a failure, or the caller would wait for ever. */
+static void
+limit_returns(struct wk_exec *e)
+{
+    char text[256];
+    const size_t bytes = returns_bytes(e);
+    if (bytes > NET_FRAME_MAX - NET_FRAME_HEADER - sizeof(struct peer_done)) {
+        (void)snprintf(text, sizeof(text), "%zu bytes of %s are over the limit of %d", bytes,
+                       e->failure ? "an exception" : "small return values", NET_FRAME_MAX);
+        (void)ray_task_fail((ray_task *)e, ST_LIMIT, false, text, NULL);
+    }
+}
+
+static void
+send_done(struct wk_exec *e, uint64_t duration_ns, bool leaving)
+{
+    limit_returns(e);
+    struct peer_done done = {
+        .push_number = e->push.push_number,
+        .word = e->push.word,
+        .return_count = (uint32_t)(e->failure ? 1 : e->tmpl->num_returns),
+        .duration_ns = duration_ns,
+        .status = e->failure ? e->failure->status : 0,
+        .flags =
+            (e->retry_allowed ? PEER_DONE_RETRY_ALLOWED : 0u) | (leaving ? PEER_DONE_LEAVING : 0u),
+    };
+    close_frame(e, &done);
+    if (!e->from || (e->failure && wk.raylet_dead)) {
+        return; /* the node is going down: its end is what everybody hears of */
+    }
+    struct wk_frame frame;
+    if (wk_frame_begin(&frame, e->from, PEER_DONE, sizeof(done) + returns_bytes(e)) != ST_OK) {
+        return;
+    }
+    memcpy(frame.body, &done, sizeof(done));
+    uint8_t *at = frame.body + sizeof(done);
+    if (e->failure) {
+        (void)wk_value_encode(e->failure, at);
+    } else {
+        for (int32_t i = 0; i < e->tmpl->num_returns; i++) {
+            at += wk_value_encode(e->returns[i], at);
+        }
+        if (e->caller == OWN_SELF) {
+            e->return_ref_count = 0; /* the handles go to the reader, who is this process */
+        }
+    }
+    wk_frame_end(&frame, false);
+}
+
+/* ---- running ---- */
+
+static void
+call_face(struct wk_exec *e, const struct ray_worker_options *options)
+{
+    const uint32_t flags = STORE_STATUS_BUSY |
+                           (e->push.epoch == 0 ? (uint32_t)STORE_STATUS_ACTOR : 0u) |
+                           (e->tmpl->flags & PEER_TEMPLATE_RETRIABLE ? STORE_STATUS_RETRIABLE : 0u);
+    e->started_ns = os_now_ns();
+    storec_status_begin(wk.store, &e->push.task, e->push.attempt, flags, e->started_ns,
+                        e->tmpl->name_key, e->tmpl->name);
+    id_source_init(&e->source, &e->push.task, e->push.attempt);
+    wk.current = wk_current = e;
+    wk_unlock();
+    wk_env_apply();
+    const int status = options->execute(options->ctx, (ray_task *)e);
+    complete_returns(e, status);
+    wk_lock();
+    wk.current = wk_current = NULL;
+    storec_status_end(wk.store);
+}
+
+static void
+run_pushed(struct wk_exec *e, const struct ray_worker_options *options)
+{
+    const struct net_window_push push = { e->push.word, e->push.push_number };
+    const bool leased = e->push.epoch != 0;
+    if (e->from->broken) {
+        wk_exec_discard(
+            e); /* nobody would hear of it: its owner takes it back and sends it again */
+        return;
+    }
+    if (leased &&
+        !net_window_run_begin(&wk.page->running, &wk.raylet_page->lease_epoch, e->push.epoch)) {
+        wk_exec_bounce(e);
+        return;
+    }
+    if (!net_window_start(&e->from->worker_window, &push)) {
+        if (leased) {
+            net_window_run_end(&wk.page->running);
+        }
+        wk_exec_discard(e); /* recalled */
+        return;
+    }
+    call_face(e, options);
+    const bool used_up =
+        leased && e->tmpl->max_calls > 0 && ++e->tmpl->runs >= (uint64_t)e->tmpl->max_calls;
+    if (used_up) {
+        wk.leaving = true;
+    }
+    send_done(e, os_now_ns() - e->started_ns, leased && (used_up || wk.leaving));
+    if (leased) {
+        net_window_run_end(&wk.page->running);
+    }
+    wk_exec_free(e);
+    if (wk.leaving) {
+        wk_bounce_all();
+    }
+}
+
+static void
+run_creation(struct wk_exec *e, const struct ray_worker_options *options)
+{
+    call_face(e, options);
+    Ray__Node__ActorConstructed message = RAY__NODE__ACTOR_CONSTRUCTED__INIT;
+    struct id_actor actor = id_task_actor(&e->push.task);
+    struct peer_done done = { 0 };
+    uint8_t *piece = NULL;
+    message.actor_id.data = actor.b;
+    message.actor_id.len = sizeof(actor.b);
+    message.incarnation = e->push.sequence;
+    if (e->failure) {
+        message.status = ST_ACTOR_INIT_FAILED;
+        piece = malloc(wk_value_piece_bytes(e->failure));
+        if (piece) {
+            message.failure.data = piece;
+            message.failure.len = wk_value_encode(e->failure, piece);
+        }
+        wk.leave_now = true; /* calls that came already are never begun */
+        (void)snprintf(wk.leave_reason, sizeof(wk.leave_reason), "its constructor failed");
+    }
+    if (e->frame) {
+        own_frame_reply_elsewhere(e->frame);
+    }
+    close_frame(e, &done);
+    message.kept_token = done.kept_token;
+    (void)!wk_node_send(NODE_ACTOR_CONSTRUCTED, (const ProtobufCMessage *)&message, 0);
+    free(piece);
+    wk_exec_free(e);
+}
+
+/* The raylet makes this worker an actor. */
+void
+wk_on_become_actor(const Ray__Node__BecomeActor *msg)
+{
+    struct wk_spec head;
+    struct wk_exec *e = NULL;
+    struct wk_peer_template *t = NULL;
+    const size_t size = msg->spec.len;
+    if (size >= sizeof(head) && msg->actor_id.len == sizeof(wk.self_actor_id.b)) {
+        memcpy(&head, msg->spec.data, sizeof(head));
+        const uint8_t *at = msg->spec.data + sizeof(head);
+        struct wk_peer *creator = wk_peer_get(&head.creator);
+        if (creator && head.template_size <= size - sizeof(head) &&
+            wk_peer_template_decode(at, head.template_size, &t) == ST_OK &&
+            wk_exec_make(at + head.template_size, size - sizeof(head) - head.template_size,
+                         creator->proc, &e) == ST_OK) {
+            /* A C constructor is a function like any other, and gives no value here. */
+            t->kind = RAY_CLASS;
+            t->num_returns = 0;
+            e->tmpl = t;
+            e->is_creation = true;
+            e->caller_id = head.creator.worker;
+            e->push.sequence = msg->incarnation;
+            memcpy(wk.self_actor_id.b, msg->actor_id.data, sizeof(wk.self_actor_id.b));
+            wk.self_actor_owner = head.creator;
+            free(wk.self_actor_resources);
+            wk.self_actor_resources = strdup(t->resources);
+            (void)snprintf(wk.self_actor_class, sizeof(wk.self_actor_class), "%s",
+                           t->function_name);
+            list_push_front(&wk.exec_queue, &e->link);
+            wk.exec_count++;
+            wk_changed();
+            return;
+        }
+    }
+    wk_peer_template_free(t);
+    wk.leaving = wk.leave_now = true;
+    (void)snprintf(wk.leave_reason, sizeof(wk.leave_reason), "its creation can't be read");
+    wk_changed();
+}
+
+/* ---- the main thread ---- */
+
+/* Calls may overtake the raylet's word that this worker is their actor: they wait for the
+ * constructor, which then goes to the front. */
+static bool
+can_run(void)
+{
+    struct list *first = list_first(&wk.exec_queue);
+    const struct wk_exec *e = first ? LIST_ENTRY(first, struct wk_exec, link) : NULL;
+    return e && (!e->from || e->push.epoch != 0 || !ID_IS_NIL(wk.self_actor_id));
+}
+
+static bool
+has_work(void *ctx)
+{
+    (void)ctx;
+    return can_run() || wk.leave_now || wk.leaving || wk.raylet_dead;
+}
+
+static void
+say_leaving(void)
+{
+    Ray__Node__Leaving message = RAY__NODE__LEAVING__INIT;
+    const char *reason = wk.leave_reason;
+    memcpy(&message.reason, &reason, sizeof(reason));
+    message.intended = true;
+    (void)!wk_node_send(NODE_LEAVING, (const ProtobufCMessage *)&message, 0);
+}
+
+/* An owner's objects outlive its last task: the process stays as long as somebody needs them. */
+static bool
+needed_no_more(void *ctx)
+{
+    (void)ctx;
+    return wk.leave_now || wk.raylet_dead || !own_is_needed(&wk.own);
+}
+
+RAY_API int
+ray_worker_run(const struct ray_worker_options *options)
+{
+    TRY(wk_boot_worker());
+    TRY(wk_enter());
+    while (!wk.leave_now && !wk.raylet_dead && (!wk.leaving || can_run())) {
+        if (!can_run()) {
+            wk_unlock();
+            if (options->before_wait) {
+                options->before_wait(options->ctx);
+            }
+            wk_lock();
+            (void)!wk_wait(has_work, NULL, UINT64_MAX);
+            wk_unlock();
+            if (options->after_wait) {
+                options->after_wait(options->ctx);
+            }
+            wk_lock();
+            continue;
+        }
+        struct wk_exec *e = LIST_ENTRY(list_take_front(&wk.exec_queue), struct wk_exec, link);
+        wk.exec_count--;
+        if (!e->from) {
+            run_creation(e, options);
+        } else {
+            run_pushed(e, options);
+        }
+    }
+    while (!needed_no_more(NULL) && !wk.raylet_dead) {
+        (void)!wk_wait(needed_no_more, NULL, UINT64_MAX);
+    }
+    say_leaving();
+    const int code = wk.raylet_dead ? 1 : 0;
+    wk_unlock();
+    return code;
+}
+
+RAY_API int
+ray_worker_exit_soon(void)
+{
+    TRY(wk_enter());
+    wk.leave_now = true;
+    (void)snprintf(wk.leave_reason, sizeof(wk.leave_reason), "exit_actor() is called.");
+    wk_unlock();
+    return RAY_OK;
+}
