@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "worker/wk_actor.h"
+#include "worker/wk_task.h"
 
 /* ---- records ---- */
 

@@ -5,6 +5,8 @@
  */
 
 #include "worker/wk_actor.h"
+#include "worker/wk_exec.h"
+#include "worker/wk_task.h"
 
 /* ---- the pump ---- */
 

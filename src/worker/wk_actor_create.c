@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "worker/wk_actor.h"
+#include "worker/wk_exec.h"
+#include "worker/wk_task.h"
 
 /* ---- the arguments of the constructor ---- */
 

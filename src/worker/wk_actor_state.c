@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "worker/wk_actor.h"
+#include "worker/wk_task.h"
 
 /* ---- the word of ray-gcs ---- */
 

@@ -14,7 +14,9 @@
 #include "os/os_basic.h"
 #include "os/os_proc.h"
 #include "os/os_sock.h"
+#include "worker/wk_exec.h"
 #include "worker/wk_priv.h"
+#include "worker/wk_task.h"
 
 #define BOOT_NS    UINT64_C(60000000000)
 #define GOODBYE_NS UINT64_C(10000000000)

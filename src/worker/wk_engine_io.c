@@ -16,6 +16,7 @@
 
 #include "os/os_basic.h"
 #include "worker/wk_priv.h"
+#include "worker/wk_task.h"
 
 enum { BACKGROUND = 1, IDLE_TICKS = 20, SPIN_SCORE_MAX = 16 };
 

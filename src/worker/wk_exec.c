@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "worker/wk_exec.h"
 #include "worker/wk_priv.h"
 
 _Thread_local struct wk_exec *wk_current;

@@ -9,6 +9,7 @@
 
 #include "os/os_basic.h"
 #include "worker/wk_priv.h"
+#include "worker/wk_task.h"
 
 /* ---- what the lease client says ---- */
 

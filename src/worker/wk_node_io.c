@@ -11,7 +11,9 @@
 #include "os/os_basic.h"
 #include "os/os_sock.h"
 #include "os/os_thread.h"
+#include "worker/wk_exec.h"
 #include "worker/wk_priv.h"
+#include "worker/wk_task.h"
 
 static void on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame);
 static void on_close(void *ctx, struct net_conn *conn, int status);

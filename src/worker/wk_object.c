@@ -7,6 +7,7 @@
 
 #include "os/os_basic.h"
 #include "worker/wk_priv.h"
+#include "worker/wk_task.h"
 
 /* ---- checks ---- */
 

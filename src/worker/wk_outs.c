@@ -8,6 +8,7 @@
 
 #include "os/os_basic.h"
 #include "worker/wk_priv.h"
+#include "worker/wk_task.h"
 
 /* ---- releases: handles dropped while another thread held the lock ---- */
 

@@ -20,6 +20,9 @@
  *   wk_template.c   templates from peers             wk_exec.c        receiving pushes
  *   wk_run.c        running and replying             wk_exec_face.c   a task, as the face sees it
  *   wk_put.c        the store, put                   wk_object.c      references, get, wait
+ *
+ * Tasks have a header in their owner (wk_task.h) and one where they run (wk_exec.h); actors have
+ * wk_actor.h.
  */
 #ifndef RAY_WORKER_WK_PRIV_H
 #define RAY_WORKER_WK_PRIV_H
@@ -70,6 +73,7 @@ struct wk_engine;
 struct wk_task;
 struct wk_exec;
 struct wk_actor;
+struct wk_peer_template;
 
 /* ---- functions and options (wk_func.c) ---- */
 
@@ -136,73 +140,7 @@ struct wk_key {
     bool warned;
 };
 
-/* ---- tasks of this owner (wk_submit.c, wk_actor_call.c) ---- */
-
-enum wk_task_state {
-    WK_TASK_WAITING, /* for arguments */
-    WK_TASK_READY,   /* in its key's or actor's queue */
-    WK_TASK_PUSHED,  /* in a link's window */
-};
-
-struct wk_task_arg {
-    struct own_ref *ref;    /* the value is taken from it when the task is pushed; or NULL */
-    uint32_t offset, bytes; /* piece in `pieces` */
-};
-
-struct wk_task {
-    struct list link;
-    struct wk_template *tmpl;
-    struct ray_function *function; /* counted */
-    struct wk_key *key;            /* NULL: an actor's call */
-    struct wk_actor *actor;        /* NULL: a task */
-    struct wk_link *pushed_on;
-    struct wk_lease *lease; /* while PUSHED, NULL for actor calls */
-    struct net_window_push push;
-    uint64_t pushed_ns;
-    struct id_task id;
-    uint32_t attempt;
-    uint32_t depth;
-    int32_t retries_left; /* -1 for ever */
-    uint16_t state;       /* enum wk_task_state */
-    bool retry_exceptions;
-    uint32_t deps_pending;
-    uint64_t sequence; /* actor calls */
-    uint32_t arg_count;
-    uint32_t ref_count;
-    uint32_t return_count;
-    struct wk_task_arg *args; /* one block: args, refs, pieces */
-    struct own_ref **refs;    /* everything held: arguments and what is inside of them */
-    uint8_t *pieces;
-    size_t args_bytes;          /* of that block */
-    struct own_ref *return_one; /* return_count == 1 */
-    struct own_ref **returns;   /* return_count > 1 */
-};
-
-/* Somebody who waits for a reference's value: a linked list whose head is own_ref.waiters. */
-struct wk_waiter {
-    struct wk_waiter *next;
-    struct wk_task *task;   /* a dependent task, or */
-    struct own_ref *handle; /* held, and */
-    ray_ready_fn fn;        /* a callback, for the callback thread */
-    void *ctx;
-};
-
-/* ---- peers (wk_peer_io.c, wk_template.c) ---- */
-
-struct wk_peer_template {
-    uint32_t number;
-    int32_t num_returns, max_calls;
-    uint32_t flags, kind;
-    uint64_t name_key; /* of the name shown in the control page */
-    uint64_t runs;     /* towards max_calls */
-    uint8_t hash[20];
-    char *name, *function_name, *method; /* point into `text`, as `resources` does */
-    char *resources;                     /* what it holds, as JSON */
-    uint8_t *metadata;
-    uint32_t metadata_size;
-    char *text;
-    struct ray_value *definition;
-};
+/* ---- peers (wk_peer_io.c) ---- */
 
 /* One connection. Tasks go from the connecting side to the accepting side. */
 struct wk_link {
@@ -257,29 +195,6 @@ struct wk_peer {
     struct wk_link *out, *in;
     struct wk_actor *actor; /* the actor that runs there, or NULL */
     char *evidence;         /* own memory, once dead */
-};
-
-/* ---- executing (wk_exec.c, wk_run.c) ---- */
-
-struct wk_exec {
-    struct list link;     /* engine.exec_queue */
-    struct wk_link *from; /* NULL once that connection is gone, and for creation tasks */
-    uint32_t caller;      /* own's number of the pusher */
-    struct id_worker caller_id;
-    struct peer_push push;
-    struct wk_peer_template *tmpl;
-    struct own_frame *frame;
-    struct ray_value *block;      /* keeps the bytes of the arguments */
-    struct ray_value *args;       /* [arg_count], embedded in block, whose counts keep them */
-    struct ray_value **views;     /* [arg_count], of hints; NULL until asked for */
-    struct ray_value **returns;   /* [num_returns] */
-    struct own_ref **return_refs; /* references inside the returns, one handle each */
-    uint32_t return_ref_count, return_ref_capacity;
-    struct ray_value *failure;
-    bool retry_allowed;
-    struct id_source source;
-    uint64_t started_ns;
-    bool is_creation;
 };
 
 /* ---- the engine ---- */
@@ -496,71 +411,6 @@ void wk_peer_send_own(const struct step_out *out);
 int wk_on_own_message(struct wk_link *link, uint16_t kind, const uint8_t *body, size_t size)
     MUST_USE;
 
-/* ---- wk_submit.c ---- */
-
-void wk_on_ref_ready(struct own_ref *ref, uint64_t waiters);
-/* Pushes what can be pushed and lets the lease client speak. Lock held. */
-void wk_pump(void);
-int wk_task_push(struct wk_task *task, struct wk_link *link, uint64_t epoch) MUST_USE;
-/* The task's arguments are all here. */
-void wk_task_make_ready(struct wk_task *task);
-/* A pushed task is the key's again, ahead of those that never were pushed. The lease client has
- * been told, or will be, by whoever calls. */
-void wk_task_take_back(struct wk_task *task);
-/* The pump looks at it. */
-static inline void
-wk_key_mark_dirty(struct wk_key *key)
-{
-    if (list_is_empty(&key->dirty_link)) {
-        list_push_back(&wk.dirty_keys, &key->dirty_link);
-    }
-}
-/* Shutdown: all tasks of a list, or in a link's window; then those that wait or are ready. */
-void wk_tasks_destroy(struct list *tasks);
-void wk_link_tasks_destroy(struct wk_link *link);
-void wk_tasks_fini(void);
-/* The raylet is dead: who was to be called back when a value came is called now. */
-void wk_callbacks_end(void);
-
-/* ---- wk_reply.c ---- */
-
-void wk_on_done(struct wk_link *link, const uint8_t *body, size_t size);
-void wk_on_bounced(struct wk_link *link, const uint8_t *body, size_t size);
-/* The task ends without a reply. `executor` as in own_task_failed. */
-void wk_task_fail(struct wk_task *task, struct ray_value *failure, uint32_t executor);
-/* The connection has ended, its peer lives: leases on it are given up with their worker. */
-void wk_tasks_on_link_failed(struct wk_link *link);
-/* Unpushed and failed tasks of a dead peer's link. */
-void wk_tasks_on_death(struct wk_peer *peer);
-/* For qsort, of pointers to pushed tasks: the newest first. */
-int wk_task_by_number(const void *a, const void *b);
-
-/* ---- wk_grant.c ---- */
-
-/* Tells the raylet what the lease client decided, or recalls tasks for it. */
-void wk_lease_say(const struct step_out *out);
-/* Gives a lease back and forgets its reference; `flags` are SCHED_RETURN_*. */
-void wk_lease_send_return(uint64_t lease_id, uint32_t flags);
-void wk_lease_granted(const Ray__Node__LeaseGrant *grant);
-void wk_lease_trouble(const Ray__Node__LeaseTrouble *trouble);
-
-/* ---- wk_task.c ---- */
-
-/* What submissions of tasks and actor calls share. */
-int wk_task_create(struct ray_function *function, struct ray_options *options,
-                   const struct ray_arg *args, size_t arg_count, const struct id_task *id,
-                   struct wk_task **out) MUST_USE;
-void wk_task_destroy(struct wk_task *task);
-/* One that was not submitted after all: gives its arguments up, and destroys it. */
-void wk_task_abandon(struct wk_task *task);
-/* Creates the references of the returns and holds the arguments. */
-int wk_task_begin(struct wk_task *task, ray_ref **refs) MUST_USE;
-/* Counts arguments that aren't here yet, and waits for them. */
-int wk_task_want_args(struct wk_task *task) MUST_USE;
-size_t wk_task_args_bytes(const struct wk_task *task);
-uint8_t *wk_task_args_encode(const struct wk_task *task, uint8_t *out);
-struct own_ref *wk_task_return(const struct wk_task *task, uint32_t index);
-
 /* ---- wk_func.c ---- */
 
 struct wk_template *wk_template_get(struct ray_function *function, struct ray_options *options);
@@ -602,36 +452,6 @@ wk_id_is_actor(const struct id_object *id)
  * an actor's. Lock held. */
 int wk_refs_check(ray_ref *const *refs, size_t count, bool values) MUST_USE;
 struct ray_value *wk_failure_of_status(int status, const char *text);
-
-/* ---- wk_exec.c ---- */
-
-/* A failure ends the connection. */
-int wk_on_push(struct wk_link *link, const uint8_t *body, size_t size) MUST_USE;
-/* Makes the record of a push whose body is `body`; its template is the caller's to set. */
-int wk_exec_make(const uint8_t *body, size_t size, uint32_t caller, struct wk_exec **out) MUST_USE;
-void wk_exec_free(struct wk_exec *e);
-/* The task doesn't run here; no reply will tell what it kept. */
-void wk_exec_discard(struct wk_exec *e);
-/* Sends a task of a lease back unrun, unless its owner has taken it back already. */
-void wk_exec_bounce(struct wk_exec *e);
-void wk_bounce_all(void);
-void wk_exec_link_gone(struct wk_link *link);
-struct id_source *wk_id_source(void);
-uint32_t wk_depth(void);
-
-/* ---- wk_template.c ---- */
-
-/* A failure ends the connection. */
-int wk_on_template(struct wk_link *link, const uint8_t *body, size_t size) MUST_USE;
-/* From the body of a TEMPLATE frame. */
-int wk_peer_template_decode(const uint8_t *body, size_t size, struct wk_peer_template **out)
-    MUST_USE;
-void wk_peer_template_free(struct wk_peer_template *t);
-void wk_link_templates_free(struct wk_link *link);
-
-/* ---- wk_run.c ---- */
-
-void wk_on_become_actor(const Ray__Node__BecomeActor *msg);
 
 /* ---- wk_node_io.c ---- */
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "os/os_basic.h"
+#include "worker/wk_exec.h"
 #include "worker/wk_priv.h"
 
 enum { FULL_TRIES = 6 };

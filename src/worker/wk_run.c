@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "os/os_basic.h"
+#include "worker/wk_exec.h"
 #include "worker/wk_priv.h"
 
 /* ---- replying ---- */

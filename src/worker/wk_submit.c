@@ -13,7 +13,9 @@
 #include <string.h>
 
 #include "os/os_basic.h"
+#include "worker/wk_exec.h"
 #include "worker/wk_priv.h"
+#include "worker/wk_task.h"
 
 /* ---- queues ---- */
 

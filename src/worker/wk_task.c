@@ -10,6 +10,7 @@
 
 #include "os/os_basic.h"
 #include "worker/wk_priv.h"
+#include "worker/wk_task.h"
 
 static struct own_ref *
 ref_of(ray_ref *handle)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "worker/wk_exec.h"
 #include "worker/wk_priv.h"
 
 void

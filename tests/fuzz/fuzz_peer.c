@@ -8,7 +8,9 @@
 #include <string.h>
 
 #include "os/os_basic.h"
+#include "worker/wk_exec.h"
 #include "worker/wk_priv.h"
+#include "worker/wk_task.h"
 
 static struct wk_link *
 begin(void)

@@ -13,7 +13,9 @@
 #include "os/os_basic.h"
 #include "os/os_shm.h"
 #include "os/os_sock.h"
+#include "worker/wk_exec.h"
 #include "worker/wk_priv.h"
+#include "worker/wk_task.h"
 
 enum { TASKS = 3, BELL_BYTES = 4096 };
 

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tasks as the process that executes them has them, from a push until its reply, and the templates
+ * that pushes name. Private to src/worker; the engine's lock guards everything but what the record
+ * of the running task holds for the face.
+ */
+#ifndef RAY_WORKER_WK_EXEC_H
+#define RAY_WORKER_WK_EXEC_H
+
+#include "worker/wk_priv.h"
+
+/* A function with its options, as a peer told it. */
+struct wk_peer_template {
+    uint32_t number;
+    int32_t num_returns, max_calls;
+    uint32_t flags, kind;
+    uint64_t name_key; /* of the name shown in the control page */
+    uint64_t runs;     /* towards max_calls */
+    uint8_t hash[20];
+    char *name, *function_name, *method; /* point into `text`, as `resources` does */
+    char *resources;                     /* what it holds, as JSON */
+    uint8_t *metadata;
+    uint32_t metadata_size;
+    char *text;
+    struct ray_value *definition;
+};
+
+struct wk_exec {
+    struct list link;     /* engine.exec_queue */
+    struct wk_link *from; /* NULL once that connection is gone, and for creation tasks */
+    uint32_t caller;      /* own's number of the pusher */
+    struct id_worker caller_id;
+    struct peer_push push;
+    struct wk_peer_template *tmpl;
+    struct own_frame *frame;
+    struct ray_value *block;      /* keeps the bytes of the arguments */
+    struct ray_value *args;       /* [arg_count], embedded in block, whose counts keep them */
+    struct ray_value **views;     /* [arg_count], of hints; NULL until asked for */
+    struct ray_value **returns;   /* [num_returns] */
+    struct own_ref **return_refs; /* references inside the returns, one handle each */
+    uint32_t return_ref_count, return_ref_capacity;
+    struct ray_value *failure;
+    bool retry_allowed;
+    struct id_source source;
+    uint64_t started_ns;
+    bool is_creation;
+};
+
+/* ---- wk_exec.c ---- */
+
+/* A failure ends the connection. */
+int wk_on_push(struct wk_link *link, const uint8_t *body, size_t size) MUST_USE;
+/* Makes the record of a push whose body is `body`; its template is the caller's to set. */
+int wk_exec_make(const uint8_t *body, size_t size, uint32_t caller, struct wk_exec **out) MUST_USE;
+void wk_exec_free(struct wk_exec *e);
+/* The task doesn't run here; no reply will tell what it kept. */
+void wk_exec_discard(struct wk_exec *e);
+/* Sends a task of a lease back unrun, unless its owner has taken it back already. */
+void wk_exec_bounce(struct wk_exec *e);
+void wk_bounce_all(void);
+void wk_exec_link_gone(struct wk_link *link);
+struct id_source *wk_id_source(void);
+uint32_t wk_depth(void);
+
+/* ---- wk_template.c ---- */
+
+/* A failure ends the connection. */
+int wk_on_template(struct wk_link *link, const uint8_t *body, size_t size) MUST_USE;
+/* From the body of a TEMPLATE frame. */
+int wk_peer_template_decode(const uint8_t *body, size_t size, struct wk_peer_template **out)
+    MUST_USE;
+void wk_peer_template_free(struct wk_peer_template *t);
+void wk_link_templates_free(struct wk_link *link);
+
+/* ---- wk_run.c ---- */
+
+void wk_on_become_actor(const Ray__Node__BecomeActor *msg);
+
+#endif

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tasks and actor calls as their owner has them, from submission until they are answered. Private
+ * to src/worker; the engine's lock guards everything.
+ */
+#ifndef RAY_WORKER_WK_TASK_H
+#define RAY_WORKER_WK_TASK_H
+
+#include "worker/wk_priv.h"
+
+enum wk_task_state {
+    WK_TASK_WAITING, /* for arguments */
+    WK_TASK_READY,   /* in its key's or actor's queue */
+    WK_TASK_PUSHED,  /* in a link's window */
+};
+
+struct wk_task_arg {
+    struct own_ref *ref;    /* the value is taken from it when the task is pushed; or NULL */
+    uint32_t offset, bytes; /* piece in `pieces` */
+};
+
+struct wk_task {
+    struct list link;
+    struct wk_template *tmpl;
+    struct ray_function *function; /* counted */
+    struct wk_key *key;            /* NULL: an actor's call */
+    struct wk_actor *actor;        /* NULL: a task */
+    struct wk_link *pushed_on;
+    struct wk_lease *lease; /* while PUSHED, NULL for actor calls */
+    struct net_window_push push;
+    uint64_t pushed_ns;
+    struct id_task id;
+    uint32_t attempt;
+    uint32_t depth;
+    int32_t retries_left; /* -1 for ever */
+    uint16_t state;       /* enum wk_task_state */
+    bool retry_exceptions;
+    uint32_t deps_pending;
+    uint64_t sequence; /* actor calls */
+    uint32_t arg_count;
+    uint32_t ref_count;
+    uint32_t return_count;
+    struct wk_task_arg *args; /* one block: args, refs, pieces */
+    struct own_ref **refs;    /* everything held: arguments and what is inside of them */
+    uint8_t *pieces;
+    size_t args_bytes;          /* of that block */
+    struct own_ref *return_one; /* return_count == 1 */
+    struct own_ref **returns;   /* return_count > 1 */
+};
+
+/* Somebody who waits for a reference's value: a linked list whose head is own_ref.waiters. */
+struct wk_waiter {
+    struct wk_waiter *next;
+    struct wk_task *task;   /* a dependent task, or */
+    struct own_ref *handle; /* held, and */
+    ray_ready_fn fn;        /* a callback, for the callback thread */
+    void *ctx;
+};
+
+/* ---- wk_submit.c ---- */
+
+void wk_on_ref_ready(struct own_ref *ref, uint64_t waiters);
+/* Pushes what can be pushed and lets the lease client speak. Lock held. */
+void wk_pump(void);
+int wk_task_push(struct wk_task *task, struct wk_link *link, uint64_t epoch) MUST_USE;
+/* The task's arguments are all here. */
+void wk_task_make_ready(struct wk_task *task);
+/* A pushed task is the key's again, ahead of those that never were pushed. The lease client has
+ * been told, or will be, by whoever calls. */
+void wk_task_take_back(struct wk_task *task);
+/* The pump looks at it. */
+static inline void
+wk_key_mark_dirty(struct wk_key *key)
+{
+    if (list_is_empty(&key->dirty_link)) {
+        list_push_back(&wk.dirty_keys, &key->dirty_link);
+    }
+}
+/* Shutdown: all tasks of a list, or in a link's window; then those that wait or are ready. */
+void wk_tasks_destroy(struct list *tasks);
+void wk_link_tasks_destroy(struct wk_link *link);
+void wk_tasks_fini(void);
+/* The raylet is dead: who was to be called back when a value came is called now. */
+void wk_callbacks_end(void);
+
+/* ---- wk_reply.c ---- */
+
+void wk_on_done(struct wk_link *link, const uint8_t *body, size_t size);
+void wk_on_bounced(struct wk_link *link, const uint8_t *body, size_t size);
+/* The task ends without a reply. `executor` as in own_task_failed. */
+void wk_task_fail(struct wk_task *task, struct ray_value *failure, uint32_t executor);
+/* The connection has ended, its peer lives: leases on it are given up with their worker. */
+void wk_tasks_on_link_failed(struct wk_link *link);
+/* Unpushed and failed tasks of a dead peer's link. */
+void wk_tasks_on_death(struct wk_peer *peer);
+/* For qsort, of pointers to pushed tasks: the newest first. */
+int wk_task_by_number(const void *a, const void *b);
+
+/* ---- wk_grant.c ---- */
+
+/* Tells the raylet what the lease client decided, or recalls tasks for it. */
+void wk_lease_say(const struct step_out *out);
+/* Gives a lease back and forgets its reference; `flags` are SCHED_RETURN_*. */
+void wk_lease_send_return(uint64_t lease_id, uint32_t flags);
+void wk_lease_granted(const Ray__Node__LeaseGrant *grant);
+void wk_lease_trouble(const Ray__Node__LeaseTrouble *trouble);
+
+/* ---- wk_task.c ---- */
+
+/* What submissions of tasks and actor calls share. */
+int wk_task_create(struct ray_function *function, struct ray_options *options,
+                   const struct ray_arg *args, size_t arg_count, const struct id_task *id,
+                   struct wk_task **out) MUST_USE;
+void wk_task_destroy(struct wk_task *task);
+/* One that was not submitted after all: gives its arguments up, and destroys it. */
+void wk_task_abandon(struct wk_task *task);
+/* Creates the references of the returns and holds the arguments. */
+int wk_task_begin(struct wk_task *task, ray_ref **refs) MUST_USE;
+/* Counts arguments that aren't here yet, and waits for them. */
+int wk_task_want_args(struct wk_task *task) MUST_USE;
+size_t wk_task_args_bytes(const struct wk_task *task);
+uint8_t *wk_task_args_encode(const struct wk_task *task, uint8_t *out);
+struct own_ref *wk_task_return(const struct wk_task *task, uint32_t index);
+
+#endif
