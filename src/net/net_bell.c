@@ -65,7 +65,7 @@ set_bits(struct net_bell_page *page, uint32_t ring)
 }
 
 bool
-net_bell_mark(struct net_bell_tx *tx, uint64_t unread, bool urgent)
+net_bell_mark(struct net_bell_tx *tx, uint64_t unread, enum net_bell_need need)
 {
     bool wanted;
 
@@ -79,7 +79,12 @@ net_bell_mark(struct net_bell_tx *tx, uint64_t unread, bool urgent)
     case NET_BELL_POLLING:
         return false;
     case NET_BELL_LAZY:
-        wanted = urgent || unread >= atom_u32_load(&tx->page->threshold, ATOM_RELAXED);
+        wanted =
+            need == NET_BELL_URGENT || unread >= atom_u32_load(&tx->page->threshold, ATOM_RELAXED);
+        break;
+    case NET_BELL_DOZING:
+        wanted =
+            need != NET_BELL_CALM || unread >= atom_u32_load(&tx->page->threshold, ATOM_RELAXED);
         break;
     default: /* asleep; or scribbled over, when a bell too many does no harm */
         wanted = true;
@@ -168,9 +173,9 @@ net_bell_leave(struct net_bell *bell, bool lazy)
 }
 
 bool
-net_bell_sleep_prepare(struct net_bell *bell)
+net_bell_sleep_prepare(struct net_bell *bell, bool doze)
 {
-    set_state(bell, NET_BELL_ASLEEP);
+    set_state(bell, doze ? NET_BELL_DOZING : NET_BELL_ASLEEP);
     if (ATOM_RULE(bell_sleep_fence)) {
         atom_fence(); /* partner: net_bell_mark */
     }

@@ -18,6 +18,8 @@
  *   state     a mark needs a bell            who drains
  *   POLLING   never                          the leader, at once
  *   LAZY      urgent, or at the threshold    the background thread's tick (1 ms)
+ *   DOZING    waited for or urgent, or at    the leader, who waits for many frames and blocks for
+ *             the threshold                  a tick at most
  *   ASLEEP    always                         whoever consumes the bell
  *
  * A sender that has rung does not ring again until it has found its bit clear: the bell on its way
@@ -39,7 +41,19 @@
 #define NET_BELL_LEAVES  64u
 #define NET_BELL_RINGS   (64u * NET_BELL_LEAVES)
 
-enum net_bell_state { NET_BELL_POLLING = 0, NET_BELL_ASLEEP = 1, NET_BELL_LAZY = 2 };
+enum net_bell_state {
+    NET_BELL_POLLING = 0,
+    NET_BELL_ASLEEP = 1,
+    NET_BELL_LAZY = 2,
+    NET_BELL_DOZING = 3,
+};
+
+/* How soon a frame must be seen. */
+enum net_bell_need {
+    NET_BELL_CALM = 0,   /* others follow it soon, or it can wait for a tick */
+    NET_BELL_WAITED = 1, /* at once by who waits; who is busy with something else may take a tick */
+    NET_BELL_URGENT = 2, /* at once */
+};
 
 struct net_bell_page {
     uint32_t magic;
@@ -47,7 +61,7 @@ struct net_bell_page {
 
     /* Receiver: store, fence, load summary. Sender: set bits, fence, load this. */
     _Alignas(64) struct atom_u32 state;
-    /* Unread bytes in one ring at which a LAZY receiver wants a bell. */
+    /* Unread bytes in one ring at which a LAZY or DOZING receiver wants a bell. */
     struct atom_u32 threshold;
 
     /* Set by senders (release: hands over the ring's tail), cleared by the receiver (acquire). */
@@ -77,7 +91,7 @@ MUST_USE int net_bell_tx_init(struct net_bell_tx *tx, void *memory, size_t len, 
  * Something was published into the ring, or room was made in the ring of the other direction for a
  * sender that waits for it (then urgent). `unread` is net_ring_unread_bytes. True: send the bell.
  */
-MUST_USE bool net_bell_mark(struct net_bell_tx *tx, uint64_t unread, bool urgent);
+MUST_USE bool net_bell_mark(struct net_bell_tx *tx, uint64_t unread, enum net_bell_need need);
 
 /* ---- receiver ---- */
 
@@ -104,7 +118,7 @@ MUST_USE int net_bell_init(struct net_bell *bell, void *memory, size_t len, uint
 /* Rings may be added while running, up to NET_BELL_RINGS. By the leader. */
 void net_bell_set_rings(struct net_bell *bell, uint32_t n_rings);
 
-/* Unread bytes in one ring that end a LAZY receiver's rest. */
+/* Unread bytes in one ring that end a LAZY or DOZING receiver's rest; 0 at first: any do. */
 void net_bell_set_threshold(struct net_bell *bell, uint32_t bytes);
 
 /* Takes the lead if nobody has it; then the state is POLLING. `thread` is above 0. */
@@ -118,9 +132,10 @@ MUST_USE bool net_bell_lead(struct net_bell *bell, uint32_t thread);
  */
 MUST_USE bool net_bell_leave(struct net_bell *bell, bool lazy);
 
-/* Leader: may it block now, to be woken by bells? False: there is something to drain; the
- * state is POLLING again. */
-MUST_USE bool net_bell_sleep_prepare(struct net_bell *bell);
+/* Leader: may it block now, to be woken by bells? `doze`: not by those of CALM frames below the
+ * threshold, so it blocks for a tick at most. False: there is something to drain; the state is
+ * POLLING again. */
+MUST_USE bool net_bell_sleep_prepare(struct net_bell *bell, bool doze);
 
 /* Leader, after having blocked: no more bells please. */
 void net_bell_poll_begin(struct net_bell *bell);

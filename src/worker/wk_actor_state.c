@@ -213,9 +213,7 @@ wk_actor_on_link_failed(struct wk_actor *actor, struct wk_link *link)
     while (n-- > 0) { /* last first, so that the queue begins with the first */
         struct wk_task *task = found[n];
         const bool again = net_window_recall(link->window, &task->push);
-        link->inflight[task->push.word] = NULL;
-        link->inflight_count--;
-        task->pushed_on = NULL;
+        wk_task_forget_pushed(task);
         if (again) {
             list_push_front(&actor->queue, &task->link);
             continue;
@@ -249,9 +247,7 @@ wk_actor_on_peer_death(struct wk_actor *actor, struct wk_peer *peer)
     for (size_t i = 0; i < n; i++) {
         enum net_window_state state = NET_WINDOW_STARTED;
         (void)!net_window_look(link->window, &found[i]->push, &state);
-        link->inflight[found[i]->push.word] = NULL;
-        link->inflight_count--;
-        found[i]->pushed_on = NULL;
+        wk_task_forget_pushed(found[i]);
         if (state != NET_WINDOW_STARTED) {
             found[i]->push.number = 0;
         } else {

@@ -23,7 +23,9 @@ enum { BACKGROUND = 1, IDLE_TICKS = 20, SPIN_SCORE_MAX = 16 };
 struct wk_engine wk = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static _Thread_local uint32_t thread_number;
-static bool leader_sleeps;     /* the leader is in the loop's wait */
+static bool leader_sleeps;      /* the leader is in the loop's wait */
+static uint64_t leader_wakings; /* how often it has returned from there */
+static uint32_t dozes_in_vain;  /* ticks in a row that brought a dozing leader nothing */
 static bool tick_kicked;       /* the background thread was kicked to tick, and has not woken yet */
 static bool background_yields; /* the background thread waits for that to end */
 static pthread_cond_t leader_woke = PTHREAD_COND_INITIALIZER;
@@ -241,17 +243,22 @@ lead(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
                 continue;
             }
         }
-        if (!net_bell_sleep_prepare(&wk.bell)) {
+        const bool doze = wk.tasks_pushed >= WK_DOZE_PUSHED && dozes_in_vain < IDLE_TICKS;
+        if (!net_bell_sleep_prepare(&wk.bell, doze)) {
             continue;
         }
         const uint64_t timer = net_loop_next_timer(wk.loop);
-        const uint64_t until = timer < deadline_ns ? timer : deadline_ns;
+        uint64_t until = timer < deadline_ns ? timer : deadline_ns;
+        if (doze && now + WK_TICK_NS < until) {
+            until = now + WK_TICK_NS;
+        }
         leader_sleeps = true;
         leader_until = until;
         wk_unlock();
         net_loop_wait(wk.loop, until, &events);
         wk_lock();
         leader_sleeps = timer_kick = false;
+        leader_wakings++;
         leader_until = UINT64_MAX;
         if (background_yields) {
             (void)pthread_cond_signal(&leader_woke);
@@ -260,7 +267,9 @@ lead(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
         if (!wk.running) {
             return ST_CLOSED;
         }
+        const uint64_t changes = wk.change_count;
         dispatch(&events);
+        dozes_in_vain = wk.change_count != changes ? 0 : dozes_in_vain + doze;
         if (events.count == 0 && os_now_ns() < until) {
             drain();
             return done(ctx) ? ST_OK : ST_INTERRUPTED;
@@ -414,8 +423,9 @@ static void
 wake_leader(void)
 {
     background_yields = true;
+    const uint64_t wakings = leader_wakings;
     wk_kick();
-    while (leader_sleeps && !wk.background_stop) {
+    while (leader_wakings == wakings && leader_sleeps && !wk.background_stop) {
         (void)pthread_cond_wait(&leader_woke, &wk.lock);
     }
     background_yields = false;

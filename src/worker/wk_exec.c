@@ -182,7 +182,7 @@ wk_exec_bounce(struct wk_exec *e)
         wk_frame_begin(&frame, link, PEER_BOUNCED, sizeof(struct peer_bounced)) == ST_OK) {
         const struct peer_bounced body = { .push_number = push.number, .word = push.word };
         memcpy(frame.body, &body, sizeof(body));
-        wk_frame_end(&frame, true);
+        wk_frame_end(&frame, NET_BELL_URGENT);
     }
     wk_exec_discard(e);
 }

@@ -21,9 +21,13 @@ enum { HELD_MAX = 1024 * 1024 * 1024 };
 /* ---- sending ---- */
 
 static void
-mark(struct wk_link *link, bool urgent)
+mark(struct wk_link *link, enum net_bell_need need)
 {
-    if (net_bell_mark(&link->bell, net_ring_unread_bytes(&link->tx), urgent)) {
+    uint64_t unread = net_ring_unread_bytes(&link->tx);
+    if (unread >= WK_BELL_BYTES) { /* as far as is known: it may have been read meanwhile */
+        unread = WK_RING_BYTES - net_ring_free_bytes(&link->tx);
+    }
+    if (net_bell_mark(&link->bell, unread, need)) {
         net_conn_ring_bell(link->conn, PEER_BELL);
     }
 }
@@ -59,7 +63,7 @@ wk_link_flush_room(struct wk_link *link)
         link->overflow_start = 0;
     }
     if (moved) {
-        mark(link, true);
+        mark(link, NET_BELL_URGENT);
     }
 }
 
@@ -186,12 +190,12 @@ send_on_socket(struct wk_link *link, uint16_t kind, const struct iovec *body, co
 }
 
 void
-wk_frame_end(struct wk_frame *frame, bool urgent)
+wk_frame_end(struct wk_frame *frame, enum net_bell_need need)
 {
     struct wk_link *link = frame->link;
     if (frame->in_ring) {
         net_ring_publish(&link->tx);
-        mark(link, urgent);
+        mark(link, need);
         return;
     }
     struct net_frame_header header;

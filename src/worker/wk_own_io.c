@@ -56,7 +56,8 @@ wk_peer_send_own(const struct step_out *out)
     if (value) {
         (void)wk_value_encode(value, frame.body + fixed);
     }
-    wk_frame_end(&frame, out->kind == OWN_MSG_GET || out->kind == OWN_MSG_VALUE);
+    wk_frame_end(&frame, out->kind == OWN_MSG_GET || out->kind == OWN_MSG_VALUE ? NET_BELL_URGENT
+                                                                                : NET_BELL_CALM);
 }
 
 /* ---- receiving ---- */

@@ -57,6 +57,8 @@ enum {
     WK_RINGS_MAX = 128,         /* pairs; 64 MiB in all */
     WK_HOT_FRAMES = 64,         /* within WK_HOT_NS: the connection gets rings */
     WK_WINDOW_WORDS = 512,
+    WK_BELL_BYTES = WK_RING_BYTES / 8, /* unread ones that wake a LAZY or DOZING receiver */
+    WK_DOZE_PUSHED = 16,               /* tasks in flight with which a waiting owner dozes */
     WK_OUTS = 24,
 };
 /* The request id of regions asked for ahead of need: no one waits for the answer. */
@@ -68,6 +70,8 @@ enum {
 #define WK_BLOCKED_NS  UINT64_C(1000000)
 #define WK_EVIDENCE_NS UINT64_C(800000000)
 #define WK_TICK_NS     UINT64_C(1000000)
+/* The reply of a task that ran longer is told at once to an owner that dozes. */
+#define WK_PROMPT_NS UINT64_C(20000)
 
 struct wk_engine;
 struct wk_task;
@@ -256,6 +260,7 @@ struct wk_engine {
     uint32_t template_count;
     struct slab task_slab;
     uint64_t tasks_pending;  /* submitted, not answered */
+    uint32_t tasks_pushed;   /* in windows */
     struct id_source source; /* the driver's, or a worker's threads outside of tasks */
     struct map actors;       /* wk_actor by id */
 
@@ -391,8 +396,7 @@ struct wk_frame {
 };
 int wk_frame_begin(struct wk_frame *frame, struct wk_link *link, uint16_t kind, size_t size)
     MUST_USE;
-/* `urgent`: rings also a bell that rests. */
-void wk_frame_end(struct wk_frame *frame, bool urgent);
+void wk_frame_end(struct wk_frame *frame, enum net_bell_need need);
 
 /* A frame of the socket; `ctx` is the link. */
 void wk_link_on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame);

@@ -23,12 +23,13 @@ find_pushed(struct wk_link *link, uint32_t word, uint64_t number)
     return link->inflight[word];
 }
 
-static void
-forget_pushed(struct wk_task *task)
+void
+wk_task_forget_pushed(struct wk_task *task)
 {
     struct wk_link *link = task->pushed_on;
     link->inflight[task->push.word] = NULL;
     link->inflight_count--;
+    wk.tasks_pushed--;
     task->pushed_on = NULL;
     task->lease = NULL;
 }
@@ -133,7 +134,7 @@ retry_after_failure(struct wk_task *task, const struct peer_done *done, uint32_t
         task->retries_left--;
     }
     task->attempt++;
-    forget_pushed(task);
+    wk_task_forget_pushed(task);
     wk_task_make_ready(task);
     return true;
 }
@@ -208,7 +209,7 @@ wk_on_done(struct wk_link *link, const uint8_t *body, size_t size)
     if (done.status != 0 && retry_after_failure(task, &done, executor)) {
         return;
     }
-    forget_pushed(task);
+    wk_task_forget_pushed(task);
     const uint8_t *at = body + sizeof(done);
     if (done.status != 0) {
         struct wk_piece piece;
@@ -292,7 +293,7 @@ settle_task(struct wk_task *task, struct wk_peer *peer)
         wk_task_take_back(task);
         return;
     }
-    forget_pushed(task);
+    wk_task_forget_pushed(task);
     if (task->retries_left == 0) {
         wk_task_fail(task, crash_failure(task, peer), peer->proc);
         return;

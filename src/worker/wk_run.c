@@ -120,7 +120,9 @@ send_done(struct wk_exec *e, uint64_t duration_ns, bool leaving)
             e->return_ref_count = 0; /* the handles go to the reader, who is this process */
         }
     }
-    wk_frame_end(&frame, false);
+    /* More replies follow soon when more is queued and tasks are short. */
+    const bool alone = wk.exec_count == 0 || duration_ns >= WK_PROMPT_NS;
+    wk_frame_end(&frame, alone ? NET_BELL_WAITED : NET_BELL_CALM);
 }
 
 /* ---- running ---- */

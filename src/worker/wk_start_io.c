@@ -99,7 +99,9 @@ make_bell(void)
     TRY(os_shm_create("ray-bell", 4096, &wk.bell_fd));
     TRY(os_shm_map(wk.bell_fd, 0, 4096, OS_SHM_WRITE, 0, &wk.bell_memory));
     TRY(os_shm_no_fork(wk.bell_memory, 4096));
-    return net_bell_init(&wk.bell, wk.bell_memory, 4096, WK_RINGS_MAX);
+    TRY(net_bell_init(&wk.bell, wk.bell_memory, 4096, WK_RINGS_MAX));
+    net_bell_set_threshold(&wk.bell, WK_BELL_BYTES);
+    return ST_OK;
 }
 
 int

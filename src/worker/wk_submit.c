@@ -40,11 +40,7 @@ wk_task_make_ready(struct wk_task *task)
 void
 wk_task_take_back(struct wk_task *task)
 {
-    struct wk_link *link = task->pushed_on;
-    link->inflight[task->push.word] = NULL;
-    link->inflight_count--;
-    task->pushed_on = NULL;
-    task->lease = NULL;
+    wk_task_forget_pushed(task);
     task->state = WK_TASK_READY;
     list_push_front(&task->key->ready, &task->link);
     task->key->ready_count++;
@@ -152,7 +148,7 @@ send_template(struct wk_link *link, struct wk_template *t)
     struct wk_frame frame;
     TRY(wk_frame_begin(&frame, link, PEER_TEMPLATE, t->frame.size));
     memcpy(frame.body, t->frame.data, t->frame.size);
-    wk_frame_end(&frame, false);
+    wk_frame_end(&frame, NET_BELL_CALM);
     link->template_sent[t->number] = 1;
     return ST_OK;
 }
@@ -187,9 +183,10 @@ wk_task_push(struct wk_task *task, struct wk_link *link, uint64_t epoch)
     (void)wk_task_args_encode(task, frame.body + sizeof(head));
     link->inflight[task->push.word] = task;
     link->inflight_count++;
+    wk.tasks_pushed++;
     task->pushed_on = link;
     task->state = WK_TASK_PUSHED;
-    wk_frame_end(&frame, false);
+    wk_frame_end(&frame, NET_BELL_CALM);
     return ST_OK;
 }
 
@@ -392,6 +389,7 @@ wk_link_tasks_destroy(struct wk_link *link)
         }
     }
     if (link) {
+        wk.tasks_pushed -= link->inflight_count;
         link->inflight_count = 0;
     }
 }

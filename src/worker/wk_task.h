@@ -88,6 +88,8 @@ void wk_callbacks_end(void);
 void wk_on_done(struct wk_link *link, const uint8_t *body, size_t size);
 void wk_on_bounced(struct wk_link *link, const uint8_t *body, size_t size);
 /* The task ends without a reply. `executor` as in own_task_failed. */
+/* It is in its link's window no more. */
+void wk_task_forget_pushed(struct wk_task *task);
 void wk_task_fail(struct wk_task *task, struct ray_value *failure, uint32_t executor);
 /* The connection has ended, its peer lives: leases on it are given up with their worker. */
 void wk_tasks_on_link_failed(struct wk_link *link);

@@ -53,7 +53,7 @@ send_all(struct bell_state *s, unsigned self)
     for (unsigned i = 1; i <= frames[self]; i++) {
         atom_u64_store(&s->tail[self], i, ATOM_RELEASE);
         s->published[self] = i;
-        if (net_bell_mark(&s->tx[self], i - s->read[self], false)) {
+        if (net_bell_mark(&s->tx[self], i - s->read[self], NET_BELL_CALM)) {
             atom_u32_fetch_add(&s->socket, 1, ATOM_ACQ_REL);
             s->bells++;
         }
@@ -144,7 +144,7 @@ receive(void *state)
         if (finished(s)) {
             return;
         }
-        if (!net_bell_sleep_prepare(&s->bell)) {
+        if (!net_bell_sleep_prepare(&s->bell, false)) {
             continue;
         }
         ilv_block(bell_or_death, "a bell or a death");

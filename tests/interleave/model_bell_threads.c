@@ -25,7 +25,8 @@ struct threads_state {
 };
 
 static unsigned frames;
-static bool urgent_last;
+static enum net_bell_need last; /* of the last frame */
+static bool doze, tick;         /* how main sleeps while it waits */
 
 static void
 setup(void *state)
@@ -57,7 +58,7 @@ send(void *state)
 
     for (unsigned i = 1; i <= frames; i++) {
         atom_u64_store(&s->tail, i, ATOM_RELEASE);
-        if (net_bell_mark(&s->tx, i, urgent_last && i == frames)) {
+        if (net_bell_mark(&s->tx, i, i == frames ? last : NET_BELL_CALM)) {
             atom_u32_fetch_add(&s->socket, 1, ATOM_ACQ_REL);
         }
     }
@@ -213,6 +214,13 @@ bell_or_woken(const void *state)
     return s->socket.raw != 0 || s->woken.raw != 0;
 }
 
+/* Ticks that find nothing are left out. */
+static bool
+bell_woken_or_tick(const void *state)
+{
+    return bell_or_woken(state) || ((const struct threads_state *)state)->page.summary.raw != 0;
+}
+
 /* Waits, as a get does, for all frames: leads if it can and sleeps; else the leader wakes it. */
 static void
 main_waits(void *state)
@@ -230,8 +238,12 @@ main_waits(void *state)
         if (s->read == frames) {
             break;
         }
-        if (net_bell_sleep_prepare(&s->bell)) {
-            ilv_block(bell_or_woken, "a bell, or the background thread");
+        if (net_bell_sleep_prepare(&s->bell, doze)) {
+            if (tick && ilv_rule("bell_doze_tick")) {
+                ilv_block(bell_woken_or_tick, "a bell, the background thread, or a tick");
+            } else {
+                ilv_block(bell_or_woken, "a bell, or the background thread");
+            }
             atom_u32_exchange(&s->woken, 0, ATOM_ACQ_REL);
             atom_u32_exchange(&s->socket, 0, ATOM_ACQ_REL);
             net_bell_poll_begin(&s->bell);
@@ -250,15 +262,32 @@ static void
 setup_one(void *state)
 {
     frames = 1;
-    urgent_last = false;
+    last = NET_BELL_CALM;
+    doze = tick = false;
     setup(state);
+}
+
+static void
+setup_doze(void *state)
+{
+    setup_one(state);
+    doze = tick = true;
+}
+
+static void
+setup_waited(void *state)
+{
+    setup_one(state);
+    last = ilv_rule("bell_doze_waited") ? NET_BELL_WAITED : NET_BELL_CALM;
+    doze = true;
 }
 
 static void
 setup_three(void *state)
 {
     frames = 3;
-    urgent_last = true;
+    last = NET_BELL_URGENT;
+    doze = tick = false;
     setup(state);
     ((struct threads_state *)state)->ticks = 2;
 }
@@ -310,6 +339,29 @@ static const struct ilv_model waits = {
                { "bell_wake_waiters", "what main waits for was read by the other thread" } },
 };
 
+static const struct ilv_model dozes = {
+    .name = "bell-doze",
+    .about = "the same, and main dozes: it blocks for a tick at most",
+    .state_size = sizeof(struct threads_state),
+    .actors = ACTORS(main_waits),
+    .n_actors = 3,
+    .setup = setup_doze,
+    .finish = finish,
+    .sc_only = true, /* a tick relies on stores to become visible in time, which is no step there */
+    .rules = { { "bell_doze_tick", "a calm frame rings no bell: main sleeps on" } },
+};
+
+static const struct ilv_model dozes_on = {
+    .name = "bell-doze-waited",
+    .about = "the same without the tick: a frame that is waited for rings by itself",
+    .state_size = sizeof(struct threads_state),
+    .actors = ACTORS(main_waits),
+    .n_actors = 3,
+    .setup = setup_waited,
+    .finish = finish,
+    .rules = { { "bell_doze_waited", "a calm frame would ring no bell" } },
+};
+
 #define LARGE(variable, label, main_thread, ...)                                                   \
     static const struct ilv_model variable = {                                                     \
         .name = label,                                                                             \
@@ -332,8 +384,9 @@ LARGE(waits_large, "bell-wait-3", main_waits,
 int
 main(int argc, char **argv)
 {
-    static const struct ilv_model *const models[] = { &lazy,       &leaves,       &waits,
-                                                      &lazy_large, &leaves_large, &waits_large };
+    static const struct ilv_model *const models[] = { &lazy,         &leaves,     &waits,
+                                                      &dozes,        &dozes_on,   &lazy_large,
+                                                      &leaves_large, &waits_large };
 
     return ilv_main(argc, argv, models, sizeof models / sizeof models[0]);
 }

@@ -61,9 +61,9 @@ setup(void *state)
 }
 
 static void
-mark(struct transport_state *s, unsigned self, uint64_t unread, bool urgent)
+mark(struct transport_state *s, unsigned self, uint64_t unread, enum net_bell_need need)
 {
-    if (net_bell_mark(&s->ring_bell[self], unread, urgent)) {
+    if (net_bell_mark(&s->ring_bell[self], unread, need)) {
         s->bells[1 - self] += counting;
         atom_u32_fetch_add(&s->socket[1 - self], 1, ATOM_ACQ_REL);
     }
@@ -86,7 +86,7 @@ static void
 rest(struct transport_state *s, unsigned self)
 {
     s->rests[self] += counting;
-    if (net_bell_sleep_prepare(&s->bell[self])) {
+    if (net_bell_sleep_prepare(&s->bell[self], false)) {
         ilv_block(self == SENDER ? bell_for_sender : bell_for_receiver, "a bell");
         atom_u32_exchange(&s->socket[self], 0, ATOM_ACQ_REL);
         net_bell_poll_begin(&s->bell[self]);
@@ -125,7 +125,7 @@ flush(struct transport_state *s)
     }
     if (put > 0) {
         net_ring_publish(&s->tx);
-        mark(s, SENDER, net_ring_unread_bytes(&s->tx), false);
+        mark(s, SENDER, net_ring_unread_bytes(&s->tx), NET_BELL_CALM);
     }
 }
 
@@ -152,7 +152,7 @@ static void
 tell_room(struct transport_state *s, bool owed)
 {
     if (owed) {
-        mark(s, RECEIVER, 0, true);
+        mark(s, RECEIVER, 0, NET_BELL_URGENT);
     }
 }
 

@@ -84,36 +84,36 @@ test_states(void **state)
     unsigned n;
 
     (void)state;
-    assert_true(net_bell_mark(&tx, 0, false));  /* born asleep */
-    assert_false(net_bell_mark(&tx, 0, false)); /* one bell a sleep */
+    assert_true(net_bell_mark(&tx, 0, NET_BELL_CALM));  /* born asleep */
+    assert_false(net_bell_mark(&tx, 0, NET_BELL_CALM)); /* one bell a sleep */
     assert_true(net_bell_lead(&bell, 1));
     assert_false(net_bell_lead(&bell, 2));
     take_all(rings, 4, &n);
     assert_int_equal(n, 1);
     assert_int_equal(rings[0], 9);
 
-    assert_false(net_bell_mark(&tx, 1000000, true)); /* polling */
-    assert_false(net_bell_sleep_prepare(&bell));     /* it was marked */
+    assert_false(net_bell_mark(&tx, 1000000, NET_BELL_URGENT)); /* polling */
+    assert_false(net_bell_sleep_prepare(&bell, false));         /* it was marked */
     take_all(rings, 4, &n);
     assert_int_equal(n, 1);
-    assert_true(net_bell_sleep_prepare(&bell));
-    assert_true(net_bell_mark(&tx, 0, false));
+    assert_true(net_bell_sleep_prepare(&bell, false));
+    assert_true(net_bell_mark(&tx, 0, NET_BELL_CALM));
     net_bell_poll_begin(&bell);
     take_all(rings, 4, &n);
 
     net_bell_set_threshold(&bell, 500);
     assert_false(net_bell_leave(&bell, true)); /* lazy; the ticker runs */
-    assert_false(net_bell_mark(&tx, 499, false));
-    assert_true(net_bell_mark(&tx, 500, false));
-    assert_false(net_bell_mark(&tx, 600, false)); /* rung already */
+    assert_false(net_bell_mark(&tx, 499, NET_BELL_CALM));
+    assert_true(net_bell_mark(&tx, 500, NET_BELL_CALM));
+    assert_false(net_bell_mark(&tx, 600, NET_BELL_CALM)); /* rung already */
     assert_true(net_bell_lead(&bell, 2));
     take_all(rings, 4, &n);
     assert_int_equal(n, 1);
     assert_false(net_bell_leave(&bell, true));
-    assert_true(net_bell_mark(&tx, 0, true)); /* urgent */
-    page.state.raw = 4711;                    /* scribbled */
+    assert_true(net_bell_mark(&tx, 0, NET_BELL_URGENT)); /* urgent */
+    page.state.raw = 4711;                               /* scribbled */
     take_all(rings, 4, &n);
-    assert_true(net_bell_mark(&tx, 0, false));
+    assert_true(net_bell_mark(&tx, 0, NET_BELL_CALM));
 }
 
 static void
@@ -133,7 +133,7 @@ test_parking(void **state)
     assert_true(net_bell_lead(&bell, 2));
     assert_true(net_bell_park_prepare(&bell)); /* somebody leads */
     net_bell_park_end(&bell);
-    assert_false(net_bell_mark(&tx, 0, false));
+    assert_false(net_bell_mark(&tx, 0, NET_BELL_CALM));
     assert_true(net_bell_leave(&bell, false));  /* marked while it polled */
     assert_false(net_bell_park_prepare(&bell)); /* and not drained yet */
     net_bell_park_end(&bell);
@@ -155,7 +155,7 @@ test_bitmap(void **state)
     for (uint32_t i = 0; i < NET_BELL_RINGS; i++) {
         struct net_bell_tx tx = sender(i);
 
-        assert_false(net_bell_mark(&tx, 0, false));
+        assert_false(net_bell_mark(&tx, 0, NET_BELL_CALM));
     }
     net_bell_take_begin(&bell, &take); /* breaks off within a leaf: the rest is marked again */
     for (uint32_t i = 0; i < 100; i++) {
@@ -171,7 +171,7 @@ test_bitmap(void **state)
     assert_int_equal(n, 0);
     net_bell_self_mark(&bell, 4000);
     assert_true(net_bell_any(&bell));
-    assert_false(net_bell_sleep_prepare(&bell));
+    assert_false(net_bell_sleep_prepare(&bell, false));
     take_all(rings, NET_BELL_RINGS, &n);
     assert_int_equal(n, 1);
     assert_int_equal(rings[0], 4000);
@@ -229,7 +229,7 @@ send_frames(unsigned self, uint64_t n)
     assert_int_equal(net_bell_tx_init(&tx, &shared->page, sizeof shared->page, 70 * self), ST_OK);
     for (uint64_t i = 1; i <= n; i++) {
         atom_u64_store(&shared->tail[self], i, ATOM_RELEASE);
-        if (net_bell_mark(&tx, i, false)) {
+        if (net_bell_mark(&tx, i, NET_BELL_CALM)) {
             assert_int_equal(write(event, &one, sizeof one), (int)sizeof one);
         }
     }
@@ -277,7 +277,7 @@ drain_or_sleep(uint64_t *read_up_to, int timeout_ms)
         read_up_to[ring / 70] = atom_u64_load(&shared->tail[ring / 70], ATOM_ACQUIRE);
         any = true;
     }
-    if (any || !net_bell_sleep_prepare(&bell)) {
+    if (any || !net_bell_sleep_prepare(&bell, false)) {
         return true;
     }
     const int woken = poll(&fd, 1, timeout_ms);
