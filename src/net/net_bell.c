@@ -154,14 +154,20 @@ net_bell_lead(struct net_bell *bell, uint32_t thread)
     if (!atom_u32_cas(&bell->leader, &nobody, thread)) {
         return false;
     }
-    set_state(bell, NET_BELL_POLLING);
+    if (atom_u32_load(&bell->state, ATOM_RELAXED) != NET_BELL_LAZY) {
+        set_state(bell, NET_BELL_POLLING);
+    }
     return true;
 }
 
 bool
 net_bell_leave(struct net_bell *bell, bool lazy)
 {
-    set_state(bell, lazy ? NET_BELL_LAZY : NET_BELL_ASLEEP);
+    const enum net_bell_state rest = lazy ? NET_BELL_LAZY : NET_BELL_ASLEEP;
+
+    if (atom_u32_load(&bell->state, ATOM_RELAXED) != rest) {
+        set_state(bell, rest);
+    }
     atom_u32_store(&bell->leader, NET_BELL_NOBODY, ATOM_RELEASE);
     if (ATOM_RULE(bell_leave_fence)) {
         atom_fence(); /* partners: net_bell_mark; for LAZY also net_bell_park_prepare */
@@ -202,10 +208,12 @@ net_bell_park_prepare(struct net_bell *bell)
     if (!ATOM_RULE(bell_park_recheck)) {
         return true;
     }
-    if (atom_u32_load(&bell->leader, ATOM_ACQUIRE) != NET_BELL_NOBODY) {
-        return true; /* who leads now looks at `parked` when it leaves */
+    const bool led = atom_u32_load(&bell->leader, ATOM_ACQUIRE) != NET_BELL_NOBODY;
+
+    if (atom_u32_load(&bell->state, ATOM_RELAXED) == NET_BELL_LAZY) {
+        return false;
     }
-    return atom_u32_load(&bell->state, ATOM_RELAXED) != NET_BELL_LAZY && !net_bell_any(bell);
+    return led || !net_bell_any(bell); /* who leads now looks at `parked` when it leaves */
 }
 
 void

@@ -9,7 +9,7 @@
  *        0   receiver          magic u32 | version u32
  *       64   receiver          state u32 | threshold u32
  *      128   all, by RMW       summary u64: bit i = leaf[i] may have bits set
- *      192   all, by RMW       leaf[64] u64: bit j of leaf i = ring 64 i + j may have frames
+ *      136   all, by RMW       leaf[64] u64: bit j of leaf i = ring 64 i + j may have frames
  *
  * Senders set bits and never write the state. The receiver clears summary, then leaf, then reads
  * the ring. Each mark therefore finds either a reader that will still look, or a state that says
@@ -17,7 +17,7 @@
  *
  *   state     a mark needs a bell            who drains
  *   POLLING   never                          the leader, at once
- *   LAZY      urgent, or at the threshold    the background thread's tick (1 ms)
+ *   LAZY      urgent, or at the threshold    the background thread's tick (1 ms); or a leader
  *   DOZING    waited for or urgent, or at    the leader, who waits for many frames and blocks for
  *             the threshold                  a tick at most
  *   ASLEEP    always                         whoever consumes the bell
@@ -37,7 +37,7 @@
 #include "base/atom.h"
 #include "base/status.h"
 
-#define NET_BELL_VERSION 1u
+#define NET_BELL_VERSION 2u
 #define NET_BELL_LEAVES  64u
 #define NET_BELL_RINGS   (64u * NET_BELL_LEAVES)
 
@@ -64,15 +64,16 @@ struct net_bell_page {
     /* Unread bytes in one ring at which a LAZY or DOZING receiver wants a bell. */
     struct atom_u32 threshold;
 
-    /* Set by senders (release: hands over the ring's tail), cleared by the receiver (acquire). */
+    /* Set by senders (release: hands over the ring's tail), cleared by the receiver (acquire). The
+     * first leaves share the summary's cache line. */
     _Alignas(64) struct atom_u64 summary;
-    _Alignas(64) struct atom_u64 leaf[NET_BELL_LEAVES];
+    struct atom_u64 leaf[NET_BELL_LEAVES];
 };
 
 _Static_assert(offsetof(struct net_bell_page, state) == 64, "shared layout");
 _Static_assert(offsetof(struct net_bell_page, summary) == 128, "shared layout");
-_Static_assert(offsetof(struct net_bell_page, leaf) == 192, "shared layout");
-_Static_assert(sizeof(struct net_bell_page) == 192 + 8 * NET_BELL_LEAVES, "shared layout");
+_Static_assert(offsetof(struct net_bell_page, leaf) == 136, "shared layout");
+_Static_assert(sizeof(struct net_bell_page) == 704, "shared layout");
 
 /* ---- sender ---- */
 
@@ -121,7 +122,8 @@ void net_bell_set_rings(struct net_bell *bell, uint32_t n_rings);
 /* Unread bytes in one ring that end a LAZY or DOZING receiver's rest; 0 at first: any do. */
 void net_bell_set_threshold(struct net_bell *bell, uint32_t bytes);
 
-/* Takes the lead if nobody has it; then the state is POLLING. `thread` is above 0. */
+/* Takes the lead if nobody has it. `thread` is above 0. The state is then POLLING, or stays LAZY:
+ * the leader sees all marks either way, and the senders keep the state in their caches. */
 MUST_USE bool net_bell_lead(struct net_bell *bell, uint32_t thread);
 
 /*

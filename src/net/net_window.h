@@ -117,6 +117,15 @@ MUST_USE int net_window_free(struct net_window_owner *owner, const struct net_wi
 
 /* ---- worker ---- */
 
+/* A push has come: its word is fetched from the owner's cache while the task is unpacked. */
+static inline void
+net_window_expect(const struct net_window_worker *worker, uint32_t word)
+{
+    if (word < worker->n_words) {
+        __builtin_prefetch(&worker->words[word], 1);
+    }
+}
+
 /* Just before the task runs. False: it was recalled, or names no word: drop the frame. */
 MUST_USE bool net_window_start(struct net_window_worker *worker,
                                const struct net_window_push *push);

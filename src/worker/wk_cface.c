@@ -65,7 +65,7 @@ ray_actor_call_bytes(ray_actor *actor, ray_function *method, const void *data, s
 RAY_API int
 ray_get_bytes(ray_ref *ref, int64_t timeout_ms, void *out, size_t size)
 {
-    const uint64_t begin = os_now_ns();
+    const uint64_t begin = timeout_ms >= 0 ? os_now_ns() : 0;
     ray_value *value = NULL;
     int64_t left_ms = timeout_ms;
     int status = ray_get(ref, left_ms, &value);

@@ -30,6 +30,7 @@ static bool tick_kicked;       /* the background thread was kicked to tick, and 
 static bool background_yields; /* the background thread waits for that to end */
 static pthread_cond_t leader_woke = PTHREAD_COND_INITIALIZER;
 static uint32_t spin_score, spin_pause;
+static bool spin_paid; /* the last one */
 /* Until when the background thread and the leader sleep in the loop. 0: awake, and it looks at the
  * timers before it sleeps; UINT64_MAX for the leader also when there is none, or it spins. */
 static uint64_t background_until, leader_until = UINT64_MAX;
@@ -56,9 +57,11 @@ wk_unlock(void)
             wk_kick();
         }
     }
+    wk.now_ns = 0;
     (void)pthread_mutex_unlock(&wk.lock);
     while (atom_ptr_load(&wk.releases, ATOM_ACQUIRE) && pthread_mutex_trylock(&wk.lock) == 0) {
         wk_drain_releases();
+        wk.now_ns = 0;
         (void)pthread_mutex_unlock(&wk.lock);
     }
 }
@@ -168,7 +171,7 @@ leave_lead(bool lazy)
 static bool
 rests_lazily(void)
 {
-    return atom_u32_load(&wk.ticking, ATOM_RELAXED) != 0 || wk.exec_count > 0 ||
+    return spin_paid || atom_u32_load(&wk.ticking, ATOM_RELAXED) != 0 || wk.exec_count > 0 ||
            (wk.tasks_pending > 0 && !wk_current);
 }
 
@@ -195,6 +198,8 @@ spin(uint64_t start_ns)
         }
     }
     wk_lock();
+    wk.now_ns = last; /* a microsecond ago */
+    spin_paid = hit;
     if (hit) {
         spin_score = spin_score + 2 < SPIN_SCORE_MAX ? spin_score + 2 : SPIN_SCORE_MAX;
     } else if (spin_score > 0) {
@@ -231,7 +236,7 @@ lead(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
         if (wk.raylet_dead && !wk.ending) {
             return ST_RAYLET_DIED;
         }
-        const uint64_t now = os_now_ns();
+        const uint64_t now = wk_now();
         if (now >= deadline_ns) {
             return ST_TIMED_OUT;
         }
@@ -245,6 +250,7 @@ lead(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
         }
         const bool doze = wk.tasks_pushed >= WK_DOZE_PUSHED && dozes_in_vain < IDLE_TICKS;
         if (!net_bell_sleep_prepare(&wk.bell, doze)) {
+            wk.now_ns = 0;
             continue;
         }
         const uint64_t timer = net_loop_next_timer(wk.loop);
@@ -252,6 +258,7 @@ lead(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
         if (doze && now + WK_TICK_NS < until) {
             until = now + WK_TICK_NS;
         }
+        spin_paid = false;
         leader_sleeps = true;
         leader_until = until;
         wk_unlock();
@@ -270,7 +277,7 @@ lead(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
         const uint64_t changes = wk.change_count;
         dispatch(&events);
         dozes_in_vain = wk.change_count != changes ? 0 : dozes_in_vain + doze;
-        if (events.count == 0 && os_now_ns() < until) {
+        if (events.count == 0 && wk_now() < until) {
             drain();
             return done(ctx) ? ST_OK : ST_INTERRUPTED;
         }
@@ -281,12 +288,13 @@ lead(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
 static int
 follow(uint64_t deadline_ns)
 {
-    uint64_t until = os_now_ns() + 100000000;
+    uint64_t until = wk_now() + 100000000;
     if (deadline_ns < until) {
         until = deadline_ns;
     }
     const struct timespec limit = { (time_t)(until / 1000000000u), (long)(until % 1000000000u) };
     wk.waiters++;
+    wk.now_ns = 0;
     const int error = pthread_cond_timedwait(&wk.changed, &wk.lock, &limit);
     wk.waiters--;
     return error == ETIMEDOUT && until < deadline_ns ? ST_INTERRUPTED : ST_OK;
@@ -302,7 +310,7 @@ wait_inside(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
         if (wk.raylet_dead && !wk.ending) {
             return ST_RAYLET_DIED;
         }
-        if (os_now_ns() >= deadline_ns) {
+        if (deadline_ns != UINT64_MAX && wk_now() >= deadline_ns) {
             return ST_TIMED_OUT;
         }
         int status;
@@ -332,7 +340,7 @@ wait_once(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
 static int
 wait_in_task(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
 {
-    const uint64_t soon = os_now_ns() + WK_BLOCKED_NS;
+    const uint64_t soon = wk_now() + WK_BLOCKED_NS;
     int status = wait_once(done, ctx, soon < deadline_ns ? soon : deadline_ns);
     if (status == ST_TIMED_OUT && soon < deadline_ns) {
         wk_set_blocked(true);
@@ -410,7 +418,8 @@ background_turn(uint32_t *idle_ticks, uint64_t *seen_changes)
         (*idle_ticks)++;
     }
     const bool in_flight = wk.tasks_pending > 0 || wk.exec_count > 0 || wk.current != NULL;
-    const bool again = net_bell_leave(&wk.bell, in_flight && *idle_ticks < IDLE_TICKS);
+    const bool lazy = (in_flight || spin_paid) && *idle_ticks < IDLE_TICKS;
+    const bool again = net_bell_leave(&wk.bell, lazy);
     if (wk.waiters > 0) {
         (void)pthread_cond_broadcast(&wk.changed);
     }
@@ -426,6 +435,7 @@ wake_leader(void)
     const uint64_t wakings = leader_wakings;
     wk_kick();
     while (leader_wakings == wakings && leader_sleeps && !wk.background_stop) {
+        wk.now_ns = 0;
         (void)pthread_cond_wait(&leader_woke, &wk.lock);
     }
     background_yields = false;
@@ -468,7 +478,7 @@ wk_background_main(void *arg)
             if (atom_u32_load(&wk.bell.state, ATOM_RELAXED) != NET_BELL_LAZY) {
                 continue;
             }
-            const uint64_t tick = os_now_ns() + WK_TICK_NS;
+            const uint64_t tick = wk_now() + WK_TICK_NS;
             until = tick < until ? tick : until;
         } else {
             idle_ticks = 0;
@@ -482,7 +492,7 @@ wk_background_main(void *arg)
         if (parked) {
             net_bell_park_end(&wk.bell);
         }
-        if (events.count > 0 || net_loop_next_timer(wk.loop) <= os_now_ns()) {
+        if (events.count > 0 || net_loop_next_timer(wk.loop) <= wk_now()) {
             const uint64_t changes = wk.change_count;
             dispatch(&events);
             if (wk.change_count != changes && leader_sleeps) {

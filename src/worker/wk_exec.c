@@ -19,7 +19,7 @@ _Thread_local struct wk_exec *wk_current;
 void
 wk_exec_free(struct wk_exec *e)
 {
-    for (uint32_t i = 0; e->block && i < e->push.arg_count; i++) {
+    for (uint32_t i = 0; i < e->push.arg_count; i++) {
         ray_value_release(e->views[i]);
         if (e->args[i].base) {
             e->args[i].frame = NULL;
@@ -35,13 +35,14 @@ wk_exec_free(struct wk_exec *e)
         wk_outs_end(&o);
     }
     free(e->return_refs);
-    free(e->returns);
+    if (e->returns != &e->return_one) {
+        free(e->returns);
+    }
     ray_value_release(e->failure);
-    ray_value_release(e->block);
     if (e->is_creation) {
         wk_peer_template_free(e->tmpl);
     }
-    free(e);
+    ray_value_release(e->block);
 }
 
 /* The references inside an argument stand under the task's frame. */
@@ -116,28 +117,25 @@ wk_exec_make(const uint8_t *body, size_t size, uint32_t caller, struct wk_exec *
     if (push.arg_count > size / sizeof(struct peer_piece)) {
         return st_fail(ST_PROTOCOL, "a push of %zu bytes with %u arguments", size, push.arg_count);
     }
-    /* The arguments' records lie in the block, ahead of the body: the program may keep an argument
-     * longer than its task. */
-    const size_t args = push.arg_count * sizeof(struct ray_value);
-    struct wk_exec *e = calloc(1, sizeof(*e) + push.arg_count * sizeof(void *));
+    /* One block: this record, the arguments' records, their views, the body. The program may keep
+     * an argument, and with it the block, longer than its task. */
+    const size_t records =
+        sizeof(struct wk_exec) + push.arg_count * (sizeof(struct ray_value) + sizeof(void *));
     uint8_t *data = NULL;
-    if (!e) {
+    struct ray_value *block = wk_value_create(WK_VALUE_INLINE, records + size, 0, &data, NULL);
+    if (!block) {
         return st_fail(ST_OUT_OF_MEMORY, "no memory for a task");
     }
-    e->block = wk_value_create(WK_VALUE_INLINE, args + size, 0, &data, NULL);
+    memset(data, 0, records);
+    memcpy(data + records, body, size);
+    struct wk_exec *e = (struct wk_exec *)(void *)data;
+    e->block = block;
     e->push = push;
     e->caller = caller;
-    e->args = (struct ray_value *)(void *)data;
-    e->views = (struct ray_value **)(void *)(e + 1);
+    e->args = (struct ray_value *)(void *)(e + 1);
+    e->views = (struct ray_value **)(void *)(e->args + push.arg_count);
     list_init(&e->link);
-    int status = ST_OK;
-    if (!e->block) {
-        status = st_fail(ST_OUT_OF_MEMORY, "no memory for a task");
-    } else {
-        memset(data, 0, args);
-        memcpy(data + args, body, size);
-        status = decode_args(e, args + sizeof(push));
-    }
+    const int status = decode_args(e, records + sizeof(push));
     if (status != ST_OK) {
         wk_exec_discard(e);
         return status;
@@ -150,6 +148,11 @@ int
 wk_on_push(struct wk_link *link, const uint8_t *body, size_t size)
 {
     struct wk_exec *e;
+    struct peer_push head;
+    if (size >= sizeof(head)) {
+        memcpy(&head, body, sizeof(head));
+        net_window_expect(&link->worker_window, head.word);
+    }
     TRY(wk_exec_make(body, size, link->peer->proc, &e));
     if (e->push.template_number >= link->template_count ||
         !link->templates[e->push.template_number] || !link->window_memory) {

@@ -33,10 +33,11 @@ struct wk_exec {
     struct peer_push push;
     struct wk_peer_template *tmpl;
     struct own_frame *frame;
-    struct ray_value *block;      /* keeps the bytes of the arguments */
-    struct ray_value *args;       /* [arg_count], embedded in block, whose counts keep them */
+    struct ray_value *block;      /* holds this record, the arguments' and their bytes */
+    struct ray_value *args;       /* [arg_count], in block, whose count keeps them */
     struct ray_value **views;     /* [arg_count], of hints; NULL until asked for */
-    struct ray_value **returns;   /* [num_returns] */
+    struct ray_value **returns;   /* [num_returns]; NULL: none yet */
+    struct ray_value *return_one; /* of a task with one: `returns` points here */
     struct own_ref **return_refs; /* references inside the returns, one handle each */
     uint32_t return_ref_count, return_ref_capacity;
     struct ray_value *failure;

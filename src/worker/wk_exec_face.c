@@ -169,7 +169,9 @@ ray_task_return(ray_task *task, int32_t index, const struct ray_payload *payload
     }
     wk_lock();
     if (!e->returns) {
-        e->returns = calloc((size_t)e->tmpl->num_returns, sizeof(*e->returns));
+        e->returns = e->tmpl->num_returns == 1
+                         ? &e->return_one
+                         : calloc((size_t)e->tmpl->num_returns, sizeof(*e->returns));
     }
     int status = e->returns ? wk_refs_check(payload->refs, payload->ref_count, false)
                             : st_fail(ST_OUT_OF_MEMORY, "no memory for returns");

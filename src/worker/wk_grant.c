@@ -39,7 +39,7 @@ recall(uint64_t lease_id)
             count++;
         }
     }
-    wk_lease_on_recalled(&wk.leases, lease, count, true, os_now_ns());
+    wk_lease_on_recalled(&wk.leases, lease, count, true, wk_now());
 }
 
 static void
@@ -142,7 +142,7 @@ take_grant(uint64_t cookie, const Ray__Node__Lease *from)
         peer = wk_peer_get(&addr);
     }
     struct wk_lease *lease =
-        ref && peer && key ? wk_lease_on_grant(&wk.leases, &grant, os_now_ns()) : NULL;
+        ref && peer && key ? wk_lease_on_grant(&wk.leases, &grant, wk_now()) : NULL;
     if (!lease) {
         free(ref);
         wk_lease_send_return(from->lease_id, 0);
@@ -182,7 +182,7 @@ fail_ready(struct wk_key *key, const Ray__Node__LeaseTrouble *trouble)
         };
         wk_task_fail(task, wk_value_create_failure(&failure), OWN_SELF);
     }
-    wk_lease_on_unready(&wk.leases, key->lease_key, count, os_now_ns());
+    wk_lease_on_unready(&wk.leases, key->lease_key, count, wk_now());
 }
 
 void
@@ -196,7 +196,7 @@ wk_lease_trouble(const Ray__Node__LeaseTrouble *trouble)
         struct sched_lease_failed failed = { .cookie = key->number,
                                              .count = trouble->count,
                                              .status = trouble->status };
-        if (wk_lease_on_failed(&wk.leases, &failed, os_now_ns())) {
+        if (wk_lease_on_failed(&wk.leases, &failed, wk_now())) {
             fail_ready(key, trouble);
         }
         wk_key_mark_dirty(key);

@@ -116,12 +116,12 @@ count_heat(struct wk_link *link)
         return;
     }
     if (link->hot_frames == 0) {
-        link->hot_since_ns = os_now_ns();
+        link->hot_since_ns = wk_now();
     }
     if (++link->hot_frames < WK_HOT_FRAMES) {
         return;
     }
-    if (os_now_ns() - link->hot_since_ns < WK_HOT_NS) {
+    if (wk_now() - link->hot_since_ns < WK_HOT_NS) {
         offer_rings(link);
     }
     link->hot_frames = 0;

@@ -222,7 +222,7 @@ static uint64_t
 deadline_of(int64_t timeout_ms)
 {
     const bool ever = timeout_ms >= 0 && timeout_ms < INT64_MAX / 2000000;
-    return ever ? os_now_ns() + (uint64_t)timeout_ms * 1000000u : UINT64_MAX;
+    return ever ? wk_now() + (uint64_t)timeout_ms * 1000000u : UINT64_MAX;
 }
 
 struct wait_all {

@@ -170,7 +170,7 @@ wk_outs_end(struct wk_outs *o)
         }
         o->outs.count = 0;
         o->outs.more = false;
-        const struct step_in in = { .kind = STEP_CONTINUE, .now_ns = os_now_ns() };
+        const struct step_in in = { .kind = STEP_CONTINUE, .now_ns = wk_now() };
         if (own_step(&wk.own, &in, &o->outs) != ST_OK) {
             break; /* out of memory: the machine goes on at its next step */
         }

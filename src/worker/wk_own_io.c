@@ -142,7 +142,7 @@ wk_on_own_message(struct wk_link *link, uint16_t kind, const uint8_t *body, size
     }
     struct step_in in = {
         .kind = own_kind,
-        .now_ns = os_now_ns(),
+        .now_ns = wk_now(),
         .peer = link->peer->proc,
         .msg = &message,
     };

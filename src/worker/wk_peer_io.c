@@ -185,7 +185,7 @@ wk_link_mark_broken(struct wk_link *link)
 {
     link->broken = true;
     if (link->peer && !heap_has(&link->repair_timer.node)) {
-        (void)!net_loop_arm(wk.loop, &link->repair_timer, os_now_ns() + WK_REPAIR_NS);
+        (void)!net_loop_arm(wk.loop, &link->repair_timer, wk_now() + WK_REPAIR_NS);
     }
 }
 
@@ -359,7 +359,7 @@ wk_peer_on_death(const struct id_worker *worker, const char *evidence, int32_t p
     }
     if (proc != UINT32_MAX) {
         struct wk_outs o;
-        own_died(&wk.own, proc, os_now_ns(), wk_outs_begin(&o));
+        own_died(&wk.own, proc, wk_now(), wk_outs_begin(&o));
         wk_outs_end(&o);
     }
     free_link(peer->in);

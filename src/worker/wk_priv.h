@@ -42,6 +42,7 @@
 #include "net/net_loop.h"
 #include "net/net_ring.h"
 #include "net/net_window.h"
+#include "os/os_basic.h"
 #include "own/own.h"
 #include "proto/kinds.h"
 #include "proto/node.pb-c.h"
@@ -210,6 +211,7 @@ struct wk_engine {
     uint64_t change_count;
     uint64_t error_count; /* values that turned out to be errors */
     uint64_t session;     /* grows with every init */
+    uint64_t now_ns;      /* see wk_now; whoever gives the lock up clears it */
     bool running;         /* the engine turns */
     bool ready;           /* between init and shutdown: calls are served */
     bool is_driver;
@@ -315,6 +317,15 @@ extern _Thread_local struct wk_exec *wk_current;
 /* ---- wk_engine_io.c ---- */
 
 void wk_lock(void);
+/* The time, read once while the lock is held: exact enough for all that isn't measured. */
+static inline uint64_t
+wk_now(void)
+{
+    if (wk.now_ns == 0) {
+        wk.now_ns = os_now_ns();
+    }
+    return wk.now_ns;
+}
 /* Also works off what was put on the release list meanwhile. */
 void wk_unlock(void);
 /* Takes the lock when the engine runs, else ST_NOT_INITIALIZED (or the raylet's death). */

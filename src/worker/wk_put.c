@@ -79,7 +79,7 @@ wk_value_drop(uint64_t handle, uint64_t state)
         if (wk.frees.size >= 64 * sizeof(slot) || value->size > STORE_SMALL_MAX) {
             wk_flush_frees();
         } else if (wk.frees.size == sizeof(slot)) {
-            (void)!net_loop_arm(wk.loop, &wk.free_timer, os_now_ns() + FREE_DELAY_NS);
+            (void)!net_loop_arm(wk.loop, &wk.free_timer, wk_now() + FREE_DELAY_NS);
         }
     }
     ray_value_release(value);

@@ -197,7 +197,7 @@ wk_on_done(struct wk_link *link, const uint8_t *body, size_t size)
         return; /* a reply to nothing: a stale attempt */
     }
     const uint32_t executor = link->peer->proc;
-    const uint64_t now = os_now_ns();
+    const uint64_t now = wk_now();
     if (task->lease) {
         struct wk_lease *lease = task->lease;
         wk_lease_on_done(&wk.leases, lease, &task->function->lease_fn, now, done.duration_ns);
@@ -249,7 +249,7 @@ wk_on_bounced(struct wk_link *link, const uint8_t *body, size_t size)
     struct wk_lease *lease = task->lease;
     (void)!net_window_free(link->window, &task->push);
     wk_task_take_back(task);
-    wk_lease_on_bounced(&wk.leases, lease, 1, os_now_ns());
+    wk_lease_on_bounced(&wk.leases, lease, 1, wk_now());
 }
 
 /* ---- deaths ---- */
@@ -329,7 +329,7 @@ void
 wk_tasks_on_death(struct wk_peer *peer)
 {
     struct wk_link *link = peer->out;
-    const uint64_t now = os_now_ns();
+    const uint64_t now = wk_now();
     LIST_FOR_SAFE (l, next, &wk.lease_refs) {
         struct wk_lease_ref *ref = LIST_ENTRY(l, struct wk_lease_ref, link);
         if (ref->peer != peer) {

@@ -133,7 +133,7 @@ call_face(struct wk_exec *e, const struct ray_worker_options *options)
     const uint32_t flags = STORE_STATUS_BUSY |
                            (e->push.epoch == 0 ? (uint32_t)STORE_STATUS_ACTOR : 0u) |
                            (e->tmpl->flags & PEER_TEMPLATE_RETRIABLE ? STORE_STATUS_RETRIABLE : 0u);
-    e->started_ns = os_now_ns();
+    e->started_ns = wk_now();
     storec_status_begin(wk.store, &e->push.task, e->push.attempt, flags, e->started_ns,
                         e->tmpl->name_key, e->tmpl->name);
     id_source_init(&e->source, &e->push.task, e->push.attempt);
@@ -175,7 +175,7 @@ run_pushed(struct wk_exec *e, const struct ray_worker_options *options)
     if (used_up) {
         wk.leaving = true;
     }
-    send_done(e, os_now_ns() - e->started_ns, leased && (used_up || wk.leaving));
+    send_done(e, wk_now() - e->started_ns, leased && (used_up || wk.leaving));
     if (leased) {
         net_window_run_end(&wk.page->running);
     }

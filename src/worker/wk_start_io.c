@@ -18,7 +18,7 @@ on_own_timer(void *ctx)
 {
     (void)ctx;
     struct wk_outs o;
-    const struct step_in in = { .kind = OWN_IN_TIMER, .now_ns = os_now_ns() };
+    const struct step_in in = { .kind = OWN_IN_TIMER, .now_ns = wk_now() };
     (void)!own_step(&wk.own, &in, wk_outs_begin(&o));
     wk_outs_end(&o);
     wk_changed(); /* a worker that leaves may be needed no more */
@@ -143,10 +143,11 @@ wk_engine_start(void)
 static void
 kick_and_rest(void)
 {
-    const uint64_t until = os_now_ns() + WK_TICK_NS;
+    const uint64_t until = wk_now() + WK_TICK_NS;
     const struct timespec limit = { (time_t)(until / 1000000000u), (long)(until % 1000000000u) };
     wk_kick();
     wk_changed();
+    wk.now_ns = 0;
     (void)pthread_cond_timedwait(&wk.changed, &wk.lock, &limit);
 }
 

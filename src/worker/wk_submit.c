@@ -31,7 +31,7 @@ wk_task_make_ready(struct wk_task *task)
     struct wk_key *key = task->key;
     list_push_back(&key->ready, &task->link);
     key->ready_count++;
-    wk_lease_on_ready(&wk.leases, key->lease_key, 1, task->depth, os_now_ns());
+    wk_lease_on_ready(&wk.leases, key->lease_key, 1, task->depth, wk_now());
     wk_key_mark_dirty(key);
 }
 
@@ -302,14 +302,14 @@ wk_pump(void)
     uint64_t now = 0;
     while (!list_is_empty(&wk.dirty_keys)) {
         struct wk_key *key = LIST_ENTRY(list_take_front(&wk.dirty_keys), struct wk_key, dirty_link);
-        now = now ? now : os_now_ns();
+        now = now ? now : wk_now();
         push_ready(key, now);
     }
     wk_actors_pump();
     if (!list_is_empty(&wk.leases.dirty) ||
-        (wk.leases.deadline_ns != UINT64_MAX && wk.leases.deadline_ns <= os_now_ns())) {
+        (wk.leases.deadline_ns != UINT64_MAX && wk.leases.deadline_ns <= wk_now())) {
         do { /* what a recall brought back may need a lease, or have emptied one */
-            lease_speak(now ? now : os_now_ns());
+            lease_speak(now ? now : wk_now());
         } while (!list_is_empty(&wk.leases.dirty));
     }
     if (wk.ready && !wk.is_driver) {

@@ -114,6 +114,16 @@ bell_or_kick(const void *state)
     return s->socket.raw != 0 || s->kick.raw != 0;
 }
 
+/* Ticks while somebody leads, lazily, do nothing and are left out. */
+static bool
+tick_matters(const void *state)
+{
+    const struct threads_state *s = state;
+
+    return bell_or_kick(state) || s->bell.leader.raw == NET_BELL_NOBODY ||
+           s->bell.state.raw != NET_BELL_LAZY;
+}
+
 /* Leads, drains, and leaves: lazily while work is outstanding, which may be so for a while. */
 static void
 background_drive(struct threads_state *s)
@@ -161,7 +171,9 @@ background(void *state)
         if (net_bell_park_prepare(&s->bell)) {
             ilv_block(bell_or_kick, "a bell or a kick");
         } else {
-            ilv_pause("ticks");
+            ilv_block(tick_matters, "a tick");
+            /* A millisecond is enough to see who leads: an update reads the last value. */
+            (void)atom_u32_fetch_add(&s->bell.leader, 0, ATOM_ACQ_REL);
         }
         net_bell_park_end(&s->bell);
         atom_u32_exchange(&s->kick, 0, ATOM_ACQ_REL);

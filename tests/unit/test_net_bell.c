@@ -111,7 +111,14 @@ test_states(void **state)
     assert_int_equal(n, 1);
     assert_false(net_bell_leave(&bell, true));
     assert_true(net_bell_mark(&tx, 0, NET_BELL_URGENT)); /* urgent */
-    page.state.raw = 4711;                               /* scribbled */
+    take_all(rings, 4, &n);
+    assert_true(net_bell_lead(&bell, 1));
+    assert_int_equal(page.state.raw, NET_BELL_LAZY); /* left as it is */
+    assert_true(net_bell_sleep_prepare(&bell, true));
+    assert_int_equal(page.state.raw, NET_BELL_DOZING);
+    assert_false(net_bell_mark(&tx, 499, NET_BELL_CALM));
+    assert_true(net_bell_mark(&tx, 499, NET_BELL_WAITED));
+    page.state.raw = 4711; /* scribbled */
     take_all(rings, 4, &n);
     assert_true(net_bell_mark(&tx, 0, NET_BELL_CALM));
 }
@@ -130,7 +137,11 @@ test_parking(void **state)
     net_bell_park_end(&bell);
     assert_false(net_bell_park_prepare(&bell)); /* lazy: tick */
     net_bell_park_end(&bell);
+    net_bell_set_threshold(&bell, 500);
     assert_true(net_bell_lead(&bell, 2));
+    assert_false(net_bell_park_prepare(&bell)); /* somebody leads, but it is lazy still: tick */
+    net_bell_park_end(&bell);
+    net_bell_poll_begin(&bell);
     assert_true(net_bell_park_prepare(&bell)); /* somebody leads */
     net_bell_park_end(&bell);
     assert_false(net_bell_mark(&tx, 0, NET_BELL_CALM));
