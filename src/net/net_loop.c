@@ -179,6 +179,7 @@ int
 net_loop_dispatch(struct net_loop *loop, const struct net_events *events)
 {
     int calls = 0;
+    const uint64_t now = heap_first(&loop->timers) ? os_now_ns() : 0;
     for (int i = 0; i < events->count; i++) {
         const uint32_t slot = (uint32_t)events->v[i].data.u64;
         const uint32_t generation = (uint32_t)(events->v[i].data.u64 >> 32);
@@ -190,13 +191,13 @@ net_loop_dispatch(struct net_loop *loop, const struct net_events *events)
         watch->on_ready(watch->ctx, events->v[i].events);
         calls++;
     }
-    if (heap_first(&loop->timers)) {
-        const uint64_t now = os_now_ns();
-        for (struct heap_node *n; (n = heap_first(&loop->timers)) && n->when <= now; calls++) {
-            struct net_timer *timer = CONTAINER_OF(n, struct net_timer, node);
-            heap_remove(&loop->timers, n);
-            timer->on_timer(timer->ctx);
-        }
+    /* One that arms itself again at once has its next turn in the next dispatch. */
+    size_t left = now ? loop->timers.count : 0;
+    for (struct heap_node *n; left > 0 && (n = heap_first(&loop->timers)) && n->when <= now;
+         calls++, left--) {
+        struct net_timer *timer = CONTAINER_OF(n, struct net_timer, node);
+        heap_remove(&loop->timers, n);
+        timer->on_timer(timer->ctx);
     }
     return calls;
 }

@@ -58,7 +58,8 @@ uint64_t net_loop_next_timer(const struct net_loop *loop);
 
 /* Waits until something is ready, `until_ns` is reached, or a signal comes (count 0). */
 void net_loop_wait(struct net_loop *loop, uint64_t until_ns, struct net_events *events);
-/* Calls back for the events and for due timers. Returns how many callbacks were made. */
+/* Calls back for the events and for the timers that were due when it began; one that is armed again
+ * has its next turn in the next dispatch. Returns how many callbacks were made. */
 int net_loop_dispatch(struct net_loop *loop, const struct net_events *events);
 
 /* Waits and dispatches until net_loop_stop. */

@@ -141,6 +141,7 @@ drain(void)
 static void
 dispatch(const struct net_events *events)
 {
+    wk.now_ns = 0; /* or timers that the loop finds due would not be so by wk_now */
     (void)net_loop_dispatch(wk.loop, events);
     drain();
 }

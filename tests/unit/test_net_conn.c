@@ -219,6 +219,30 @@ test_timers_fire_once_and_can_be_disarmed(void **state)
     net_loop_destroy(&loop);
 }
 
+static void
+on_again(void *ctx)
+{
+    struct net_timer *timer = ctx;
+    fired++;
+    assert_int_equal(net_loop_arm(loop, timer, 7), ST_OK); /* long past */
+}
+
+static void
+test_a_timer_armed_again_at_once_does_not_keep_the_loop(void **state)
+{
+    (void)state;
+    assert_int_equal(net_loop_create(os_mem_system(), &loop), ST_OK);
+    first = (struct net_timer){ .on_timer = on_again, .ctx = &first };
+    fired = 0;
+    assert_int_equal(net_loop_arm(loop, &first, 5), ST_OK);
+    turn();
+    assert_int_equal(fired, 1);
+    turn();
+    assert_int_equal(fired, 2);
+    net_loop_disarm(loop, &first);
+    net_loop_destroy(&loop);
+}
+
 int
 main(void)
 {
@@ -229,6 +253,7 @@ main(void)
         cmocka_unit_test(test_a_reader_may_destroy_in_its_callback),
         cmocka_unit_test(test_what_was_sent_before_a_death_arrives),
         cmocka_unit_test(test_timers_fire_once_and_can_be_disarmed),
+        cmocka_unit_test(test_a_timer_armed_again_at_once_does_not_keep_the_loop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
