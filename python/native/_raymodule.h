@@ -423,5 +423,7 @@ struct ready_queue *ready_queue_create(void);
 
 /* Shows ray::`name` as this process's title; cheap when it is shown already. */
 void process_title_set(const char *name);
+/* Learns where the title lies, ahead of need: each reading of /proc costs a forked worker some. */
+void process_title_find(void);
 
 #endif

@@ -501,6 +501,7 @@ native_zygote_run(PyObject *module, PyObject *unused)
     (void)module;
     (void)unused;
     PyOS_BeforeFork();
+    process_title_find();
     const int outcome = ray_zygote_run();
     if (outcome == 1) {
         PyOS_AfterFork_Child();

@@ -17,19 +17,19 @@
 enum { PREFIX = 5, TITLE_MAX = 256 }; /* of "ray::" */
 
 static struct {
-    bool looked;
+    bool looked; /* for the area; forked children have it from their zygote */
+    bool begun;
     char *area; /* NULL: not found */
     size_t area_size;
     char shown[TITLE_MAX];
     size_t shown_size;
 } title;
 
-/* Where the arguments lie: fields 48 and 49 of /proc/self/stat. */
-static void
-find_area(void)
+/* Fields 48 and 49 of /proc/self/stat tell where the arguments lie. */
+void
+process_title_find(void)
 {
     title.looked = true;
-    (void)prctl(PR_SET_NAME, "ray::worker", 0, 0, 0);
     FILE *f = fopen("/proc/self/stat", "re");
     if (f == NULL) {
         return;
@@ -47,6 +47,18 @@ find_area(void)
     if (at != NULL && sscanf(at, " %lu %lu", &start, &end) == 2 && end > start + PREFIX + 1) {
         title.area = (char *)start;
         title.area_size = end - start;
+    }
+}
+
+static void
+begin(void)
+{
+    title.begun = true;
+    (void)prctl(PR_SET_NAME, "ray::worker", 0, 0, 0);
+    if (!title.looked) {
+        process_title_find();
+    }
+    if (title.area != NULL) {
         memset(title.area, 0, title.area_size);
         memcpy(title.shown, "ray::", PREFIX);
     }
@@ -55,11 +67,11 @@ find_area(void)
 void
 process_title_set(const char *name)
 {
-    if (title.looked && strncmp(title.shown + PREFIX, name, TITLE_MAX - PREFIX - 1) == 0) {
+    if (title.begun && strncmp(title.shown + PREFIX, name, TITLE_MAX - PREFIX - 1) == 0) {
         return;
     }
-    if (!title.looked) {
-        find_area();
+    if (!title.begun) {
+        begin();
     }
     if (title.area == NULL) {
         return;

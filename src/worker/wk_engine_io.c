@@ -12,6 +12,7 @@
  * (wake_leader).
  */
 #include <errno.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "os/os_basic.h"
@@ -467,6 +468,7 @@ wk_background_main(void *arg)
     uint64_t seen_changes = 0;
     struct net_events events;
     thread_number = BACKGROUND;
+    (void)prctl(PR_SET_NAME, "ray-io", 0, 0, 0); /* by its starter it would go through /proc */
     wk_lock();
     while (!wk.background_stop) {
         if (background_turn(&idle_ticks, &seen_changes)) {

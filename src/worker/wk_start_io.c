@@ -88,7 +88,6 @@ start_thread(void)
     if (error != 0) {
         return st_fail_errno(ST_SYSTEM, error, "start the background thread");
     }
-    (void)pthread_setname_np(wk.background, "ray-io");
     wk.background_running = true;
     return ST_OK;
 }
