@@ -159,6 +159,26 @@ hold_return_refs(struct wk_exec *e, const struct ray_payload *payload)
     return ST_OK;
 }
 
+/* Small and without references: such a value touches nothing of the engine, and needs no lock. */
+static bool
+is_plain(const struct ray_payload *payload)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < payload->buf_count; i++) {
+        size += payload->bufs[i].size;
+    }
+    return payload->ref_count == 0 && size <= RAY_INLINE_MAX;
+}
+
+static int
+take_return(struct wk_exec *e, int32_t index, const struct ray_payload *payload)
+{
+    TRY(wk_refs_check(payload->refs, payload->ref_count, false));
+    TRY(hold_return_refs(e, payload));
+    const struct id_object id = id_object_of_return(&e->push.task, (uint32_t)index + 1);
+    return wk_value_of_payload(payload, &id, &e->caller_id, &e->returns[index]);
+}
+
 RAY_API int
 ray_task_return(ray_task *task, int32_t index, const struct ray_payload *payload)
 {
@@ -167,21 +187,19 @@ ray_task_return(ray_task *task, int32_t index, const struct ray_payload *payload
         return st_fail(ST_INVALID_ARGUMENT, "return value %d of a task with %d", index,
                        e->tmpl->num_returns);
     }
-    wk_lock();
     if (!e->returns) {
         e->returns = e->tmpl->num_returns == 1
                          ? &e->return_one
                          : calloc((size_t)e->tmpl->num_returns, sizeof(*e->returns));
     }
-    int status = e->returns ? wk_refs_check(payload->refs, payload->ref_count, false)
-                            : st_fail(ST_OUT_OF_MEMORY, "no memory for returns");
-    if (status == ST_OK) {
-        status = hold_return_refs(e, payload);
+    if (!e->returns) {
+        return st_fail(ST_OUT_OF_MEMORY, "no memory for returns");
     }
-    if (status == ST_OK) {
-        const struct id_object id = id_object_of_return(&e->push.task, (uint32_t)index + 1);
-        status = wk_value_of_payload(payload, &id, &e->caller_id, &e->returns[index]);
+    if (is_plain(payload)) {
+        return wk_value_of_payload(payload, NULL, NULL, &e->returns[index]);
     }
+    wk_lock();
+    const int status = take_return(e, index, payload);
     wk_unlock();
     return status;
 }

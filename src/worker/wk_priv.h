@@ -436,8 +436,9 @@ void wk_func_session_end(void);
 
 /* ---- wk_put.c ---- */
 
-/* A value from a payload; large ones go to the store under `id`. Lock held; it may be given up
- * while the raylet is asked for memory. */
+/* A value from a payload; large ones go to the store under `id`. Lock held, but for a small one
+ * without references, which needs neither id nor owner; it may be given up while the raylet is
+ * asked for memory. */
 int wk_value_of_payload(const struct ray_payload *payload, const struct id_object *id,
                         const struct id_worker *owner, struct ray_value **out) MUST_USE;
 enum own_state wk_state_of(const struct ray_value *value);
