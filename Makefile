@@ -23,7 +23,7 @@ UNRANDOM = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 ASAN_FLAGS = detect_leaks=1:abort_on_error=1:handle_segv=2:handle_sigbus=2:handle_sigill=2:handle_sigfpe=2
 TSAN_FLAGS = halt_on_error=1:second_deadlock_stack=1:external_symbolizer_path=$(ASAN_SYMBOLIZER_PATH)
 
-.PHONY: all runtime run test bench sim lint format sanitize asan tsan fuzz clean help
+.PHONY: all runtime run test bench sim crash lint format sanitize asan tsan fuzz clean help
 .PHONY: deps-build deps-test deps-lint configure
 
 all: deps-build deps-test configure ## builds everything, into build/
@@ -50,6 +50,14 @@ sim: deps-build configure ## runs SEEDS seeds in the simulator
 		$(BUILD)/bin/ray-sim --seeds $(SEEDS); \
 	else echo "sim: no sim/CMakeLists.txt yet, nothing to run"; fi
 
+# In a build of its own, since these fault points cost something on the way of every task. `make asan`
+# has them too.
+crash: deps-build deps-test ## kills real processes between any two shared stores (RAY_CHAOS_FULL=1: all counts)
+	cmake -S . -B $(BUILD)/crash $(CMAKE_ARGS) --log-level=WARNING -DRAY_FAULT_STEPS=ON \
+		-DRAY_BUILD_PYTHON=OFF >/dev/null
+	cmake --build $(BUILD)/crash -j $(JOBS) --target crash_protocols
+	$(CTEST) -L crash --test-dir $(BUILD)/crash
+
 lint: deps-lint all ## checks format, house rules, purity, headers; clang-tidy; cppcheck
 	tools/lint.sh $(BUILD) $(JOBS)
 
@@ -62,7 +70,7 @@ sanitize: asan tsan ## builds and runs the C tests under ASan+UBSan and under TS
 asan: deps-build deps-test deps-lint
 	cmake -S . -B $(BUILD)/asan $(CMAKE_ARGS) --log-level=WARNING -DCMAKE_BUILD_TYPE=Debug \
 		-DCMAKE_C_COMPILER=clang-14 "-DCMAKE_C_FLAGS=-O1 -DRAY_DEBUG_ASSERTS" \
-		-DRAY_BUILD_PYTHON=OFF -DRAY_SANITIZE=address,undefined >/dev/null
+		-DRAY_BUILD_PYTHON=OFF -DRAY_SANITIZE=address,undefined -DRAY_FAULT_STEPS=ON >/dev/null
 	cmake --build $(BUILD)/asan -j $(JOBS)
 	rm -rf $(BUILD)/asan/reports && mkdir $(BUILD)/asan/reports
 	RAY_TEST_TIMEOUT_MULTIPLIER=5 \

@@ -78,10 +78,11 @@ flt_hit(struct flt_point *point)
         }
         return ST_OK;
     case FLT_CRASH:
-        if (h) {
-            h->crash();
+        if (!h) {
+            __builtin_trap();
         }
-        __builtin_trap();
+        h->crash();
+        return ST_OK; /* it was another's turn to die */
     case FLT_STOP:
         if (h) {
             h->stop();

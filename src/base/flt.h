@@ -4,10 +4,15 @@
  *
  *     TRY(FAULT("store.grant.before_row"));    returns 0, or the status that was asked for
  *     (void)FAULT("store.seal.before_commit"); between two shared stores: crash, stop or delay
+ *     FAULT_STEP("net.ring.before_tail");      the same, where even a load would cost too much
  *     if (FAULT_DROP("net.frame.out")) {       true: lose this message
  *
- * A point costs one load and one branch until it is armed, by RAY_FAULT in the environment (read by
- * os_fault_init) or by flt_arm. The text is a comma-separated list of
+ * FAULT_STEP stands between the shared stores of rings, doorbells, windows and leases, on the way
+ * of every task. It is there only in a build with RAY_FAULT_STEPS (`make crash`), else it is
+ * nothing.
+ *
+ * Any other point costs one load and one branch until it is armed, by RAY_FAULT in the environment
+ * (read by os_fault_init) or by flt_arm. The text is a comma-separated list of
  *
  *     [role/]name:action[:trigger]
  *
@@ -112,5 +117,11 @@ int flt_hit(struct flt_point *point);
 
 #define FAULT(text)      FLT_POINT_(text, false)
 #define FAULT_DROP(text) (FLT_POINT_(text, true) == FLT_DROPPED)
+
+#ifdef RAY_FAULT_STEPS
+#define FAULT_STEP(text) ((void)FLT_POINT_(text, false))
+#else
+#define FAULT_STEP(text) ((void)0)
+#endif
 
 #endif

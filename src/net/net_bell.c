@@ -5,6 +5,8 @@
  */
 #include "net/net_bell.h"
 
+#include "base/flt.h"
+
 #define NET_BELL_MAGIC 0x52596c62u /* "RYlb" */
 
 /* ---- sender ---- */
@@ -52,8 +54,10 @@ set_bits(struct net_bell_page *page, uint32_t ring)
         (atom_u64_load(&page->leaf[ring / 64], ATOM_ACQUIRE) & leaf_bit(ring))) {
         return true;
     }
+    FAULT_STEP("net.bell.before_leaf");
     if (ATOM_RULE(bell_leaf_first)) {
         held = atom_u64_fetch_or(&page->leaf[ring / 64], leaf_bit(ring), order);
+        FAULT_STEP("net.bell.after_leaf");
         if (ATOM_RULE(bell_summary_always) || held == 0) {
             atom_u64_fetch_or(&page->summary, summary_bit(ring), order);
         }
@@ -61,6 +65,7 @@ set_bits(struct net_bell_page *page, uint32_t ring)
         atom_u64_fetch_or(&page->summary, summary_bit(ring), order);
         held = atom_u64_fetch_or(&page->leaf[ring / 64], leaf_bit(ring), order);
     }
+    FAULT_STEP("net.bell.after_summary");
     return (held & leaf_bit(ring)) != 0;
 }
 
@@ -103,7 +108,9 @@ net_bell_mark(struct net_bell_tx *tx, uint64_t unread, enum net_bell_need need)
 static void
 set_state(struct net_bell *bell, enum net_bell_state state)
 {
+    FAULT_STEP("net.bell.before_state");
     atom_u32_store(&bell->page->state, (uint32_t)state, ATOM_RELAXED);
+    FAULT_STEP("net.bell.after_state");
     atom_u32_store(&bell->state, (uint32_t)state, ATOM_RELAXED);
 }
 
@@ -229,7 +236,9 @@ net_bell_take_begin(struct net_bell *bell, struct net_bell_take *take)
     if (!ATOM_RULE(bell_summary_first)) {
         take->summary = atom_u64_load(&bell->page->summary, ATOM_ACQUIRE);
     } else if (net_bell_any(bell)) {
+        FAULT_STEP("net.bell.before_take");
         take->summary = atom_u64_exchange(&bell->page->summary, 0, ATOM_SEQ_CST);
+        FAULT_STEP("net.bell.after_take");
     }
 }
 
@@ -252,6 +261,7 @@ net_bell_take_next(struct net_bell_take *take, uint32_t *ring)
         take->summary &= take->summary - 1;
         take->leaf = atom_u64_exchange(&take->bell->page->leaf[take->index], 0,
                                        ATOM_ORDER(bell_take_acquire, ATOM_SEQ_CST));
+        FAULT_STEP("net.bell.after_take_leaf");
         if (!ATOM_RULE(bell_summary_first)) { /* the order that loses a mark between the two */
             atom_u64_fetch_and(&take->bell->page->summary, ~(UINT64_C(1) << take->index),
                                ATOM_SEQ_CST);
@@ -264,6 +274,7 @@ net_bell_take_end(struct net_bell_take *take)
 {
     if (take->leaf) {
         atom_u64_fetch_or(&take->bell->page->leaf[take->index], take->leaf, ATOM_ACQ_REL);
+        FAULT_STEP("net.bell.between_give_back");
         take->summary |= UINT64_C(1) << take->index;
     }
     if (take->summary) {

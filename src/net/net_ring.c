@@ -6,6 +6,8 @@
  */
 #include "net/net_ring.h"
 
+#include "base/flt.h"
+
 #include <inttypes.h>
 
 #define NET_RING_MAGIC 0x52596772u /* "RYgr" */
@@ -146,11 +148,13 @@ net_ring_reserve(struct net_ring_tx *tx, size_t len, void **frame)
     }
     if (need != record) {
         write_header(tx, tx->tail & (tx->size - 1), NET_RING_WRAP, 0);
+        FAULT_STEP("net.ring.after_wrap");
         tx->tail += need - record;
     }
     const uint64_t offset = tx->tail & (tx->size - 1);
 
     write_header(tx, offset, NET_RING_DATA, len);
+    FAULT_STEP("net.ring.after_header");
     *frame = tx->shm->data + offset + HEADER_BYTES;
     tx->tail += record;
     return ST_OK;
@@ -159,7 +163,9 @@ net_ring_reserve(struct net_ring_tx *tx, size_t len, void **frame)
 void
 net_ring_publish(struct net_ring_tx *tx)
 {
+    FAULT_STEP("net.ring.before_tail");
     atom_u64_store(&tx->shm->tail, tx->tail, ATOM_ORDER(ring_tail_release, ATOM_RELEASE));
+    FAULT_STEP("net.ring.after_tail");
     tx->published = tx->tail;
 }
 
@@ -182,7 +188,9 @@ bool
 net_ring_want_room(struct net_ring_tx *tx, size_t len)
 {
     tx->wanted++;
+    FAULT_STEP("net.ring.before_want");
     atom_u64_store(&tx->shm->want_room, tx->wanted, ATOM_RELAXED);
+    FAULT_STEP("net.ring.after_want");
     if (ATOM_RULE(ring_want_fence)) {
         atom_fence(); /* partner: net_ring_release */
     }
@@ -276,7 +284,9 @@ net_ring_release(struct net_ring_rx *rx)
     if (rx->released == rx->head) {
         return false; /* whoever asked since the last release has seen it */
     }
+    FAULT_STEP("net.ring.before_head");
     atom_u64_store(&rx->shm->head, rx->head, ATOM_ORDER(ring_head_release, ATOM_RELEASE));
+    FAULT_STEP("net.ring.after_head");
     rx->released = rx->head;
     if (ATOM_RULE(ring_answer_fence)) {
         atom_fence(); /* partner: net_ring_want_room */

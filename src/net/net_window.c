@@ -5,6 +5,8 @@
  */
 #include "net/net_window.h"
 
+#include "base/flt.h"
+
 #include <inttypes.h>
 
 #define NET_WINDOW_MAGIC 0x52596e77u /* "RYnw" */
@@ -96,8 +98,10 @@ net_window_post(struct net_window_owner *owner, struct net_window_push *push)
     }
     push->number = owner->last_number;
     owner->numbers[push->word] = push->number;
+    FAULT_STEP("net.window.before_post");
     atom_u64_store(&owner->words[push->word], word_of(push->number, NET_WINDOW_POSTED),
                    ATOM_RELEASE);
+    FAULT_STEP("net.window.after_post");
     return ST_OK;
 }
 
@@ -113,7 +117,11 @@ move(struct atom_u64 *word, uint64_t number, enum net_window_state to)
 bool
 net_window_recall(struct net_window_owner *owner, const struct net_window_push *push)
 {
-    return holds(owner, push) && move(&owner->words[push->word], push->number, NET_WINDOW_RECALLED);
+    FAULT_STEP("net.window.before_recall");
+    const bool ours =
+        holds(owner, push) && move(&owner->words[push->word], push->number, NET_WINDOW_RECALLED);
+    FAULT_STEP("net.window.after_recall");
+    return ours;
 }
 
 int
@@ -148,7 +156,9 @@ net_window_free(struct net_window_owner *owner, const struct net_window_push *pu
     if (!holds(owner, push)) {
         return st_fail(ST_PROTOCOL, "push %" PRIu64 " is not in flight", push->number);
     }
+    FAULT_STEP("net.window.before_free");
     atom_u64_store(&owner->words[push->word], word_of(push->number, NET_WINDOW_FREE), ATOM_RELEASE);
+    FAULT_STEP("net.window.after_free");
     owner->numbers[push->word] = 0;
     owner->free_words[owner->n_free++] = (uint16_t)push->word;
     return ST_OK;
@@ -171,15 +181,21 @@ net_window_worker_init(struct net_window_worker *worker, void *memory, size_t le
 bool
 net_window_start(struct net_window_worker *worker, const struct net_window_push *push)
 {
-    return push->word < worker->n_words && push->number <= NET_WINDOW_PUSH_MAX &&
-           move(&worker->words[push->word], push->number, NET_WINDOW_STARTED);
+    FAULT_STEP("net.window.before_start");
+    const bool ours = push->word < worker->n_words && push->number <= NET_WINDOW_PUSH_MAX &&
+                      move(&worker->words[push->word], push->number, NET_WINDOW_STARTED);
+    FAULT_STEP("net.window.after_start");
+    return ours;
 }
 
 bool
 net_window_bounce(struct net_window_worker *worker, const struct net_window_push *push)
 {
-    return push->word < worker->n_words && push->number <= NET_WINDOW_PUSH_MAX &&
-           move(&worker->words[push->word], push->number, NET_WINDOW_BOUNCED);
+    FAULT_STEP("net.window.before_bounce");
+    const bool ours = push->word < worker->n_words && push->number <= NET_WINDOW_PUSH_MAX &&
+                      move(&worker->words[push->word], push->number, NET_WINDOW_BOUNCED);
+    FAULT_STEP("net.window.after_bounce");
+    return ours;
 }
 
 /* ---- after a death ---- */
@@ -220,7 +236,9 @@ net_window_had_started(const struct net_window_entry *entries, uint32_t n,
 bool
 net_window_run_begin(struct atom_u64 *running, const struct atom_u64 *epoch_word, uint64_t epoch)
 {
+    FAULT_STEP("net.window.before_running");
     atom_u64_store(running, epoch, ATOM_RELAXED);
+    FAULT_STEP("net.window.after_running");
     if (ATOM_RULE(epoch_worker_fence)) {
         atom_fence(); /* partner: net_window_change_epoch */
     }
@@ -234,13 +252,17 @@ net_window_run_begin(struct atom_u64 *running, const struct atom_u64 *epoch_word
 void
 net_window_run_end(struct atom_u64 *running)
 {
+    FAULT_STEP("net.window.before_idle");
     atom_u64_store(running, NET_WINDOW_IDLE, ATOM_ORDER(epoch_idle_release, ATOM_RELEASE));
+    FAULT_STEP("net.window.after_idle");
 }
 
 uint64_t
 net_window_change_epoch(struct atom_u64 *epoch_word, const struct atom_u64 *running, uint64_t epoch)
 {
+    FAULT_STEP("net.window.before_epoch");
     atom_u64_store(epoch_word, epoch, ATOM_RELEASE);
+    FAULT_STEP("net.window.after_epoch");
     if (ATOM_RULE(epoch_raylet_fence)) {
         atom_fence(); /* partner: net_window_run_begin */
     }

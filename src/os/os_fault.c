@@ -7,9 +7,12 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
+
+static const char *token; /* RAY_FAULT_TOKEN */
 
 static void
 delay(uint64_t ms)
@@ -25,6 +28,13 @@ delay(uint64_t ms)
 static void
 crash(void)
 {
+    char taken[4096];
+    if (token) {
+        (void)snprintf(taken, sizeof(taken), "%s.%d", token, (int)getpid());
+        if (rename(token, taken) != 0) {
+            return;
+        }
+    }
     (void)kill(getpid(), SIGKILL);
     for (;;) {
         (void)pause(); /* the signal is on its way */
@@ -42,6 +52,7 @@ os_fault_init(const char *role)
 {
     static const struct flt_hooks hooks = { .delay = delay, .crash = crash, .stop = stop };
     flt_set_hooks(&hooks);
+    token = getenv("RAY_FAULT_TOKEN");
     const char *text = getenv("RAY_FAULT");
     return text ? flt_arm(text, role, false) : ST_OK;
 }

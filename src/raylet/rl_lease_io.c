@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/atom.h"
+#include "net/net_window.h"
 #include "os/os_basic.h"
 #include "raylet/rl_io.h"
 
@@ -47,21 +47,17 @@ flush_batch(struct batch *b)
     b->count = 0;
 }
 
-/* The lease part of the worker's page: fields first, then the epoch. */
 static void
 write_lease_page(struct raylet *r, const struct rl_process *worker,
                  const struct sched_lease_grant *grant)
 {
-    struct store_ctl_raylet *half = store_proc_raylet_half(r->store, worker->store_proc);
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < SCHED_GPU_MAX && count < STORE_GPUS_MAX; i++) {
+    struct store_lease lease = { .epoch = grant->epoch, .omp_threads = grant->omp };
+    for (uint32_t i = 0; i < SCHED_GPU_MAX && lease.gpu_count < STORE_GPUS_MAX; i++) {
         if (grant->gpu_mask >> i & 1) {
-            atom_u32_store(&half->gpus[count++], i, ATOM_RELAXED);
+            lease.gpus[lease.gpu_count++] = i;
         }
     }
-    atom_u32_store(&half->gpu_count, count, ATOM_RELAXED);
-    atom_u32_store(&half->omp_threads, grant->omp, ATOM_RELAXED);
-    atom_u64_store(&half->lease_epoch, grant->epoch, ATOM_RELEASE);
+    store_proc_grant_lease(r->store, worker->store_proc, &lease);
 }
 
 static void
@@ -163,9 +159,8 @@ take_back(struct raylet *r, const struct step_out *out, struct rl_outs *next)
     if (worker && worker->has_store) {
         struct store_ctl_raylet *half = store_proc_raylet_half(r->store, worker->store_proc);
         struct store_ctl_process *own = store_proc_process_half(r->store, worker->store_proc);
-        atom_u64_store(&half->lease_epoch, msg->epoch, ATOM_RELAXED);
-        atom_fence();
-        const uint64_t now_running = atom_u64_load(&own->running, ATOM_ACQUIRE);
+        const uint64_t now_running =
+            net_window_change_epoch(&half->lease_epoch, &own->running, msg->epoch);
         running = now_running != 0 && now_running < msg->epoch;
     }
     rl_lease_on_taken(&r->lease, os_now_ns(), out->peer, msg->epoch, running, &next->outs);

@@ -121,6 +121,24 @@ store_proc_process_half(struct store *store, uint32_t number)
     return proc ? proc->ctl.process : NULL;
 }
 
+void
+store_proc_grant_lease(struct store *store, uint32_t number, const struct store_lease *lease)
+{
+    struct store_ctl_raylet *half = store_proc_raylet_half(store, number);
+    ASSERT(half && lease->gpu_count <= STORE_GPUS_MAX);
+    FAULT_STEP("lease.grant.before_fields");
+    for (uint32_t i = 0; i < lease->gpu_count; i++) {
+        atom_u32_store(&half->gpus[i], lease->gpus[i], ATOM_RELAXED);
+        FAULT_STEP("lease.grant.after_gpu");
+    }
+    atom_u32_store(&half->gpu_count, lease->gpu_count, ATOM_RELAXED);
+    FAULT_STEP("lease.grant.after_gpu_count");
+    atom_u32_store(&half->omp_threads, lease->omp_threads, ATOM_RELAXED);
+    FAULT_STEP("lease.grant.before_epoch");
+    atom_u64_store(&half->lease_epoch, lease->epoch, ATOM_RELEASE);
+    FAULT_STEP("lease.grant.after_epoch");
+}
+
 /* One try of the sequence lock. */
 static bool
 copy_status(const struct store_ctl_process *half, struct store_status_copy *out)

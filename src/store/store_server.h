@@ -99,6 +99,18 @@ int store_proc_add(struct store *store, const struct id_worker *worker, int32_t 
 struct store_ctl_raylet *store_proc_raylet_half(struct store *store, uint32_t number);
 struct store_ctl_process *store_proc_process_half(struct store *store, uint32_t number);
 
+/* What the raylet tells a worker with a lease. */
+struct store_lease {
+    uint64_t epoch;
+    uint32_t omp_threads; /* 0: leave alone */
+    uint32_t gpu_count;
+    uint32_t gpus[STORE_GPUS_MAX]; /* device numbers, ascending */
+};
+
+/* Writes the lease into the process's page: fields first, then the epoch. A raylet killed between
+ * takes the worker with it, so nobody reads a half of it. */
+void store_proc_grant_lease(struct store *store, uint32_t number, const struct store_lease *lease);
+
 /* A consistent copy of what the process says it does. False: it was being changed each time. */
 struct store_status_copy {
     struct id_task task;

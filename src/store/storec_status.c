@@ -4,20 +4,26 @@
 
 #include <string.h>
 
+#include "base/flt.h"
+
 /* Odd: being written. The words themselves are released one by one, so that a reader that sees any
  * of them also sees the odd number. */
 static void
 open_status(struct store_status *status)
 {
     const uint32_t seq = atom_u32_load(&status->seq, ATOM_RELAXED);
+    FAULT_STEP("lease.status.before_odd");
     atom_u32_store(&status->seq, seq + 1, ATOM_RELAXED);
+    FAULT_STEP("lease.status.after_odd");
 }
 
 static void
 close_status(struct store_status *status)
 {
     const uint32_t seq = atom_u32_load(&status->seq, ATOM_RELAXED);
+    FAULT_STEP("lease.status.before_even");
     atom_u32_store(&status->seq, seq + 1, ATOM_RELEASE);
+    FAULT_STEP("lease.status.after_even");
 }
 
 static void
@@ -29,6 +35,7 @@ copy_name(struct atom_u64 *to, const char *name)
         uint64_t word = 0;
         memcpy(&word, text + (size_t)i * 8, sizeof(word));
         atom_u64_store(&to[i], word, ATOM_RELEASE);
+        FAULT_STEP("lease.status.after_name_word");
     }
 }
 
@@ -39,6 +46,7 @@ write_task(struct store_status *status, const struct id_task *task)
     memcpy(words, task->b, sizeof(words));
     for (unsigned i = 0; i < 3; i++) {
         atom_u64_store(&status->task[i], words[i], ATOM_RELEASE);
+        FAULT_STEP("lease.status.after_task_word");
     }
 }
 
@@ -55,8 +63,11 @@ storec_status_begin(struct storec *store, const struct id_task *task, uint32_t a
     }
     write_task(status, task);
     atom_u64_store(&status->start_ns, start_ns, ATOM_RELEASE);
+    FAULT_STEP("lease.status.after_start");
     atom_u32_store(&status->name, at, ATOM_RELEASE);
+    FAULT_STEP("lease.status.after_name");
     atom_u32_store(&status->attempt, attempt, ATOM_RELEASE);
+    FAULT_STEP("lease.status.after_attempt");
     atom_u32_store(&status->flags, flags | STORE_STATUS_BUSY, ATOM_RELEASE);
     close_status(status);
 }
@@ -80,10 +91,12 @@ storec_status_end(struct storec *store)
     open_status(status);
     write_task(status, &none);
     atom_u64_store(&status->start_ns, 0, ATOM_RELEASE);
+    FAULT_STEP("lease.status.after_start_end");
     const uint32_t name = atom_u32_load(&status->name, ATOM_RELAXED);
     if (name < STORE_NAMES) {
         atom_u32_store(&status->name, STORE_NAMES + name, ATOM_RELEASE);
     }
+    FAULT_STEP("lease.status.after_name_end");
     atom_u32_store(&status->flags, 0, ATOM_RELEASE);
     close_status(status);
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "os/os_basic.h"
+#include "os/os_fault.h"
 #include "os/os_proc.h"
 #include "os/os_sock.h"
 #include "worker/wk_exec.h"
@@ -31,6 +32,7 @@ start_parts(void)
 {
     const struct own_addr nobody = { 0 };
     struct wk_lease_config lease_config;
+    const int armed = os_fault_init(wk.is_driver ? "driver" : "worker");
     /* First what can't fail: stop_parts needs all of it. */
     wk.mem = os_mem_system();
     wk_lease_config_default(&lease_config);
@@ -49,6 +51,7 @@ start_parts(void)
     list_init(&wk.exec_queue);
     wk.gcs_timer = (struct net_timer){ .on_timer = wk_gcs_on_timer };
     ID_SET_NIL(&wk.self_actor_id);
+    TRY(armed);
     TRY(wk_engine_start());
     return res_names_init(&wk.names, wk.mem);
 }

@@ -316,7 +316,9 @@ accept_rings(struct wk_link *link, const struct net_frame *frame)
                                 .bell_bytes = 4096,
                                 .ring_index = index };
     struct iovec iov = { .iov_base = &answer, .iov_len = sizeof(answer) };
-    TRY(net_conn_send(link->conn, PEER_RING_ACCEPT, 0, 0, &iov, 1, &wk.bell_fd, 1));
+    if (net_conn_send(link->conn, PEER_RING_ACCEPT, 0, 0, &iov, 1, &wk.bell_fd, 1) != ST_OK) {
+        wk_link_mark_broken(link); /* it has died, but what it sent counts */
+    }
     link->rings = true;
     return ST_OK;
 }
@@ -335,7 +337,9 @@ rings_accepted(struct wk_link *link, const struct net_frame *frame)
         return st_fail(ST_PROTOCOL, "ring number %u", answer.ring_index);
     }
     TRY(map_bell(link, frame->fds[0], answer.bell_bytes, answer.ring_index));
-    TRY(net_conn_send(link->conn, PEER_RING_SWITCH, 0, 0, NULL, 0, NULL, 0));
+    if (net_conn_send(link->conn, PEER_RING_SWITCH, 0, 0, NULL, 0, NULL, 0) != ST_OK) {
+        wk_link_mark_broken(link); /* it has died, but its replies in socket and ring count */
+    }
     link->rings = true;
     link->receiving = true;
     net_bell_self_mark(&wk.bell, link->ring_index);

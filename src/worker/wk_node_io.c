@@ -86,7 +86,7 @@ wk_node_ask(uint16_t kind, const ProtobufCMessage *message, struct wk_ask *ask,
     list_push_back(&wk.asks, &ask->link);
     const int status = wk_node_send(kind, message, ask->request);
     /* Else the raylet has ended, and that is announced soon. */
-    const bool ending = wk.boot && wk.ready && !wk.raylet_dead && status != ST_OUT_OF_MEMORY;
+    const bool ending = wk.ready && !wk.raylet_dead && status == ST_CLOSED;
     if (status != ST_OK && !ending) {
         list_remove(&ask->link);
         return status;
