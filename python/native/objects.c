@@ -378,13 +378,30 @@ check_waitables(struct state *st, PyObject *list)
     return 0;
 }
 
+/* References of one object are the same handle: an open hash table, half empty, finds it twice. */
 static int
-check_unique(PyObject *list)
+check_unique(ray_ref *const *refs, size_t count)
 {
-    PyObject *set = PySet_New(list);
-    const bool unique = set != NULL && PySet_GET_SIZE(set) == PyList_GET_SIZE(list);
-    Py_XDECREF(set);
-    if (set != NULL && !unique) {
+    size_t slots = 4;
+    while (slots < 2 * count) {
+        slots *= 2;
+    }
+    ray_ref **table = PyMem_Calloc(slots, sizeof(*table));
+    if (table == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    bool unique = true;
+    for (size_t i = 0; i < count && unique; i++) {
+        size_t at = ((uintptr_t)refs[i] >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> 20 & (slots - 1);
+        while (table[at] != NULL && table[at] != refs[i]) {
+            at = (at + 1) & (slots - 1);
+        }
+        unique = table[at] == NULL;
+        table[at] = refs[i];
+    }
+    PyMem_Free(table);
+    if (!unique) {
         PyErr_SetString(PyExc_ValueError, "Wait requires a list of unique object refs.");
     }
     return unique ? 0 : -1;
@@ -443,15 +460,30 @@ wait_for_some(ray_ref *const *refs, size_t count, size_t num_returns, int64_t ti
 static PyObject *
 split(PyObject *items, const bool *ready)
 {
-    PyObject *yes = PyList_New(0);
-    PyObject *no = PyList_New(0);
-    int failed = yes == NULL || no == NULL;
-    for (Py_ssize_t i = 0; !failed && i < PyTuple_GET_SIZE(items); i++) {
-        failed = PyList_Append(ready[i] ? yes : no, PyTuple_GET_ITEM(items, i));
+    const Py_ssize_t count = PyTuple_GET_SIZE(items);
+    Py_ssize_t ready_count = 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        ready_count += ready[i];
     }
-    PyObject *both = failed ? NULL : PyTuple_Pack(2, yes, no);
-    Py_XDECREF(yes);
-    Py_XDECREF(no);
+    PyObject *yes = PyList_New(ready_count);
+    PyObject *no = PyList_New(count - ready_count);
+    if (yes == NULL || no == NULL) {
+        Py_XDECREF(yes);
+        Py_XDECREF(no);
+        return NULL;
+    }
+    for (Py_ssize_t i = 0, to_yes = 0, to_no = 0; i < count; i++) {
+        PyObject *item = PyTuple_GET_ITEM(items, i);
+        Py_INCREF(item);
+        if (ready[i]) {
+            PyList_SET_ITEM(yes, to_yes++, item);
+        } else {
+            PyList_SET_ITEM(no, to_no++, item);
+        }
+    }
+    PyObject *both = PyTuple_Pack(2, yes, no);
+    Py_DECREF(yes);
+    Py_DECREF(no);
     return both;
 }
 
@@ -475,6 +507,7 @@ wait_list(PyObject *list, size_t num_returns, int64_t timeout_ms, bool fetch_loc
         refs[i] = object_ref_get(PyTuple_GET_ITEM(items, (Py_ssize_t)i));
         failed = refs[i] == NULL ? -1 : 0;
     }
+    failed = failed ? failed : check_unique(refs, count);
     if (!failed && wait_for_some(refs, count, num_returns, timeout_ms, fetch_local, ready) == 0) {
         result = split(items, ready);
     }
@@ -503,7 +536,7 @@ native_wait(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwname
     if (PyList_GET_SIZE(slots[0]) == 0) {
         return Py_BuildValue("([][])");
     }
-    if (check_unique(slots[0]) || count_of(slots[1], PyList_GET_SIZE(slots[0]), &num_returns)) {
+    if (count_of(slots[1], PyList_GET_SIZE(slots[0]), &num_returns)) {
         return NULL;
     }
     return wait_list(slots[0], num_returns, timeout_ms, fetch_local != 0);
