@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Graphs of tasks and actor calls that are built first and executed later.
 
-``.bind(...)`` on a remote function, an actor class or a method takes what ``.remote(...)`` takes, but
-only makes a node. Nodes are arguments of other nodes; ``node.execute(...)`` submits everything that
+``.bind(...)`` on a remote function, an actor class or a method takes what ``.remote(...)`` takes,
+but only makes a node. Nodes are arguments of other nodes; ``node.execute(...)`` submits everything that
 the node depends on, each node once::
 
     with InputNode() as x:

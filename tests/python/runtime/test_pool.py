@@ -539,13 +539,21 @@ def test_shutdown_ends_the_wait(run_program):
         import ray, time
         from ray.util.multiprocessing import Pool
         pool = Pool(1)
-        result = pool.apply_async(time.sleep, (100,))
+        results = [pool.apply_async(time.sleep, (100,)), pool.apply_async(abs, (-1,))]
         ray.shutdown()
+        for result in results:
+            try:
+                result.get(30)
+            except Exception as exc:
+                print(type(exc).__name__)
         try:
-            result.get(30)
-        except Exception as exc:
-            print(type(exc).__name__)
+            pool.apply(abs, (1,))
+        except ValueError as exc:
+            print(exc)
+        pool.terminate()
+        pool.join()
+        print(ray.is_initialized())
         """
     )
     assert code == 0, err
-    assert out.strip() in ("RuntimeError", "ActorDiedError", "LocalRayletDiedError"), out + err
+    assert out == "RuntimeError\nActorDiedError\nPool not running\nFalse\n", err

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import ray
-from ray import exceptions
+from ray import _native, exceptions
 from ray._private.futures import when_ready
 from ray.util.multiprocessing.actor import PoolActor
 
@@ -75,6 +75,7 @@ class Workers:
         self.count = processes
         self._start = (initializer, tuple(initargs))
         self._limit = batches_per_process
+        self._session = _native.session()
         self._actor_class = ray.remote(num_cpus=0)(PoolActor).options(**actor_options)
         self._changed = threading.Condition(threading.RLock())
         self._queue: deque[Batch] = deque()
@@ -93,12 +94,16 @@ class Workers:
     def _new_process(self) -> _Process:
         return _Process(self._actor_class.remote(*self._start))
 
+    def _is_connected(self) -> bool:
+        """Whether the session in which the processes were started still lasts."""
+        return _native.session() == self._session and _native.is_initialized()
+
     # ---- batches ---------------------------------------------------------------------------------
 
     def submit(self, batches: Sequence[Batch]) -> None:
         """Queues batches. Raises ValueError when the processes were ended."""
         with self._changed:
-            if self._ended:
+            if self._ended or not self._is_connected():
                 raise ValueError("Pool not running")
             self._queue.extend(batches)
         self._dispatch()
@@ -154,8 +159,11 @@ class Workers:
             self._moved()
             raise
         try:
-            self._reuse(process, outcome)
-            self._dispatch()
+            if cancelled:
+                self.kill()
+            else:
+                self._reuse(process, outcome)
+                self._dispatch()
         finally:
             if isinstance(outcome, BaseException):
                 batch.fail(outcome)
@@ -191,17 +199,29 @@ class Workers:
 
         while True:
             with self._changed:
-                while not is_done() and (self._moving or not self._running):
+                while not is_done() and not (refs := self._watchable()):
                     if not self._changed.wait(left()) and left() == 0.0:
                         return is_done()
                 if is_done():
                     return True
-                refs = list(self._running)
-            # Through Ray, which gives back the CPU of a task that waits.
-            ready, _ = ray.wait(refs, num_returns=1, timeout=left())
+            try:  # through Ray, which gives back the CPU of a task that waits
+                ready, _ = ray.wait(refs, num_returns=1, timeout=left())
+            except Exception:
+                if self._is_connected():
+                    raise
+                continue
             if not ready:
                 return is_done()
             self._finish(ready[0])
+
+    def _watchable(self) -> list[Any]:
+        """What to wait for; nothing when another thread is about to change something.
+
+        At the end of the session that is the callback thread: it fails each batch that is running.
+        """
+        if self._moving or not self._is_connected():
+            return []
+        return list(self._running)
 
     def notify(self) -> None:
         """Has waiting threads look at their conditions again."""
@@ -229,7 +249,7 @@ class Workers:
         with self._changed:
             idle, self._idle = self._idle, []
             self._ended = True
-        for process in idle:
+        for process in idle if self._is_connected() else ():
             self._end_process(process)
 
     def kill(self) -> None:
@@ -239,7 +259,7 @@ class Workers:
             processes = self._idle + [process for process, _ in self._running.values()]
             self._idle = []
             self._ended = self._killed = True
-        for process in processes:
+        for process in processes if self._is_connected() else ():
             ray.kill(process.actor)
             self._ending.append(process.actor.ping.remote())  # fails once the actor is gone
         for batch in queued:
@@ -252,7 +272,7 @@ class Workers:
 
     def wait_for_end(self) -> None:
         """Waits until the actors are gone."""
-        while self._ending:
+        while self._ending and self._is_connected():
             _, self._ending = ray.wait(self._ending, num_returns=len(self._ending))
 
 
