@@ -2,8 +2,8 @@
 """Graphs of tasks and actor calls that are built first and executed later.
 
 ``.bind(...)`` on a remote function, an actor class or a method takes what ``.remote(...)`` takes,
-but only makes a node. Nodes are arguments of other nodes; ``node.execute(...)`` submits everything that
-the node depends on, each node once::
+but only makes a node. Nodes are arguments of other nodes. ``node.execute(...)`` submits everything
+that the node depends on, each node once::
 
     with InputNode() as x:
         graph = add.bind(double.bind(x), increment.bind(x))

@@ -8,6 +8,7 @@ which finds what is anywhere inside of them; those that hold no node are passed 
 from __future__ import annotations
 
 import io
+import pickle
 import types
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +37,7 @@ class _Opened:
         self.outside = outside
 
 
-class _Pickler(cloudpickle.Pickler):
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def __init__(self, file: io.BytesIO, is_node: Callable[[Any], bool]) -> None:
         self.buffers: list[Any] = []
         self.outside: list[Any] = []
@@ -53,7 +54,7 @@ class _Pickler(cloudpickle.Pickler):
         return len(self.outside) - 1
 
 
-class _Unpickler(cloudpickle.pickle.Unpickler):  # type: ignore[name-defined, misc]
+class _Unpickler(pickle.Unpickler):
     def __init__(self, opened: _Opened, replace: Callable[[Any], Any]) -> None:
         super().__init__(io.BytesIO(opened.data), buffers=opened.buffers)
         self._outside = opened.outside

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ray.util.multiprocessing.Pool: the same tests as for a pool of the standard library."""
 
+import functools
 import itertools
 import multiprocessing
 import os
@@ -378,7 +379,7 @@ def test_exceptions_tell_where_they_were_raised():
         with pytest.raises(TypeError):
             pool.apply(square, (threading.Lock(),))  # an argument that can't
         with pytest.raises(TypeError):
-            pool.map(lambda x, lock=threading.Lock(): x, range(10))
+            pool.map(functools.partial(add, threading.Lock()), range(10))
         assert pool.apply(square, (2,)) == 4
 
 

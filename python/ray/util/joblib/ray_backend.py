@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import ray
 from joblib._parallel_backends import (
     AutoBatchingMixin,
     FallbackToBackend,
     ParallelBackendBase,
     SequentialBackend,
 )
+
+import ray
 from ray.util.multiprocessing.pool import Pool
 from ray.util.multiprocessing.results import AsyncResult
 
@@ -130,11 +131,7 @@ class RayBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         """Ends the processes after an error; with `ensure_ready` starts new ones."""
         self.terminate()
         if ensure_ready:
-            self.configure(
-                n_jobs=self.parallel.n_jobs,
-                parallel=self.parallel,
-                **self.parallel._backend_args,
-            )
+            self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel)
 
 
 def _is_call(call: Any) -> bool:

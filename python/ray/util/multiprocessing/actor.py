@@ -49,7 +49,9 @@ class PoolActor:
                     variables.update(self._globals)
                 return
             inner = getattr(function, "func", None) or getattr(function, "__func__", None)
-            function = inner or getattr(type(function), "__call__", None)
+            if inner is None and not callable(function):
+                return
+            function = inner or type(function).__call__
 
     def ping(self) -> None:
         """Returns when the process is ready."""

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import ray
@@ -137,7 +138,7 @@ class Workers:
             if is_late:
                 ray.kill(process.actor)
             self._moved()
-            when_ready(ref, lambda cancelled, ref=ref: self._finish(ref, cancelled))
+            when_ready(ref, partial(self._finish, ref))
 
     def _moved(self) -> None:
         with self._changed:
