@@ -9,21 +9,24 @@ if TYPE_CHECKING:
     from ray.util.actor_pool import ActorPool
     from ray.util.check_serialize import inspect_serializability
     from ray.util.debug import disable_log_once_globally, enable_periodic_logging, log_once
+    from ray.util.helpers import as_completed, map_unordered
     from ray.util.net import get_node_ip_address
     from ray.util.serialization import deregister_serializer, register_serializer
 
 _NAMES = {
     "ActorPool": "ray.util.actor_pool",
+    "as_completed": "ray.util.helpers",
     "deregister_serializer": "ray.util.serialization",
     "disable_log_once_globally": "ray.util.debug",
     "enable_periodic_logging": "ray.util.debug",
     "get_node_ip_address": "ray.util.net",
     "inspect_serializability": "ray.util.check_serialize",
     "log_once": "ray.util.debug",
+    "map_unordered": "ray.util.helpers",
     "register_serializer": "ray.util.serialization",
 }
 
-_MODULES = ("actor_pool", "check_serialize", "debug", "net", "serialization")
+_MODULES = ("actor_pool", "check_serialize", "debug", "helpers", "net", "serialization")
 
 __all__ = sorted(_NAMES)
 

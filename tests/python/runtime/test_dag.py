@@ -3,9 +3,6 @@
 
 import os
 import select
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import ray
@@ -327,12 +324,3 @@ def test_references_of_the_last_execution():
     assert ray.get(found[one.get_stable_uuid()]) == 1
     graph.clear_cache()
     assert asyncio.run(graph.get_object_refs_from_last_execute()) == {}
-
-
-def test_the_example():
-    path = Path(__file__).parents[3] / "examples" / "python" / "task_graph.py"
-    done = subprocess.run(
-        [sys.executable, path], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "32.0 °F" in done.stdout and "212.0 °F" in done.stdout
