@@ -12,7 +12,8 @@ set -eu
 build="gcc libc6-dev make cmake ninja-build pkg-config
     libprotobuf-c-dev protobuf-c-compiler libsqlite3-dev libssl-dev
     python3 python3-dev python3-cloudpickle"
-test="libcmocka-dev procps python3-numpy python3-pytest python3-pytest-timeout python3-setproctitle"
+test="libcmocka-dev procps python3-numpy python3-pytest python3-pytest-timeout python3-setproctitle
+    python3-joblib python3-sklearn python3-emcee"
 lint="clang clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev llvm-14 cppcheck g++
     binutils"
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ray import (
         actor,
         cloudpickle,
+        dag,
         exceptions,
         job_config,
         remote_function,
@@ -114,6 +115,7 @@ _MODULES = frozenset(
         "_raylet",
         "actor",
         "cloudpickle",
+        "dag",
         "exceptions",
         "job_config",
         "remote_function",

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
+    from ray.dag.class_node import ClassNode
+
 _METHOD_KEYS = (
     "num_returns",
     "concurrency_group",
@@ -84,6 +86,13 @@ class MethodSpec(_native.MethodSpecBase):
         plan = _plan_method(self.options, self.is_generator)
         function = _native.export_method(f"{self.class_name}.{self.name}", self.name)
         self._bind(function, _method_options(plan), plan["num_returns"], session)
+
+    def with_options(self, method_options: dict[str, Any]) -> MethodSpec:
+        """The same method with options that overlay its own."""
+        merged = opt.merge(self.options, method_options)
+        return MethodSpec(
+            self.class_name, self.name, self._signature, merged, self.is_generator
+        )
 
     def state(self) -> tuple[Any, ...]:
         """What travels with a handle."""
@@ -195,20 +204,13 @@ class ActorMethod(_native.ActorMethodBase):
     def options(self, **method_options: Any) -> ActorMethod:
         """The same method with other options."""
         opt.check_method(method_options)
-        handle = self._actor()
-        spec = self._spec
-        merged = MethodSpec(
-            spec.class_name,
-            spec.name,
-            spec._signature,
-            opt.merge(spec.options, method_options),
-            spec.is_generator,
-        )
-        return ActorMethod(handle, merged)
+        return ActorMethod(self._actor(), self._spec.with_options(method_options))
 
     def bind(self, *args: Any, **kwargs: Any) -> Any:
-        """Makes a node of a task graph."""
-        raise not_built("Building task graphs with .bind()", "Use .remote().")
+        """Makes a node of a task graph; one for each value if the method returns several."""
+        from ray.dag.class_node import bind_method
+
+        return bind_method(self._actor(), self._spec, args, kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (self._actor(), self._spec.name)
@@ -309,9 +311,9 @@ class ActorClass:
             raise ValueError("The actor name must be specified to use `get_if_exists`.")
         return Creator(self, merged)
 
-    def bind(self, *args: Any, **kwargs: Any) -> Any:
+    def bind(self, *args: Any, **kwargs: Any) -> ClassNode:
         """Makes a node of a task graph."""
-        raise not_built("Building task graphs with .bind()", "Use .remote().")
+        return Creator(self, self._default_options).bind(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = {"cls": self._cls, "options": self._default_options, "hash": self._hash}
@@ -345,9 +347,11 @@ class Creator(_native.ActorCreatorBase):
         self._options = options
         self._set_signature(sig.of_class(source._cls))
 
-    def bind(self, *args: Any, **kwargs: Any) -> Any:
+    def bind(self, *args: Any, **kwargs: Any) -> ClassNode:
         """Makes a node of a task graph."""
-        raise not_built("Building task graphs with .bind()", "Use .remote().")
+        from ray.dag.class_node import ClassNode
+
+        return ClassNode(self, args, kwargs, self._options)
 
     def options(self, **actor_options: Any) -> Creator:
         """The same class with other options."""

@@ -6,12 +6,13 @@ from __future__ import annotations
 from ray import _native
 from ray._private import options as opt
 from ray._private import signature as sig
-from ray._private.unbuilt import not_built
 
 TYPE_CHECKING = False  # see ray/__init__.py
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from ray.dag.function_node import FunctionNode
 
 _COPIED = ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__")
 
@@ -61,9 +62,11 @@ class RemoteFunction(_native.RemoteFunctionBase):
         merged = opt.merge(self._default_options, task_options)
         return RemoteFunction(self._function, merged, parent=self._parent or self)
 
-    def bind(self, *args: Any, **kwargs: Any) -> Any:
+    def bind(self, *args: Any, **kwargs: Any) -> FunctionNode:
         """Makes a node of a task graph."""
-        raise not_built("Building task graphs with .bind()", "Use .remote().")
+        from ray.dag.function_node import FunctionNode
+
+        return FunctionNode(self, args, kwargs, self._default_options)
 
     def _export(self) -> None:
         """Prepares options and definition for the current session; starts one if need be."""

@@ -28,6 +28,7 @@ def _run() -> None:
                 import sys
 
                 sys.excepthook(*sys.exc_info())
+            del callback  # while this waits, nothing is kept that the callback refers to
 
 
 def when_ready(ref: _native.ObjectRef, callback: Callable[[bool], None]) -> None:

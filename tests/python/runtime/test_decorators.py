@@ -126,11 +126,6 @@ def test_old_option_name():
 
 
 def test_what_is_not_built_says_so():
-    remote = ray.remote(plain)
-    with pytest.raises(NotImplementedError, match="not built yet"):
-        remote.bind(1)
-    with pytest.raises(NotImplementedError, match="not built yet"):
-        ray.remote(Plain).bind()
     with pytest.raises(NotImplementedError, match="not built yet"):
         ray.get_actor("name")
     with pytest.raises(NotImplementedError, match="not built yet"):
