@@ -73,6 +73,8 @@ enum {
 #define WK_TICK_NS     UINT64_C(1000000)
 /* The reply of a task that ran longer is told at once to an owner that dozes. */
 #define WK_PROMPT_NS UINT64_C(20000)
+/* And if it ran longer than this, and nothing more is queued, also to one that rests lazily. */
+#define WK_LONG_NS UINT64_C(100000)
 
 struct wk_engine;
 struct wk_task;

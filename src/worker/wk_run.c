@@ -87,6 +87,18 @@ limit_returns(struct wk_exec *e)
     }
 }
 
+/* How soon the owner must see it. More replies follow soon when more is queued and tasks are short.
+ * A worker that has run dry after a long one waits for the next push, also from an owner that is
+ * busy with something else. */
+static enum net_bell_need
+need_of_reply(uint64_t duration_ns)
+{
+    if (wk.exec_count == 0) {
+        return duration_ns >= WK_LONG_NS ? NET_BELL_URGENT : NET_BELL_WAITED;
+    }
+    return duration_ns >= WK_PROMPT_NS ? NET_BELL_WAITED : NET_BELL_CALM;
+}
+
 static void
 send_done(struct wk_exec *e, uint64_t duration_ns, bool leaving)
 {
@@ -120,9 +132,7 @@ send_done(struct wk_exec *e, uint64_t duration_ns, bool leaving)
             e->return_ref_count = 0; /* the handles go to the reader, who is this process */
         }
     }
-    /* More replies follow soon when more is queued and tasks are short. */
-    const bool alone = wk.exec_count == 0 || duration_ns >= WK_PROMPT_NS;
-    wk_frame_end(&frame, alone ? NET_BELL_WAITED : NET_BELL_CALM);
+    wk_frame_end(&frame, need_of_reply(duration_ns));
 }
 
 /* ---- running ---- */
