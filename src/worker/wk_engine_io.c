@@ -362,9 +362,7 @@ wk_wait(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
     const int status =
         is_task ? wait_in_task(done, ctx, deadline_ns) : wait_once(done, ctx, deadline_ns);
     if (status == ST_RAYLET_DIED) {
-        const char *evidence = wk.raylet_evidence ? wk.raylet_evidence : "";
-        return st_fail(ST_RAYLET_DIED, "the local raylet died%s%s", *evidence ? ": " : "",
-                       evidence);
+        return wk_raylet_gone();
     }
     if (status == ST_CLOSED) {
         return st_fail(ST_NOT_INITIALIZED, "ray was shut down while a call waited");

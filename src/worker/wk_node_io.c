@@ -43,10 +43,17 @@ wk_send_packed(struct net_conn *conn, uint16_t kind, const ProtobufCMessage *mes
 }
 
 int
+wk_raylet_gone(void)
+{
+    const char *evidence = wk.raylet_evidence ? wk.raylet_evidence : "its connection has ended";
+    return st_fail(ST_RAYLET_DIED, "the local raylet died: %s", evidence);
+}
+
+int
 wk_node_send(uint16_t kind, const ProtobufCMessage *message, uint64_t request)
 {
     if (!wk.raylet || wk.raylet_dead) {
-        return st_fail(ST_RAYLET_DIED, "the local raylet has died");
+        return wk_raylet_gone();
     }
     int status;
     wk_send_packed(wk.raylet, kind, message, request, &status);
@@ -69,8 +76,7 @@ wk_ask_wait(struct wk_ask *ask, uint64_t deadline_ns)
     } while (status == ST_INTERRUPTED);
     list_remove(&ask->link);
     if (status == ST_OK && ask->state == WK_ASK_FAILED && wk.raylet_dead) {
-        status = st_fail(ST_RAYLET_DIED, "the local raylet died: %s",
-                         wk.raylet_evidence ? wk.raylet_evidence : "its connection has ended");
+        status = wk_raylet_gone();
     } else if (status == ST_OK && ask->state == WK_ASK_FAILED) {
         status = st_fail(ST_CONNECTION, "the connection ended before the answer came");
     }

@@ -17,9 +17,11 @@ struct wk_release {
     struct own_ref *ref;
 };
 
+/* Keeps the thread's error: it is that of the call that ends here. */
 void
 wk_drain_releases(void)
 {
+    const struct st_error kept = *st_last();
     struct wk_release *list = atom_ptr_exchange(&wk.releases, NULL, ATOM_ACQ_REL);
     while (list) {
         struct wk_release *next = list->next;
@@ -31,6 +33,7 @@ wk_drain_releases(void)
         free(list);
         list = next;
     }
+    *st_last() = kept;
 }
 
 void

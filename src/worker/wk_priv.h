@@ -221,7 +221,8 @@ struct wk_engine {
     bool ending;  /* ray_shutdown waits, also past the raylet's end */
     bool leaving; /* worker: exits after the current task */
     bool leave_now;
-    bool forked; /* a child of the user's fork: everything is inert */
+    bool work_over; /* worker: it leaves, and only waits until nobody needs what it owns */
+    bool forked;    /* a child of the user's fork: everything is inert */
 
     const struct mem *mem;
     struct net_loop *loop;
@@ -380,6 +381,8 @@ void wk_outs_end(struct wk_outs *o);
 /* The peer's record, made when new. NULL: no memory. */
 struct wk_peer *wk_peer_get(const struct own_addr *addr);
 struct wk_peer *wk_peer_of_proc(uint32_t proc);
+/* The raylet tells of its death, also when there is no connection with it. */
+void wk_peer_watch(struct wk_peer *peer);
 /* The connection that tasks are pushed on, made when there is none. NULL: the peer can't be
  * reached; its death will be announced. */
 struct wk_link *wk_peer_link(struct wk_peer *peer);
@@ -483,6 +486,8 @@ struct wk_ask {
     struct str answer;
 };
 int wk_node_connect(const char *socket_path, const Ray__Node__Hello *hello, int pidfd) MUST_USE;
+/* ST_RAYLET_DIED, with the evidence. */
+int wk_raylet_gone(void) MUST_USE;
 int wk_node_send(uint16_t kind, const ProtobufCMessage *message, uint64_t request) MUST_USE;
 /* Sends and waits; the packed answer is in ask->answer. Lock held, given up meanwhile. */
 int wk_node_ask(uint16_t kind, const ProtobufCMessage *message, struct wk_ask *ask,
@@ -520,6 +525,10 @@ void wk_actors_fini(void);
 
 /* ---- wk_actor_call.c ---- */
 
+void wk_actors_leave(void);
+/* A worker: tells the raylet, and its own page, when it begins or ceases to own what others need.
+ */
+void wk_tell_owning(void);
 void wk_actors_pump(void);
 /* A call, or the creation, has all its arguments. */
 void wk_actor_ready(struct wk_actor *actor);

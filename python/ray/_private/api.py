@@ -130,6 +130,8 @@ def ensure_session() -> int:
     session = _native.session()
     if session and _native.is_initialized():
         return session
+    if session:
+        _raise_if_died()
     if os.environ.get("RAY_ENABLE_AUTO_CONNECT", "1") == "0":
         raise RuntimeError(
             "Ray has not been started yet. You can start Ray with 'ray.init()' (it is not started "
@@ -139,6 +141,19 @@ def ensure_session() -> int:
         if not _native.is_initialized():
             init()
         return _native.session()
+
+
+def _raise_if_died() -> None:
+    """A runtime that died under the program is not replaced behind its back: it had options and
+    actors that a new one would not have. Only ``init`` makes another."""
+    from ray.exceptions import LocalRayletDiedError
+
+    try:
+        _native.state_json("leases")
+    except LocalRayletDiedError:
+        raise
+    except Exception:
+        pass  # in a forked child, for one
 
 
 # ---- remote --------------------------------------------------------------------------------------

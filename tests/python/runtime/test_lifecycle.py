@@ -242,6 +242,11 @@ def test_death_of_the_raylet():
     with pytest.raises(ray.exceptions.LocalRayletDiedError, match="SIGKILL"):
         ray.get(pending, timeout=30)
     assert not ray.is_initialized() and array.sum() == 10**6
+    actor = ray.remote(type("Actor", (), {}))
+    # No other runtime takes its place by itself.
+    for call in (forever.remote, ray.nodes, lambda: ray.put(1), actor.remote):
+        with pytest.raises(ray.exceptions.LocalRayletDiedError, match="SIGKILL"):
+            call()
     ray.init(num_cpus=1)
     assert ray.get(parent.remote()) > 0 and array.sum() == 10**6
 
