@@ -368,15 +368,13 @@ dispatch_local(struct gcs *gcs, const struct step_in *in)
     return st_fail(ST_PROTOCOL, "unknown event %u", in->kind);
 }
 
-/* What only a raylet may say; after a lost connection also before it registers again. */
+/* What only a raylet may tell; after a lost connection also before it registers again. */
 static int
-dispatch_raylet(struct gcs *gcs, const struct step_in *in, struct step_outs *outs)
+on_told(struct gcs *gcs, const struct step_in *in)
 {
     switch (in->kind) {
-    case GCS_ADD_JOB:
-        return gcs_on_add_job(gcs, in, outs);
     case GCS_FINISH_JOB:
-        return gcs_on_finish_job(gcs, in, outs);
+        return gcs_on_finish_job(gcs, in->msg);
     case GCS_ACTOR_PLACED:
         return gcs_on_actor_placed(gcs, in->msg);
     case GCS_ACTOR_NOT_PLACED:
@@ -390,6 +388,17 @@ dispatch_raylet(struct gcs *gcs, const struct step_in *in, struct step_outs *out
     default:
         return st_fail(ST_PROTOCOL, "unexpected frame kind %u", in->kind);
     }
+}
+
+static int
+dispatch_raylet(struct gcs *gcs, const struct step_in *in, struct step_outs *outs)
+{
+    if (in->kind == GCS_ADD_JOB) {
+        return gcs_on_add_job(gcs, in, outs);
+    }
+    TRY(on_told(gcs, in));
+    gcs_emit_done(outs, in, ST_OK, NULL); /* it need not be told again */
+    return ST_OK;
 }
 
 static int
@@ -410,7 +419,7 @@ dispatch_frame(struct gcs *gcs, const struct step_in *in, struct step_outs *outs
     case GCS_WATCH_ACTOR:
         return gcs_on_watch_actor(gcs, in);
     case GCS_ACTOR_OUT_OF_SCOPE:
-        return gcs_on_out_of_scope(gcs, in->msg);
+        return gcs_on_out_of_scope(gcs, in, outs);
     case GCS_KILL_ACTOR:
         return gcs_on_kill_actor(gcs, in, outs);
     case GCS_KV_PUT:

@@ -425,12 +425,26 @@ find_current(const struct gcs *gcs, const ProtobufCBinaryData *id, uint64_t inca
                : NULL;
 }
 
+/* It died while it waited for its process. The order to stop may have been lost with the service
+ * that gave it, and no registration names what waits. */
+static void
+stop_unwanted(struct gcs *gcs, const ProtobufCBinaryData *id)
+{
+    struct id_actor actor_id;
+    struct gcs_actor *actor =
+        gcs_take_id(id, actor_id.b, sizeof(actor_id.b)) ? gcs_find_actor(gcs, &actor_id) : NULL;
+    if (actor && actor->known && actor->row.state == RAY__GCS__ACTOR_STATE__DEAD) {
+        gcs_actor_stop(gcs, actor, false, "it has ended");
+    }
+}
+
 int
 gcs_on_actor_placed(struct gcs *gcs, const Ray__Gcs__ActorPlaced *msg)
 {
     struct gcs_actor *actor = find_current(gcs, &msg->actor_id, msg->incarnation);
     if (!actor) {
-        return ST_OK; /* killed meanwhile: the order to stop is on its way */
+        stop_unwanted(gcs, &msg->actor_id);
+        return ST_OK;
     }
     actor->row.state = RAY__GCS__ACTOR_STATE__ALIVE;
     actor->row.pid = msg->pid;
@@ -509,12 +523,14 @@ gcs_on_process_gone(struct gcs *gcs, const Ray__Gcs__ProcessGone *msg)
 /* ---- what its users tell --------------------------------------------------------------------- */
 
 int
-gcs_on_out_of_scope(struct gcs *gcs, const Ray__Gcs__ActorOutOfScope *msg)
+gcs_on_out_of_scope(struct gcs *gcs, const struct step_in *in, struct step_outs *outs)
 {
+    const Ray__Gcs__ActorOutOfScope *msg = in->msg;
     struct id_actor id;
     if (!gcs_take_id(&msg->actor_id, id.b, sizeof(id.b))) {
         return st_fail(ST_PROTOCOL, "an actor id of %zu bytes", msg->actor_id.len);
     }
+    gcs_emit_done(outs, in, ST_OK, NULL);
     struct gcs_actor *actor = gcs_find_actor(gcs, &id);
     if (!actor || !actor->known || actor->row.out_of_scope || actor->row.spec->detached ||
         actor->row.state == RAY__GCS__ACTOR_STATE__DEAD) {

@@ -165,10 +165,8 @@ gcs_finish_job(struct gcs *gcs, struct gcs_job *job)
 }
 
 int
-gcs_on_finish_job(struct gcs *gcs, const struct step_in *in, struct step_outs *outs)
+gcs_on_finish_job(struct gcs *gcs, const Ray__Gcs__FinishJob *msg)
 {
-    (void)outs;
-    const Ray__Gcs__FinishJob *msg = in->msg;
     struct id_job id;
     if (!gcs_take_id(&msg->job_id, id.b, sizeof(id.b))) {
         return st_fail(ST_PROTOCOL, "a job id of %zu bytes", msg->job_id.len);

@@ -131,7 +131,9 @@ take_over(struct gcs *gcs, struct gcs_actor *actor, struct gcs_node *node,
     placed.pid = live->pid;
     (void)gcs_on_actor_placed(gcs, &placed);
     actor->row.constructed = live->constructed;
-    if (actor->row.out_of_scope && live->constructed) {
+    if (actor->row.killed) {
+        gcs_actor_stop(gcs, actor, false, "ray.kill");
+    } else if (actor->row.out_of_scope && live->constructed) {
         gcs_actor_stop(gcs, actor, true, "nothing refers to it");
     }
 }

@@ -151,7 +151,7 @@ void gcs_node_free(struct gcs *gcs, struct gcs_node *node);
 
 /* gcs_job.c */
 int gcs_on_add_job(struct gcs *gcs, const struct step_in *in, struct step_outs *outs);
-int gcs_on_finish_job(struct gcs *gcs, const struct step_in *in, struct step_outs *outs);
+int gcs_on_finish_job(struct gcs *gcs, const Ray__Gcs__FinishJob *msg);
 int gcs_on_load_job(struct gcs *gcs, const Ray__Gcs__JobRow *row);
 struct gcs_job *gcs_find_job(const struct gcs *gcs, const struct id_job *id);
 void gcs_finish_job(struct gcs *gcs, struct gcs_job *job);
@@ -166,7 +166,7 @@ int gcs_on_actor_not_placed(struct gcs *gcs, const Ray__Gcs__ActorNotPlaced *msg
 int gcs_on_actor_built(struct gcs *gcs, const Ray__Node__ActorConstructed *msg);
 int gcs_on_actor_exited(struct gcs *gcs, const Ray__Gcs__ActorExited *msg);
 int gcs_on_process_gone(struct gcs *gcs, const Ray__Gcs__ProcessGone *msg);
-int gcs_on_out_of_scope(struct gcs *gcs, const Ray__Gcs__ActorOutOfScope *msg);
+int gcs_on_out_of_scope(struct gcs *gcs, const struct step_in *in, struct step_outs *outs);
 int gcs_on_kill_actor(struct gcs *gcs, const struct step_in *in, struct step_outs *outs);
 int gcs_on_load_actor(struct gcs *gcs, const Ray__Gcs__ActorRow *row);
 struct gcs_actor *gcs_find_actor(const struct gcs *gcs, const struct id_actor *id);

@@ -3,9 +3,10 @@
  * ray-gcs: starting it, starting it again, and talking to it.
  *
  * The raylet keeps the listening socket and hands it to each ray-gcs by inheritance, so whoever
- * connects while there is none waits in the socket's queue instead of being refused. Questions that
- * have no answer yet are asked again over a new connection; what there was to tell meanwhile is
- * told first, then the node registers.
+ * connects while there is none waits in the socket's queue instead of being refused. What there is
+ * to tell is kept until ray-gcs has stored it and says so: what a dying one had not read, or had
+ * read and not stored, is told to the next, in the same order, before the node registers. Questions
+ * that have no answer yet are asked again after that.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +22,7 @@
 
 enum {
     GCS_RESTARTS_MAX = 3,
-    GCS_BACKLOG_MAX = 64 * 1024 * 1024,
+    GCS_UNTOLD_MAX = 64 * 1024 * 1024,
     GCS_FRAME_MAX = 128 * 1024 * 1024,
 };
 #define GCS_RESTART_WINDOW_NS UINT64_C(10000000000)
@@ -37,8 +38,9 @@ struct gcs_request {
     char what[64];
 };
 
-struct gcs_backlog {
+struct gcs_tell {
     struct list all;
+    uint64_t id;
     uint16_t kind;
     size_t size;
     uint8_t body[];
@@ -59,45 +61,61 @@ send_now(struct raylet *r, uint16_t kind, uint64_t request, const ProtobufCMessa
 }
 
 static void
-keep(struct raylet *r, uint16_t kind, const ProtobufCMessage *m)
+send_tell(struct raylet *r, const struct gcs_tell *t)
 {
-    const size_t size = protobuf_c_message_get_packed_size(m);
-    struct gcs_backlog *b = r->gcs.backlog_bytes + size <= GCS_BACKLOG_MAX
-                                ? mem_alloc(r->mem, sizeof(*b) + size)
-                                : NULL;
-    if (!b) {
-        os_log(OS_LOG_ERROR, "the control service is away and can't be told of a frame %u", kind);
-        return;
+    const struct iovec body = { (void *)(uintptr_t)t->body, t->size };
+    if (net_conn_send(r->gcs.conn, t->kind, 0, t->id, &body, t->size > 0 ? 1 : 0, NULL, 0) !=
+        ST_OK) {
+        os_log(OS_LOG_ERROR, "can't tell the control service: %s", st_last()->text);
     }
-    b->kind = kind;
-    b->size = size;
-    (void)protobuf_c_message_pack(m, b->body);
-    r->gcs.backlog_bytes += size;
-    list_push_back(&r->gcs.backlog, &b->all);
+}
+
+static void
+forget_tell(struct raylet *r, struct gcs_tell *t)
+{
+    list_remove(&t->all);
+    r->gcs.untold_bytes -= t->size;
+    mem_free(r->mem, t, sizeof(*t) + t->size);
 }
 
 void
 rl_gcs_tell(struct raylet *r, uint16_t kind, const ProtobufCMessage *m)
 {
+    if (r->stopping && !r->gcs.conn) {
+        return;
+    }
+    const size_t size = protobuf_c_message_get_packed_size(m);
+    struct gcs_tell *t =
+        r->gcs.untold_bytes + size <= GCS_UNTOLD_MAX ? mem_alloc(r->mem, sizeof(*t) + size) : NULL;
+    if (!t) {
+        os_log(OS_LOG_ERROR, "the control service doesn't answer and can't be told of a frame %u",
+               kind);
+        return;
+    }
+    t->id = ++r->gcs.next_request;
+    t->kind = kind;
+    t->size = size;
+    (void)protobuf_c_message_pack(m, t->body);
+    r->gcs.untold_bytes += size;
+    list_push_back(&r->gcs.untold, &t->all);
     if (r->gcs.conn) {
-        send_now(r, kind, 0, m);
-    } else if (!r->stopping) {
-        keep(r, kind, m);
+        send_tell(r, t);
     }
 }
 
+/* Answers come in the order of what they answer, so this is the first or one of the first. */
 static void
-send_backlog(struct raylet *r, bool drop)
+on_done(struct raylet *r, uint64_t id, const Ray__Gcs__Done *done)
 {
-    for (struct list *l = list_pop_front(&r->gcs.backlog); l; l = list_pop_front(&r->gcs.backlog)) {
-        struct gcs_backlog *b = LIST_ENTRY(l, struct gcs_backlog, all);
-        const struct iovec body = { b->body, b->size };
-        if (!drop && net_conn_send(r->gcs.conn, b->kind, 0, 0, &body, b->size > 0 ? 1 : 0, NULL,
-                                   0) != ST_OK) {
-            os_log(OS_LOG_ERROR, "can't tell the control service: %s", st_last()->text);
+    if (done->status != ST_OK) {
+        os_log(OS_LOG_ERROR, "the control service refuses: %s", done->text);
+    }
+    LIST_FOR (l, &r->gcs.untold) {
+        struct gcs_tell *t = LIST_ENTRY(l, struct gcs_tell, all);
+        if (t->id == id) {
+            forget_tell(r, t);
+            return;
         }
-        r->gcs.backlog_bytes -= b->size;
-        mem_free(r->mem, b, sizeof(*b) + b->size);
     }
 }
 
@@ -259,13 +277,9 @@ on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
         return;
     }
     switch (frame->header.kind) {
-    case GCS_DONE: {
-        const Ray__Gcs__Done *done = (const Ray__Gcs__Done *)m;
-        if (done->status != ST_OK) {
-            os_log(OS_LOG_ERROR, "the control service refuses: %s", done->text);
-        }
+    case GCS_DONE:
+        on_done(r, frame->header.request_id, (const Ray__Gcs__Done *)m);
         break;
-    }
     case GCS_JOB_ADDED:
         on_job_added(r, frame->header.request_id, (const Ray__Gcs__JobAdded *)m);
         break;
@@ -339,7 +353,9 @@ connect_gcs(struct raylet *r)
     hello.node_id = rl_bytes(r->node_id.b, sizeof(r->node_id.b));
     hello.pid = getpid();
     send_now(r, GCS_GCS_HELLO, 0, &hello.base);
-    send_backlog(r, false);
+    LIST_FOR (l, &r->gcs.untold) {
+        send_tell(r, LIST_ENTRY(l, struct gcs_tell, all));
+    }
     send_registration(r);
     struct map_walk walk;
     map_walk_init(&walk);
@@ -485,7 +501,9 @@ rl_gcs_on_exit(struct raylet *r, const struct os_exit *exit)
 void
 rl_gcs_close(struct raylet *r)
 {
-    send_backlog(r, true);
+    LIST_FOR_SAFE (l, next, &r->gcs.untold) {
+        forget_tell(r, LIST_ENTRY(l, struct gcs_tell, all));
+    }
     if (r->gcs.conn) {
         net_conn_destroy(&r->gcs.conn);
     }

@@ -212,8 +212,8 @@ struct rl_gcs_link {
     bool registered;
     uint64_t next_request;
     struct map requests; /* rl_gcs_request.link */
-    struct list backlog; /* frames to send when there is a connection again */
-    size_t backlog_bytes;
+    struct list untold;  /* gcs_tell.all: not known to be stored, oldest first */
+    size_t untold_bytes;
     uint64_t restarts[4]; /* times of the latest, oldest first */
     uint32_t restart_count;
     struct net_timer reconnect;
@@ -376,7 +376,7 @@ void rl_actor_tell_all(struct raylet *r, Ray__Gcs__RegisterNode *m);
 int rl_gcs_open(struct raylet *r);
 void rl_gcs_close(struct raylet *r);
 bool rl_gcs_on_exit(struct raylet *r, const struct os_exit *exit);
-/* Kept while there is no connection. */
+/* Kept until ray-gcs has stored it. */
 void rl_gcs_tell(struct raylet *r, uint16_t kind, const ProtobufCMessage *m);
 int rl_gcs_add_job(struct rl_job_io *job);
 int rl_gcs_forward_state(struct rl_process *p, uint64_t request, const char *what);

@@ -185,7 +185,7 @@ prepare(struct raylet *r, const struct rl_run_config *config)
     }
     arena_init(&r->arena, r->mem);
     sched_keys_init(&r->keys, r->mem);
-    list_init(&r->gcs.backlog);
+    list_init(&r->gcs.untold);
     r->listener.fd = -1;
     r->gcs.listener = -1;
     r->session.lock = -1;

@@ -67,7 +67,7 @@ start_raylet(void)
     r->mem = os_mem_system();
     struct list *const lists[] = { &r->links,       &r->processes, &r->jobs,
                                    &r->actors,      &r->dying,     &r->graves,
-                                   &r->store_waits, &r->old_logs,  &r->gcs.backlog };
+                                   &r->store_waits, &r->old_logs,  &r->gcs.untold };
     for (size_t i = 0; i < COUNT_OF(lists); i++) {
         list_init(lists[i]);
     }

@@ -73,6 +73,14 @@ assert_stopped(struct world *w, bool graceful)
     gw_drop(m);
 }
 
+/* What the raylet tells is answered, so that it isn't told again. */
+static void
+tell(struct world *w, uint16_t kind, const void *m)
+{
+    assert_int_equal(gw_step(w, RAYLET, kind, 11, m), ST_OK);
+    assert_int_equal(gw_take_done(w, RAYLET), ST_OK);
+}
+
 static void
 placed(struct world *w, uint8_t n, uint64_t incarnation)
 {
@@ -86,7 +94,7 @@ placed(struct world *w, uint8_t n, uint64_t incarnation)
     m.worker_id = (ProtobufCBinaryData){ sizeof(worker), worker };
     m.peer_socket = peer;
     m.pid = 100 + (int32_t)incarnation;
-    assert_int_equal(gw_step(w, RAYLET, GCS_ACTOR_PLACED, 0, &m), ST_OK);
+    tell(w, GCS_ACTOR_PLACED, &m);
 }
 
 static void
@@ -101,7 +109,7 @@ built(struct world *w, uint8_t n, uint64_t incarnation, int status)
     if (status != ST_OK) {
         m.failure = (ProtobufCBinaryData){ sizeof(failure), failure };
     }
-    assert_int_equal(gw_step(w, RAYLET, GCS_ACTOR_BUILT, 0, &m), ST_OK);
+    tell(w, GCS_ACTOR_BUILT, &m);
 }
 
 static void
@@ -115,7 +123,7 @@ exited(struct world *w, uint8_t n, uint64_t incarnation, bool intended, const ch
     m.incarnation = incarnation;
     m.evidence = text;
     m.intended = intended;
-    assert_int_equal(gw_step(w, RAYLET, GCS_ACTOR_EXITED, 0, &m), ST_OK);
+    tell(w, GCS_ACTOR_EXITED, &m);
 }
 
 static int
@@ -276,7 +284,8 @@ test_out_of_scope_waits_for_the_constructor(void **state)
     struct id_actor id = gw_actor_id(&w, 1);
     Ray__Gcs__ActorOutOfScope m = RAY__GCS__ACTOR_OUT_OF_SCOPE__INIT;
     m.actor_id = (ProtobufCBinaryData){ sizeof(id.b), id.b };
-    assert_int_equal(gw_step(&w, DRIVER, GCS_ACTOR_OUT_OF_SCOPE, 0, &m), ST_OK);
+    assert_int_equal(gw_step(&w, DRIVER, GCS_ACTOR_OUT_OF_SCOPE, 3, &m), ST_OK);
+    assert_int_equal(gw_take_done(&w, DRIVER), ST_OK);
     assert_int_equal(w.sent_count, 0);
     built(&w, 1, 0, ST_OK);
     assert_stopped(&w, true);
@@ -333,7 +342,7 @@ test_the_end_of_a_job_ends_its_actors(void **state)
     gw_forget_sent(&w);
     Ray__Gcs__FinishJob m = RAY__GCS__FINISH_JOB__INIT;
     m.job_id = (ProtobufCBinaryData){ sizeof(w.job.b), w.job.b };
-    assert_int_equal(gw_step(&w, RAYLET, GCS_FINISH_JOB, 0, &m), ST_OK);
+    tell(&w, GCS_FINISH_JOB, &m);
     for (int i = 0; i < last - 1; i++) {
         assert_stopped(&w, false);
         gw_drop(gw_take(&w, DRIVER, GCS_ACTOR_UPDATE, &ray__gcs__actor_update__descriptor));
@@ -359,7 +368,7 @@ test_actors_end_with_their_creator(void **state)
     gw_forget_sent(&w);
     Ray__Gcs__ProcessGone m = RAY__GCS__PROCESS_GONE__INIT;
     m.worker_id = (ProtobufCBinaryData){ sizeof(w.driver.b), w.driver.b };
-    assert_int_equal(gw_step(&w, RAYLET, GCS_PROCESS_GONE, 0, &m), ST_OK);
+    tell(&w, GCS_PROCESS_GONE, &m);
     assert_stopped(&w, false);
     assert_stopped(&w, false);
     assert_int_equal(w.sent_count, 0);
@@ -428,6 +437,31 @@ test_a_restart_is_not_noticed(void **state)
     gw_close(&w);
 }
 
+/* Orders to stop that were stored, and then lost with the service that was to give them. */
+static void
+test_lost_orders_to_stop_are_given_again(void **state)
+{
+    (void)state;
+    struct world w;
+    gw_open(&w);
+    assert_int_equal(create(&w, 1, (struct spec){ 0 }), ST_OK); /* waits at the raylet */
+    assert_int_equal(kill_actor(&w, 1, true), ST_OK);
+    make_alive(&w, 2, (struct spec){ .max_restarts = 1 });
+    assert_int_equal(kill_actor(&w, 2, false), ST_OK);
+    gw_restart(&w);
+    struct id_actor id = gw_actor_id(&w, 2);
+    uint8_t worker[28] = { 1 };
+    Ray__Gcs__LiveActor live = RAY__GCS__LIVE_ACTOR__INIT;
+    live.actor_id = (ProtobufCBinaryData){ sizeof(id.b), id.b };
+    live.worker_id = (ProtobufCBinaryData){ sizeof(worker), worker };
+    gw_register_node(&w, &live, &w.job);
+    assert_stopped(&w, false);
+    gw_forget_sent(&w);
+    placed(&w, 1, 0);
+    assert_stopped(&w, false);
+    gw_close(&w);
+}
+
 static void
 test_a_job_whose_driver_is_gone_ends_at_registration(void **state)
 {
@@ -475,7 +509,7 @@ test_the_dead_are_forgotten_beyond_the_limit(void **state)
         struct id_job copy = job;
         Ray__Gcs__FinishJob m = RAY__GCS__FINISH_JOB__INIT;
         m.job_id = (ProtobufCBinaryData){ sizeof(copy.b), copy.b };
-        assert_int_equal(gw_step(&w, RAYLET, GCS_FINISH_JOB, 0, &m), ST_OK);
+        tell(&w, GCS_FINISH_JOB, &m);
     }
     assert_int_equal(gw_step(&w, 999, GCS_IN_CLOSED, 0, NULL), ST_OK);
     gcs_get_stats(w.gcs, &stats);
@@ -610,6 +644,7 @@ main(void)
         cmocka_unit_test(test_actors_end_with_their_creator),
         cmocka_unit_test(test_a_watch_of_nothing_is_answered_in_time),
         cmocka_unit_test(test_a_restart_is_not_noticed),
+        cmocka_unit_test(test_lost_orders_to_stop_are_given_again),
         cmocka_unit_test(test_a_job_whose_driver_is_gone_ends_at_registration),
         cmocka_unit_test(test_the_dead_are_forgotten_beyond_the_limit),
         cmocka_unit_test(test_key_value),
