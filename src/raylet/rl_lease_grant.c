@@ -99,6 +99,13 @@ activate(struct rl_lease *m, struct rl_lease_record *lease, struct rl_worker *wo
     };
 }
 
+static struct rl_worker *
+take_worker(struct rl_lease *m, const struct rl_lease_record *lease, uint64_t now_ns)
+{
+    return rl_pool_take(&m->pool, now_ns, lease->class_, lease->omp, lease->hold.gpu_mask,
+                        lease->kind == SCHED_LEASE_ACTOR);
+}
+
 void
 rl_grant_form(struct rl_lease *m, uint64_t now_ns, struct step_outs *outs)
 {
@@ -107,8 +114,7 @@ rl_grant_form(struct rl_lease *m, uint64_t now_ns, struct step_outs *outs)
             return;
         }
         struct rl_lease_record *lease = LIST_ENTRY(l, struct rl_lease_record, link);
-        struct rl_worker *worker =
-            rl_pool_take(&m->pool, now_ns, lease->class_, lease->omp, lease->hold.gpu_mask);
+        struct rl_worker *worker = take_worker(m, lease, now_ns);
         if (worker) {
             rl_pool_wait(&m->pool, lease->class_, -1);
             activate(m, lease, worker, now_ns, outs);
@@ -156,8 +162,7 @@ grant_one(struct rl_lease *m, struct rl_request *request, uint64_t now_ns, struc
     job->last_lane = request->kind;
     list_remove(&job->link);
     list_push_back(&m->job_list, &job->link);
-    struct rl_worker *worker =
-        rl_pool_take(&m->pool, now_ns, lease->class_, lease->omp, lease->hold.gpu_mask);
+    struct rl_worker *worker = take_worker(m, lease, now_ns);
     if (worker) {
         activate(m, lease, worker, now_ns, outs);
     } else {

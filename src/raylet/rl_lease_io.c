@@ -162,6 +162,10 @@ take_back(struct raylet *r, const struct step_out *out, struct rl_outs *next)
         const uint64_t now_running =
             net_window_change_epoch(&half->lease_epoch, &own->running, msg->epoch);
         running = now_running != 0 && now_running < msg->epoch;
+        /* Its notice may still be on the way, and the process is free from now on. */
+        if (atom_u32_load(&own->status.flags, ATOM_ACQUIRE) & STORE_STATUS_OWNING) {
+            rl_lease_on_owning(&r->lease, os_now_ns(), out->peer, true);
+        }
     }
     rl_lease_on_taken(&r->lease, os_now_ns(), out->peer, msg->epoch, running, &next->outs);
 }

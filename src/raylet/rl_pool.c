@@ -382,14 +382,15 @@ rl_pool_on_owning(struct rl_pool *pool, uint64_t now_ns, uint64_t number, bool o
 
 struct rl_worker *
 rl_pool_take(struct rl_pool *pool, uint64_t now_ns, struct rl_class *class_, uint32_t omp,
-             uint64_t gpu_mask)
+             uint64_t gpu_mask, bool for_actor)
 {
     struct rl_worker *fresh = NULL, *found = NULL;
+    const bool no_owners = for_actor && rl_pool_processes(pool) < pool->config.cap;
     /* The one used last first: its memory is warm. */
     const struct list *head = &pool->by_state[RL_WORKER_IDLE];
     for (struct list *l = head->prev; l != head && !found; l = l->prev) {
         struct rl_worker *worker = LIST_ENTRY(l, struct rl_worker, link);
-        if (worker->class_ != class_ || worker->doomed) {
+        if (worker->class_ != class_ || worker->doomed || (no_owners && worker->owning)) {
             continue;
         }
         if (!worker->bound) {

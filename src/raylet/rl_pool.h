@@ -172,9 +172,11 @@ void rl_pool_on_dead(struct rl_pool *pool, uint64_t now_ns, uint64_t number, con
 void rl_pool_on_reclaimed(struct rl_pool *pool, uint64_t number);
 void rl_pool_on_owning(struct rl_pool *pool, uint64_t now_ns, uint64_t number, bool owning);
 
-/* An idle process for this class, value and devices, made LEASED and bound; NULL when none. */
+/* An idle process for this class, value and devices, made LEASED and bound; NULL when none. For an
+ * actor it is one that owns nothing, unless there can't be another: the actor's end, which may come
+ * at any time, would take along what tasks before it had made. */
 struct rl_worker *rl_pool_take(struct rl_pool *pool, uint64_t now_ns, struct rl_class *class_,
-                               uint32_t omp, uint64_t gpu_mask);
+                               uint32_t omp, uint64_t gpu_mask, bool for_actor);
 /* The worker just taken is an actor's for the rest of its life. */
 void rl_pool_dedicate(struct rl_pool *pool, struct rl_worker *worker, bool detached);
 /* LEASED to a task that has begun or ceased to wait. */

@@ -200,6 +200,7 @@ enum store_status_flag {
     STORE_STATUS_RETRIABLE = 2, /* killing it loses nothing that can't be redone */
     STORE_STATUS_ACTOR = 4,
     STORE_STATUS_BLOCKED = 8, /* waits in get, wait or for memory */
+    STORE_STATUS_OWNING = 16, /* as NODE_OWNING told last; stays when the task ends */
 };
 
 /* A sealed object, told by its creator. Writer: the process; fields first, `commit` last. */

@@ -68,7 +68,8 @@ storec_status_begin(struct storec *store, const struct id_task *task, uint32_t a
     FAULT_STEP("lease.status.after_name");
     atom_u32_store(&status->attempt, attempt, ATOM_RELEASE);
     FAULT_STEP("lease.status.after_attempt");
-    atom_u32_store(&status->flags, flags | STORE_STATUS_BUSY, ATOM_RELEASE);
+    const uint32_t owning = atom_u32_load(&status->flags, ATOM_RELAXED) & STORE_STATUS_OWNING;
+    atom_u32_store(&status->flags, flags | owning | STORE_STATUS_BUSY, ATOM_RELEASE);
     close_status(status);
 }
 
@@ -97,6 +98,7 @@ storec_status_end(struct storec *store)
         atom_u32_store(&status->name, STORE_NAMES + name, ATOM_RELEASE);
     }
     FAULT_STEP("lease.status.after_name_end");
-    atom_u32_store(&status->flags, 0, ATOM_RELEASE);
+    const uint32_t owning = atom_u32_load(&status->flags, ATOM_RELAXED) & STORE_STATUS_OWNING;
+    atom_u32_store(&status->flags, owning, ATOM_RELEASE);
     close_status(status);
 }

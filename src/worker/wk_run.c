@@ -187,6 +187,7 @@ run_pushed(struct wk_exec *e, const struct ray_worker_options *options)
     }
     send_done(e, wk_now() - e->started_ns, leased && (used_up || wk.leaving));
     if (leased) {
+        wk_tell_owning(); /* who finds RUNNING zero knows whether the task has left anything here */
         net_window_run_end(&wk.page->running);
     }
     wk_exec_free(e);

@@ -254,8 +254,8 @@ push_ready(struct wk_key *key, uint64_t now)
 
 /* A worker that owns what others refer to isn't ended for being idle. That it owns nothing any more
  * is said only when nothing runs, so that a busy one doesn't say both over and over. */
-static void
-tell_owning(void)
+void
+wk_tell_owning(void)
 {
     const bool owning = own_is_needed(&wk.own);
     if (owning == wk.told_owning || (!owning && (wk.current || wk.exec_count > 0))) {
@@ -263,6 +263,8 @@ tell_owning(void)
     }
     Ray__Node__Owning message = RAY__NODE__OWNING__INIT;
     message.owning = owning;
+    storec_status_flags(wk.store, owning ? STORE_STATUS_OWNING : 0,
+                        owning ? 0 : STORE_STATUS_OWNING);
     if (wk_node_send(NODE_OWNING, (const ProtobufCMessage *)&message, 0) == ST_OK) {
         wk.told_owning = owning;
     }
@@ -313,7 +315,7 @@ wk_pump(void)
         } while (!list_is_empty(&wk.leases.dirty));
     }
     if (wk.ready && !wk.is_driver) {
-        tell_owning();
+        wk_tell_owning();
     }
 }
 

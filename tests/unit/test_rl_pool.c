@@ -155,19 +155,19 @@ test_reuse_needs_the_same_class_value_and_devices(void **state)
     struct rl_class *b = rl_pool_class(&f->pool, 2, 9);
     assert_ptr_equal(a, rl_pool_class(&f->pool, 1, 9));
     struct rl_worker *w = born(f, a);
-    assert_null(rl_pool_take(&f->pool, f->now, b, 1, 0));
-    assert_ptr_equal(rl_pool_take(&f->pool, f->now, a, 2, 1), w); /* unbound: takes any */
+    assert_null(rl_pool_take(&f->pool, f->now, b, 1, 0, false));
+    assert_ptr_equal(rl_pool_take(&f->pool, f->now, a, 2, 1, false), w); /* unbound: takes any */
     rl_pool_settle(&f->pool, f->now, w);
     rl_pool_idle(&f->pool, f->now, w);
-    assert_null(rl_pool_take(&f->pool, f->now, a, 1, 1));
-    assert_null(rl_pool_take(&f->pool, f->now, a, 2, 2));
-    assert_ptr_equal(rl_pool_take(&f->pool, f->now, a, 2, 1), w);
+    assert_null(rl_pool_take(&f->pool, f->now, a, 1, 1, false));
+    assert_null(rl_pool_take(&f->pool, f->now, a, 2, 2, false));
+    assert_ptr_equal(rl_pool_take(&f->pool, f->now, a, 2, 1, false), w);
     /* One that fits exactly is preferred to a fresh one. */
     rl_pool_idle(&f->pool, f->now, w);
     struct rl_worker *fresh = born(f, a);
     assert_ptr_not_equal(fresh, w);
-    assert_ptr_equal(rl_pool_take(&f->pool, f->now, a, 2, 1), w);
-    assert_ptr_equal(rl_pool_take(&f->pool, f->now, a, 1, 0), fresh);
+    assert_ptr_equal(rl_pool_take(&f->pool, f->now, a, 2, 1, false), w);
+    assert_ptr_equal(rl_pool_take(&f->pool, f->now, a, 1, 0, false), fresh);
 }
 
 static void
@@ -176,7 +176,7 @@ test_settling_ones_count_as_found(void **state)
     struct fixture *f = *state;
     struct rl_class *class_ = rl_pool_class(&f->pool, 1, 9);
     struct rl_worker *w = born(f, class_);
-    assert_ptr_equal(rl_pool_take(&f->pool, f->now, class_, 1, 0), w);
+    assert_ptr_equal(rl_pool_take(&f->pool, f->now, class_, 1, 0, false), w);
     rl_pool_settle(&f->pool, f->now, w);
     rl_pool_wait(&f->pool, class_, 1);
     pump(f);
@@ -233,7 +233,7 @@ test_idle_beyond_the_cpus_end_in_time(void **state)
     struct rl_worker *w[4];
     for (uint32_t i = 0; i < 4; i++) {
         w[i] = born(f, class_);
-        assert_ptr_equal(rl_pool_take(&f->pool, f->now, class_, 1, 0), w[i]);
+        assert_ptr_equal(rl_pool_take(&f->pool, f->now, class_, 1, 0, false), w[i]);
     }
     for (uint32_t i = 0; i < 4; i++) {
         rl_pool_idle(&f->pool, f->now, w[i]);
@@ -258,6 +258,21 @@ test_idle_beyond_the_cpus_end_in_time(void **state)
 }
 
 static void
+test_an_actor_gets_a_process_that_owns_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct rl_class *class_ = rl_pool_class(&f->pool, 1, 9);
+    struct rl_worker *plain = born(f, class_);
+    f->now += MS;
+    struct rl_worker *owner = born(f, class_);
+    rl_pool_on_owning(&f->pool, f->now, owner->number, true);
+    assert_ptr_equal(rl_pool_take(&f->pool, f->now, class_, 1, 0, true), plain);
+    assert_null(rl_pool_take(&f->pool, f->now, class_, 1, 0, true));
+    f->pool.config.cap = 2; /* there can't be another */
+    assert_ptr_equal(rl_pool_take(&f->pool, f->now, class_, 1, 0, true), owner);
+}
+
+static void
 test_draining_is_bounded_and_ends(void **state)
 {
     struct fixture *f = *state;
@@ -266,7 +281,7 @@ test_draining_is_bounded_and_ends(void **state)
     struct rl_worker *w[2];
     for (uint32_t i = 0; i < 2; i++) {
         w[i] = born(f, class_);
-        assert_ptr_equal(rl_pool_take(&f->pool, f->now, class_, 1, 0), w[i]);
+        assert_ptr_equal(rl_pool_take(&f->pool, f->now, class_, 1, 0, false), w[i]);
         rl_pool_on_owning(&f->pool, f->now, w[i]->number, true);
     }
     rl_pool_drain(&f->pool, f->now, w[0]);
@@ -276,7 +291,7 @@ test_draining_is_bounded_and_ends(void **state)
     clear(f);
     rl_pool_on_owning(&f->pool, f->now, w[1]->number, false);
     assert_int_equal(w[1]->state, RL_WORKER_IDLE);
-    assert_ptr_equal(rl_pool_take(&f->pool, f->now, class_, 1, 0), w[1]);
+    assert_ptr_equal(rl_pool_take(&f->pool, f->now, class_, 1, 0, false), w[1]);
     w[1]->retire = true;
     rl_pool_on_owning(&f->pool, f->now, w[1]->number, true);
     rl_pool_drain(&f->pool, f->now, w[1]);
@@ -293,7 +308,7 @@ test_the_cap_makes_room_or_refuses(void **state)
     struct rl_class *a = rl_pool_class(&f->pool, 1, 9);
     struct rl_class *b = rl_pool_class(&f->pool, 2, 9);
     struct rl_worker *busy = born(f, a);
-    assert_ptr_equal(rl_pool_take(&f->pool, f->now, a, 1, 0), busy);
+    assert_ptr_equal(rl_pool_take(&f->pool, f->now, a, 1, 0, false), busy);
     struct rl_worker *idle = born(f, a);
     assert_true(rl_pool_can_serve(&f->pool, b));
     rl_pool_wait(&f->pool, b, 1);
@@ -314,7 +329,7 @@ test_the_end_of_a_job_kills_all_but_detached(void **state)
     struct fixture *f = *state;
     struct rl_class *class_ = rl_pool_class(&f->pool, 1, 9);
     struct rl_worker *detached = born(f, class_);
-    assert_ptr_equal(rl_pool_take(&f->pool, f->now, class_, 1, 0), detached);
+    assert_ptr_equal(rl_pool_take(&f->pool, f->now, class_, 1, 0, false), detached);
     rl_pool_dedicate(&f->pool, detached, true);
     struct rl_worker *idle = born(f, class_);
     rl_pool_wait(&f->pool, class_, 1);
@@ -351,6 +366,7 @@ main(void)
         T(test_settling_ones_count_as_found),
         T(test_three_failures_break_a_class),
         T(test_idle_beyond_the_cpus_end_in_time),
+        T(test_an_actor_gets_a_process_that_owns_nothing),
         T(test_draining_is_bounded_and_ends),
         T(test_the_cap_makes_room_or_refuses),
         T(test_the_end_of_a_job_kills_all_but_detached),
