@@ -89,7 +89,7 @@ uint32_t wk_actor_proc(const struct wk_actor *actor);
 
 /* ---- wk_actor_call.c ---- */
 
-/* Nothing in the program refers to it and no call is open: the reference to it is given up. */
+/* When nothing in the program refers to it and no call is open, the reference to it is given up. */
 void wk_actor_settle(struct wk_actor *actor);
 /* What a call to a dead actor gets; the caller releases it. */
 struct ray_value *wk_actor_death(const struct wk_actor *actor);

@@ -59,11 +59,12 @@ push_calls(struct wk_actor *actor)
     }
 }
 
-/* Nothing in the program refers to it and no call is open: the reference to it is given up. */
+/* When nothing in the program refers to it and no call is open, the reference to it is given up. */
 void
 wk_actor_settle(struct wk_actor *actor)
 {
-    if (atom_u32_load(&actor->handles, ATOM_RELAXED) > 0 || actor->pending > 0 ||
+    const bool handles = atom_u32_load(&actor->handles, ATOM_RELAXED) > 0;
+    if ((handles && !(wk.work_over && actor->owned)) || actor->pending > 0 ||
         (actor->creation && actor->constructed == 0 && actor->state != ACTOR_DEAD)) {
         return;
     }
@@ -76,10 +77,24 @@ wk_actor_settle(struct wk_actor *actor)
         if (!owned) {
             wk_actor_free(actor);
         }
-    } else if (!actor->ref) {
+    } else if (!actor->ref && !handles) {
         wk_actor_end_creation(actor, OWN_SELF);
         wk_actor_free(actor);
     }
+}
+
+/* Nothing of the program runs any more in this worker: its handles don't keep alive the actors that
+ * it made. Else it would wait for those who borrow from it, and they for their handles. */
+void
+wk_actors_leave(void)
+{
+    struct map_walk walk;
+    map_walk_init(&walk);
+    wk.work_over = true;
+    for (struct map_link *l; (l = map_walk_next(&wk.actors, &walk));) {
+        wk_actor_mark_dirty(CONTAINER_OF(l, struct wk_actor, link));
+    }
+    wk_actors_pump();
 }
 
 void

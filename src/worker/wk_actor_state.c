@@ -98,6 +98,7 @@ set_place(struct wk_actor *actor, const Ray__Gcs__ActorUpdate *update)
         (void)snprintf(peer->socket, sizeof(peer->socket), "%s", update->peer_socket);
     }
     peer->pid = update->pid;
+    wk_peer_watch(peer); /* its death ends what it may have kept of the constructor's arguments */
     peer->actor = actor;
     actor->peer = peer;
     actor->state = ACTOR_ALIVE;

@@ -43,8 +43,8 @@ find_peer(const struct id_worker *id)
     return NULL;
 }
 
-static void
-watch_peer(struct wk_peer *peer)
+void
+wk_peer_watch(struct wk_peer *peer)
 {
     if (!peer->watched && !peer->announced) {
         peer->watched = true;
@@ -78,7 +78,7 @@ number_peer(struct wk_peer *peer)
     if (peer->announced) {
         /* The machine had forgotten that it is dead: the raylet is asked to say it again. */
         peer->announced = peer->watched = false;
-        watch_peer(peer);
+        wk_peer_watch(peer);
     }
     return true;
 }
@@ -257,7 +257,7 @@ wk_peer_link(struct wk_peer *peer)
     if (connect_peer(peer, &fd) != ST_OK) {
         /* The name vanishes with the process; the raylet's word is waited for. */
         peer->dead = true;
-        watch_peer(peer);
+        wk_peer_watch(peer);
         return NULL;
     }
     struct wk_link *link = create_link(fd, true);
@@ -266,7 +266,7 @@ wk_peer_link(struct wk_peer *peer)
     }
     link->peer = peer;
     peer->out = link;
-    watch_peer(peer);
+    wk_peer_watch(peer);
     if (send_hello(link) != ST_OK) {
         wk_link_mark_broken(link);
         return NULL;
@@ -303,7 +303,7 @@ wk_peer_on_hello(struct wk_link *link, const struct net_frame *frame)
         }
         link->peer = peer;
         peer->in = link;
-        watch_peer(peer);
+        wk_peer_watch(peer);
     }
     if (hello.window_bytes > 0 && !link->window_memory) {
         uint64_t size;
@@ -334,7 +334,7 @@ on_close(void *ctx, struct net_conn *conn, int status)
         free_link(link);
         return;
     }
-    watch_peer(link->peer);
+    wk_peer_watch(link->peer);
 }
 
 void

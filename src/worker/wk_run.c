@@ -333,6 +333,7 @@ ray_worker_run(const struct ray_worker_options *options)
             run_pushed(e, options);
         }
     }
+    wk_actors_leave();
     while (!needed_no_more(NULL) && !wk.raylet_dead) {
         (void)!wk_wait(needed_no_more, NULL, UINT64_MAX);
     }

@@ -212,3 +212,66 @@ def test_an_idle_worker_that_owns_something_stays(world):
     driver = world.start(code)
     driver.hear("end")
     driver.finish()
+
+
+def test_what_an_actor_was_made_of_is_given_back(world, rng):
+    """Killed or dropped at any moment of its beginning."""
+    code = """
+    rng = random.Random(argument["seed"])
+    start(num_cpus=2)
+
+    @ray.remote(num_cpus=0)
+    class Keeper:
+        def __init__(self, box):
+            self.box = box
+
+    for _ in range(argument["actors"]):
+        actor = Keeper.remote([ray.put([1])])
+        time.sleep(rng.random() * 0.01)
+        if rng.random() < 0.5:
+            ray.kill(actor)
+        del actor
+    until(lambda: not state("references"), "no reference is known here")
+    until(lambda: not any(w["actor"] for w in state("workers")), "the actors end")
+    ray.shutdown()
+    say("end")
+    """
+    driver = world.start(code, {"seed": rng.getrandbits(32), "actors": count(50, 1000)})
+    driver.hear("end")
+    driver.finish()
+
+
+def test_actors_that_an_actor_holds_end_with_it(world):
+    """Though they borrow from it, and it stays as long as somebody borrows."""
+    code = """
+    start(num_cpus=2)
+
+    @ray.remote(num_cpus=0)
+    class Keeper:
+        def __init__(self, box=None):
+            self.box = box
+            self.made = []
+        def make(self):
+            self.made.append(Keeper.remote([ray.put(1)]))
+            ray.get(self.made[-1].__ray_ready__.remote())
+            return ray.put([self.made[-1]]) if len(self.made) == 2 else None
+
+    actor = Keeper.remote()
+    ray.get([actor.make.remote() for _ in range(3)])
+    del actor
+    until(lambda: not any(w["actor"] for w in state("workers")), "the actors end")
+
+    actor = Keeper.remote()
+    refs = [actor.make.remote() for _ in range(3)]
+    second = ray.get(ray.get(refs)[1])[0]
+    del actor, refs
+    until(lambda: sum(w["actor"] != "" for w in state("workers")) == 2, "two of four end")
+    ray.get(second.__ray_ready__.remote())
+    del second
+    until(lambda: not any(w["actor"] for w in state("workers")), "the actors end")
+    ray.shutdown()
+    say("end")
+    """
+    driver = world.start(code)
+    driver.hear("end")
+    driver.finish()
