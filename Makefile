@@ -23,7 +23,7 @@ UNRANDOM = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 ASAN_FLAGS = detect_leaks=1:abort_on_error=1:handle_segv=2:handle_sigbus=2:handle_sigill=2:handle_sigfpe=2
 TSAN_FLAGS = halt_on_error=1:second_deadlock_stack=1:external_symbolizer_path=$(ASAN_SYMBOLIZER_PATH)
 
-.PHONY: all runtime run test bench sim crash lint format sanitize asan tsan fuzz clean help
+.PHONY: all runtime run test chaos bench sim crash lint format sanitize asan tsan fuzz clean help
 .PHONY: deps-build deps-test deps-lint configure
 
 all: deps-build deps-test configure ## builds everything, into build/
@@ -40,6 +40,11 @@ run: runtime ## builds and runs the example: pi, by sampling tasks
 test: all ## builds and runs all tests: CTest, then pytest
 	$(CTEST) --test-dir $(BUILD)
 	tools/pytest.sh $(VENV_PYTHON) $(PYTEST_ARGS)
+
+# -rP: each test tells its seed, how many it killed and how long the longest recovery took.
+chaos: all ## kills processes in the full counts that are promised; 25 minutes
+	RAY_CHAOS_FULL=1 $(VENV_PYTHON) -m pytest -q -rP -p no:cacheprovider tests/chaos/python \
+		$(PYTEST_ARGS)
 
 bench: all ## builds and runs the benchmarks
 	$(VENV_PYTHON) bench/run.py

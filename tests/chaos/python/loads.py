@@ -44,6 +44,86 @@ class Counter:
     def total(self, array):
         return int(array.sum() // array.size)
 
+# Actors that come and go, each in its own way: what the control service has to do with. All is
+# exact, since only the control service is killed.
+@ray.remote(num_cpus=0)
+class Comer:
+    def __init__(self, box, fail=False):
+        self.box = box
+        if fail:
+            raise ValueError("mine")
+    def look(self):
+        return int(ray.get(self.box[0])[0])
+    def leave(self):
+        ray.actor.exit_actor()
+    def write(self, path):
+        time.sleep(0.001)
+        with open(path, "a") as f:
+            f.write("x")
+
+@ray.remote(num_cpus=0)
+class Parent:
+    def make(self, x):
+        self.made = [Comer.remote([ray.put([x])]) for _ in range(2)]
+        return sum(ray.get([m.look.remote() for m in self.made]))
+    def crash(self):
+        os._exit(1)  # those it made end with it
+
+def died(ref, why):
+    try:
+        got = ray.get(ref)
+        raise AssertionError(f"no error but {got}")
+    except ActorDiedError as e:
+        assert why in str(e), e
+
+def come_and_go(rng):
+    base = rng.randrange(1000)
+    small = [Comer.remote([ray.put([base + i])]) for i in range(3)]
+    looks = [a.look.remote() for a in small]
+    large = Comer.remote([ray.put(np.full(60_000, base))])
+    bad = Comer.remote([ray.put([0])], True)
+    fails = [bad.look.remote() for _ in range(2)]
+    parents = [Parent.remote() for _ in range(2)]
+    made = [p.make.remote(base + i) for i, p in enumerate(parents)]
+    crash = parents[0].crash.remote()
+    path = f"{os.getcwd()}/written{base}"
+    writer = Comer.remote([ray.put([0])])
+    for _ in range(20):
+        writer.write.remote(path)
+    del writer
+    time.sleep(rng.random() * 0.02)
+    ray.kill(small[0])
+    gone = small[1].leave.remote()
+    after = large.look.remote()
+    for i, ref in enumerate(looks):
+        if i > 0:
+            assert ray.get(ref) == base + i
+    died(small[0].look.remote(), "ray.kill")
+    died(gone, "exit")
+    died(small[1].look.remote(), "exit")
+    assert ray.get(small[2].look.remote()) == base + 2
+    assert ray.get(after) == base
+    for ref in fails:
+        died(ref, "mine")
+    assert ray.get(made) == [2 * base, 2 * base + 2]
+    died(crash, "exit code 1")
+    until(lambda: os.path.exists(path) and os.path.getsize(path) == 20, "queued calls are done")
+    os.unlink(path)
+
+# How long the control service left a question unanswered, at most.
+outage = 0.0
+
+def ask_on():
+    global outage
+    while True:
+        begin = time.monotonic()
+        try:
+            ray.nodes()
+        except BaseException:
+            return
+        outage = max(outage, time.monotonic() - begin)
+        time.sleep(0.002)
+
 lost = {"actors": 0, "objects": 0, "actor_calls": 0}
 counter = None
 
@@ -60,6 +140,8 @@ def batch(rng):
     calls = [counter.add.remote(base + i) for i in range(10)]
     calls.append(counter.total.remote(ray.put(np.full(30_000, base, dtype=np.int64))))
     say("under way")
+    if argument.get("actors"):
+        come_and_go(rng)
     assert ray.get(squares) == [(base + i) ** 2 for i in range(40)]
     for i, b in enumerate(bigs):
         array = ray.get(b)
@@ -91,18 +173,20 @@ def quiet():
           "all objects are freed")
     until(lambda: ray.available_resources()["CPU"] == ray.cluster_resources()["CPU"],
           "all processors are free")
-    until(lambda: sum(w["worker_type"] == "WORKER" for w in state("workers")) <= 8,
-          "no more processes than need be")
+    until(lambda: sum(w["worker_type"] == "WORKER" for w in state("workers")) <= 8
+          and not any(w["actor"] for w in state("workers")), "no more processes than need be")
+    until(lambda: not state("references"), "no reference is known here")
 
 start(num_cpus=argument.get("num_cpus", 2), object_store_memory=200_000_000)
 rng = random.Random(argument["seed"])
 batch(rng)
 say("ready")
-rounds = 0
+if argument.get("actors"):
+    threading.Thread(target=ask_on, daemon=True).start()
 while hear() == "go":
+    outage = 0.0
     batch(rng)
-    rounds += 1
-    say("done", lost=lost)
+    say("done", lost=lost, outage=outage)
 counter = None
 import gc
 gc.collect()

@@ -3,7 +3,8 @@
 
 import os
 
-from worlds import count, in_role
+import pytest
+from worlds import FULL, count, in_role
 
 
 def run(world, code, argument=None):
@@ -198,6 +199,16 @@ def test_objects_of_all_sizes(world, rng):
         once()
     until(lambda: state("store")["objects"] == 0, "all objects are freed")
 
+    ray.shutdown()
+    say("end")
+    """
+    run(world, code, {"seed": rng.getrandbits(32), "rounds": count(4, 40)})
+
+
+@pytest.mark.skipif(not FULL, reason="a put into a full store waits 15 s; tests/python has one")
+def test_a_full_store(world):
+    code = """
+    start(num_cpus=1, object_store_memory=300_000_000)
     held = []
     message = ""
     try:
@@ -217,7 +228,7 @@ def test_objects_of_all_sizes(world, rng):
     ray.shutdown()
     say("end")
     """
-    run(world, code, {"seed": rng.getrandbits(32), "rounds": count(4, 40)})
+    run(world, code)
 
 
 def test_actors(world, rng):
