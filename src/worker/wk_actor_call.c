@@ -65,7 +65,8 @@ wk_actor_settle(struct wk_actor *actor)
 {
     const bool handles = atom_u32_load(&actor->handles, ATOM_RELAXED) > 0;
     if ((handles && !(wk.work_over && actor->owned)) || actor->pending > 0 ||
-        (actor->creation && actor->constructed == 0 && actor->state != ACTOR_DEAD)) {
+        (actor->creation && actor->constructed == 0 && actor->state != ACTOR_DEAD) ||
+        (actor->creation && actor->creation->deps_pending > 0)) {
         return;
     }
     if (actor->holding) {
@@ -108,8 +109,10 @@ wk_actors_pump(void)
     while (!list_is_empty(&wk.dirty_actors)) {
         struct wk_actor *actor =
             LIST_ENTRY(list_take_front(&wk.dirty_actors), struct wk_actor, dirty_link);
-        if (actor->creation && actor->creation->state == WK_TASK_READY &&
-            actor->creation->deps_pending == 0 && !actor->watching) {
+        if (actor->creation && actor->state == ACTOR_DEAD) {
+            wk_actor_end_creation(actor, OWN_SELF);
+        } else if (actor->creation && actor->creation->state == WK_TASK_READY &&
+                   actor->creation->deps_pending == 0 && !actor->watching) {
             wk_actor_request_creation(actor);
         }
         push_calls(actor);

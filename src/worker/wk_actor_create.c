@@ -17,7 +17,7 @@ void
 wk_actor_end_creation(struct wk_actor *actor, uint32_t executor)
 {
     struct wk_task *task = actor->creation;
-    if (!task) {
+    if (!task || task->deps_pending > 0) { /* again when they have let go of it */
         return;
     }
     if (actor->constructed == 0) {

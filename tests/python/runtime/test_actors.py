@@ -2,6 +2,7 @@
 """Actors: state, order, handles, ends."""
 
 import os
+import time
 
 import pytest
 import ray
@@ -147,6 +148,35 @@ def test_kill():
     ray.kill(counter)
     with pytest.raises(ActorDiedError, match="ray.kill"):
         ray.get(counter.add.remote(), timeout=30)
+
+
+def test_kill_before_its_arguments_are_there(tmp_path):
+    @ray.remote(num_cpus=0)
+    def late():
+        while not (tmp_path / "go").exists():
+            time.sleep(0.005)
+        return 1
+
+    @ray.remote(num_cpus=0)
+    class Actor:
+        def __init__(self, x):
+            (tmp_path / "made").touch()
+
+        def call(self):
+            return 1
+
+    argument = late.remote()
+    actor = Actor.remote(argument)
+    ref = actor.call.remote()
+    ray.kill(actor)
+    for waits in (ref, actor.call.remote()):
+        with pytest.raises(ActorDiedError, match="ray.kill"):
+            ray.get(waits, timeout=30)
+    (tmp_path / "go").touch()
+    assert ray.get(argument) == 1
+    with pytest.raises(ActorDiedError, match="ray.kill"):
+        ray.get(actor.call.remote(), timeout=30)
+    assert not (tmp_path / "made").exists()
 
 
 def test_exit_actor():
