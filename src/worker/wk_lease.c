@@ -750,6 +750,18 @@ wk_lease_pump(struct wk_leases *c, uint64_t now_ns, struct step_outs *outs)
     }
 }
 
+bool
+wk_leases_are_short(const struct wk_leases *c)
+{
+    LIST_FOR (l, &c->all_keys) {
+        const struct wk_lease_key *key = LIST_ENTRY(l, struct wk_lease_key, link);
+        if (key->ready > 0 && key->asking > key->cancelling) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void
 wk_lease_why(const struct wk_leases *c, const struct wk_lease_key *key, char *text, uint32_t size)
 {

@@ -240,6 +240,9 @@ void wk_lease_on_dead(struct wk_leases *c, struct wk_lease *lease, uint32_t unst
 /* Emits requests, cancels, returns and recalls, and sets deadline_ns. */
 void wk_lease_pump(struct wk_leases *c, uint64_t now_ns, struct step_outs *outs);
 
+/* Ready tasks wait for leases that have been asked for. */
+bool wk_leases_are_short(const struct wk_leases *c);
+
 /* The step face: dispatches to the above, then pumps. */
 int wk_lease_step(struct wk_leases *c, const struct step_in *in, struct step_outs *outs);
 

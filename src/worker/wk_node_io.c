@@ -136,7 +136,7 @@ wk_watch(const struct id_worker *worker)
 void
 wk_set_blocked(bool blocked)
 {
-    const struct wk_exec *e = wk_current;
+    const struct wk_exec *e = wk.current;
     if (!e || e->push.epoch == 0 || wk.blocked == blocked) {
         return;
     }

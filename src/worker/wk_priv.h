@@ -286,6 +286,10 @@ struct wk_engine {
     struct wk_exec *current; /* of the main thread */
     struct store_ctl_process *page;
     const struct store_ctl_raylet *raylet_page;
+    struct {
+        bool (*done)(void *ctx); /* NULL: it doesn't wait */
+        void *ctx;
+    } task_wait;                   /* of `current` in wk_wait */
     bool blocked;                  /* told the raylet */
     bool told_owning;              /* the same */
     bool bouncing;                 /* a blocked task runs: unstarted ones are sent back */
@@ -338,6 +342,8 @@ void wk_changed(void);
 /* Waits until done(ctx) says true: ST_OK, ST_TIMED_OUT, ST_INTERRUPTED, ST_RAYLET_DIED. Called and
  * returns with the lock held, which is given up meanwhile. `deadline_ns` UINT64_MAX: none. */
 int wk_wait(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns) MUST_USE;
+/* The main thread's task waits for something that has not come yet. Lock held. */
+bool wk_task_waits(void);
 /* Reads what peers have published, if anything, without waiting. Lock held. */
 void wk_poll(void);
 /* Keeps replies coming while the program does other things. Lock held. */
