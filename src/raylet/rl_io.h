@@ -113,6 +113,7 @@ struct rl_process {
     bool hello;
     bool has_store;
     uint32_t store_proc;
+    uint64_t pressed; /* the last round of pressure that it has answered */
     char peer_socket[RL_SOCKET_NAME_MAX];
     struct map_link by_number, by_pid, by_id;
     bool in_pids;
@@ -203,6 +204,9 @@ struct rl_store_wait {
     struct list all;
     struct rl_process *process;
     uint64_t request, size, until_ns;
+    uint64_t round;    /* of the pressure that was sent for it */
+    uint64_t freed;    /* store_freed_count, and */
+    uint64_t still_ns; /* since when it has not changed */
 };
 
 struct rl_gcs_link {
@@ -254,6 +258,7 @@ struct raylet {
     struct store_shm *shm;
     struct store *store;
     struct net_timer store_timer;
+    uint64_t press_round; /* times that everybody was asked to give memory back */
     uint64_t store_freed;
 
     struct rl_gcs_link gcs;
@@ -389,7 +394,7 @@ int rl_store_open(struct raylet *r);
 void rl_store_close(struct raylet *r);
 int rl_on_store_ask(struct rl_process *p, uint64_t request, const Ray__Node__StoreAsk *m);
 int rl_on_store_free(struct rl_process *p, const Ray__Node__StoreFree *m);
-int rl_on_store_return(struct rl_process *p, const Ray__Node__StoreReturn *m);
+int rl_on_store_return(struct rl_process *p, uint64_t round, const Ray__Node__StoreReturn *m);
 int rl_on_store_check(struct rl_process *p, uint64_t request, const Ray__Node__StoreCheck *m);
 void rl_store_work_soon(struct raylet *r);
 void rl_store_forget_process(struct rl_process *p);

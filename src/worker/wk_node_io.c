@@ -208,21 +208,24 @@ return_grant(const struct net_frame *frame)
 }
 
 static void
-on_pressure(void)
+on_pressure(uint64_t round)
 {
     uint64_t offsets[64];
-    size_t n = 0;
-    storec_give_back(wk.store, false);
-    while (n < COUNT_OF(offsets) && storec_next_return(wk.store, &offsets[n])) {
-        n++;
-    }
-    Ray__Node__StoreReturn back = RAY__NODE__STORE_RETURN__INIT;
-    back.offsets = offsets;
-    back.n_offsets = n;
-    if (n > 0) {
-        (void)!wk_node_send(NODE_STORE_RETURN, (const ProtobufCMessage *)&back, 0);
-    }
+    size_t n;
+    wk_flush_releases();
     wk_flush_frees();
+    storec_give_back(wk.store, false);
+    do { /* the last one, with less than there is room for, is the answer */
+        n = 0;
+        while (n < COUNT_OF(offsets) && storec_next_return(wk.store, &offsets[n])) {
+            n++;
+        }
+        Ray__Node__StoreReturn back = RAY__NODE__STORE_RETURN__INIT;
+        back.offsets = offsets;
+        back.n_offsets = n;
+        const uint64_t request = n < COUNT_OF(offsets) ? round : 0;
+        (void)!wk_node_send(NODE_STORE_RETURN, (const ProtobufCMessage *)&back, request);
+    } while (n == COUNT_OF(offsets));
 }
 
 static void
@@ -406,7 +409,7 @@ on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
         }
         break;
     case NODE_STORE_PRESSURE:
-        on_pressure();
+        on_pressure(frame->header.request_id);
         break;
     case NODE_BECOME_ACTOR:
         WITH_MESSAGE(Ray__Node__BecomeActor, ray__node__become_actor,

@@ -9,7 +9,6 @@
 #include "worker/wk_exec.h"
 #include "worker/wk_priv.h"
 
-enum { FULL_TRIES = 6 };
 #define FREE_DELAY_NS UINT64_C(5000000) /* frees of small objects go together, soon */
 
 /* ---- frees ---- */
@@ -87,49 +86,34 @@ wk_value_drop(uint64_t handle, uint64_t state)
 
 /* ---- into the store ---- */
 
-/* Asks the raylet for memory and waits: a region (size 0) or one object's. */
+/* Asks the raylet for memory and waits: a region (size 0) or one object's. When the store is full
+ * the raylet asks everybody for what can be given back before it answers. */
 static int
 ask_store(uint64_t size, struct store_grant *grant)
 {
     Ray__Node__StoreAsk message = RAY__NODE__STORE_ASK__INIT;
     message.size = size;
     message.urgent = true;
-    for (int i = 0;; i++) {
-        struct wk_ask ask = { 0 };
-        wk_flush_frees();
-        int status =
-            wk_node_ask(NODE_STORE_ASK, (const ProtobufCMessage *)&message, &ask, UINT64_MAX);
-        Ray__Node__StoreGrant *answer = NULL;
-        if (status == ST_OK) {
-            answer =
-                ray__node__store_grant__unpack(NULL, ask.answer.size, (uint8_t *)ask.answer.data);
-            if (!answer || (answer->status == 0 && answer->grant.len != sizeof(*grant))) {
-                status = st_fail(ST_PROTOCOL, "the raylet's grant of memory can't be read");
-            } else if (answer->status != 0) {
-                status = st_fail(answer->status, "%s", answer->text);
-            } else {
-                memcpy(grant, answer->grant.data, sizeof(*grant));
-            }
-        }
-        if (answer) {
-            ray__node__store_grant__free_unpacked(answer, NULL);
-        }
-        wk_ask_fini(&ask);
-        if (status != ST_STORE_FULL || i == FULL_TRIES) {
-            return status;
-        }
-        /* Others may be giving memory back just now. */
-        struct timespec pause = { 0, 10000000L << i };
-        wk.inside++;
-        wk_unlock();
-        /* tidy: nanosleep: nothing tells of memory that others give back */
-        (void)nanosleep(&pause, NULL);
-        wk_lock();
-        wk.inside--;
-        if (!wk.running) {
-            return st_fail(ST_CLOSED, "ray was shut down while an object waited for memory");
+    struct wk_ask ask = { 0 };
+    wk_flush_releases();
+    wk_flush_frees();
+    int status = wk_node_ask(NODE_STORE_ASK, (const ProtobufCMessage *)&message, &ask, UINT64_MAX);
+    Ray__Node__StoreGrant *answer = NULL;
+    if (status == ST_OK) {
+        answer = ray__node__store_grant__unpack(NULL, ask.answer.size, (uint8_t *)ask.answer.data);
+        if (!answer || (answer->status == 0 && answer->grant.len != sizeof(*grant))) {
+            status = st_fail(ST_PROTOCOL, "the raylet's grant of memory can't be read");
+        } else if (answer->status != 0) {
+            status = st_fail(answer->status, "%s", answer->text);
+        } else {
+            memcpy(grant, answer->grant.data, sizeof(*grant));
         }
     }
+    if (answer) {
+        ray__node__store_grant__free_unpacked(answer, NULL);
+    }
+    wk_ask_fini(&ask);
+    return status;
 }
 
 /* Regions are asked for ahead of need, so that a small object mostly finds one. */

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -221,6 +223,39 @@ def test_a_full_store_says_who_holds_it():
     assert "full of objects that are still in scope" in str(info.value)
     del held[:]
     assert ray.get(ray.put(np.ones((10 << 20) // 8)))[0] == 1.0
+
+
+@pytest.mark.timeout(60)
+def test_a_full_store_is_told_soon():
+    ray.init(num_cpus=1, object_store_memory=80 << 20)
+    half = np.ones((50 << 20) // 8)
+    held = ray.put(half)
+    for _ in range(20):  # each a moment, or the test's time is over
+        with pytest.raises(ray.exceptions.ObjectStoreFullError, match="driver"):
+            ray.put(half)
+    assert ray.get(held)[0] == 1.0
+
+
+def test_memory_that_a_running_task_frees_is_waited_for():
+    ray.init(num_cpus=1, object_store_memory=80 << 20)
+
+    @ray.remote
+    def keep(refs, path):
+        first = refs.pop()
+        with open(path, "w"):
+            pass
+        time.sleep(0.6)
+        del first
+        return None
+
+    half = np.ones((50 << 20) // 8)
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "begun")
+        done = keep.remote([ray.put(half)], path)
+        while not os.path.exists(path):
+            time.sleep(0.01)
+        assert ray.get(ray.put(half))[0] == 1.0
+        ray.get(done)
 
 
 def test_death_of_the_raylet():
