@@ -371,6 +371,7 @@ on_leaving(struct rl_process *p, const Ray__Node__Leaving *m)
         (void)snprintf(p->leaving, sizeof(p->leaving), "%s",
                        m->reason[0] ? m->reason : "it left by itself");
         p->leaving_intended = m->intended;
+        p->leaving_told = true;
     }
     return ST_OK;
 }

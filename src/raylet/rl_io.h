@@ -124,6 +124,7 @@ struct rl_process {
     bool dead;  /* reaped; a driver: gone, or it has left its job */
     bool dying; /* in raylet.dying */
     bool leaving_intended;
+    bool leaving_told; /* `leaving` is its own word: ours, when it is killed, is better */
     char leaving[256]; /* its own reason, or ours for killing it; "" none */
     struct os_exit exit;
     char evidence[RL_EVIDENCE_TEXT_MAX];

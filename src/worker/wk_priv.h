@@ -504,6 +504,11 @@ void wk_ask_answer(const struct net_frame *frame);
 void wk_send_packed(struct net_conn *conn, uint16_t kind, const ProtobufCMessage *message,
                     uint64_t request, int *status);
 
+/* ---- wk_submit.c ---- */
+
+/* Tells the raylet whether this worker owns something that others refer to, when that changed. */
+void wk_tell_owning(void);
+
 /* ---- wk_gcs_io.c ---- */
 
 int wk_gcs_send(uint16_t kind, const ProtobufCMessage *message) MUST_USE;

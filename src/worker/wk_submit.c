@@ -254,8 +254,8 @@ push_ready(struct wk_key *key, uint64_t now)
 
 /* A worker that owns what others refer to isn't ended for being idle. That it owns nothing any more
  * is said only when nothing runs, so that a busy one doesn't say both over and over. */
-static void
-tell_owning(void)
+void
+wk_tell_owning(void)
 {
     const bool owning = own_is_needed(&wk.own);
     if (owning == wk.told_owning || (!owning && (wk.current || wk.exec_count > 0))) {
@@ -313,7 +313,7 @@ wk_pump(void)
         } while (!list_is_empty(&wk.leases.dirty));
     }
     if (wk.ready && !wk.is_driver) {
-        tell_owning();
+        wk_tell_owning();
     }
 }
 
