@@ -451,6 +451,8 @@ int wk_value_of_payload(const struct ray_payload *payload, const struct id_objec
                         const struct id_worker *owner, struct ray_value **out) MUST_USE;
 enum own_state wk_state_of(const struct ray_value *value);
 void wk_value_drop(uint64_t handle, uint64_t state);
+/* Frees what a hint names: as its owner, or as its creator who has told nobody of it. */
+void wk_value_free_stored(const struct ray_value *value);
 /* The value for a program: pinned when it is in the store. */
 int wk_value_open(struct ray_value *value, struct own_ref *outer, struct ray_value **out) MUST_USE;
 void wk_flush_frees(void);

@@ -57,6 +57,18 @@ wk_state_of(const struct ray_value *value)
     return OWN_INLINE;
 }
 
+void
+wk_value_free_stored(const struct ray_value *value)
+{
+    const struct store_ref slot = { value->hint.generation, value->hint.slot, 0 };
+    str_append(&wk.frees, &slot, sizeof(slot));
+    if (wk.frees.size >= 64 * sizeof(slot) || value->size > STORE_SMALL_MAX) {
+        wk_flush_frees();
+    } else if (wk.frees.size == sizeof(slot)) {
+        (void)!net_loop_arm(wk.loop, &wk.free_timer, wk_now() + FREE_DELAY_NS);
+    }
+}
+
 /* The machine gives a value back: nothing refers to it any more. */
 void
 wk_value_drop(uint64_t handle, uint64_t state)
@@ -73,13 +85,7 @@ wk_value_drop(uint64_t handle, uint64_t state)
         return;
     }
     if ((state & OWN_DROP_OWNED) && value->kind == WK_VALUE_HINT) {
-        const struct store_ref slot = { value->hint.generation, value->hint.slot, 0 };
-        str_append(&wk.frees, &slot, sizeof(slot));
-        if (wk.frees.size >= 64 * sizeof(slot) || value->size > STORE_SMALL_MAX) {
-            wk_flush_frees();
-        } else if (wk.frees.size == sizeof(slot)) {
-            (void)!net_loop_arm(wk.loop, &wk.free_timer, wk_now() + FREE_DELAY_NS);
-        }
+        wk_value_free_stored(value);
     }
     ray_value_release(value);
 }
@@ -405,6 +411,9 @@ put_for_locked(const struct ray_payload *payload, struct wk_actor *actor, struct
     int status = own_put_for(&wk.own, &id, peer->proc, wk_state_of(value), handle, inner,
                              (uint32_t)payload->ref_count, &ref, wk_outs_begin(&o));
     wk_outs_end(&o);
+    if (status != ST_OK && value->kind == WK_VALUE_HINT) {
+        wk_value_free_stored(value);
+    }
     if (status != ST_OK || peer->proc != OWN_SELF) {
         ray_value_release(value); /* the owner has a copy; the store's frees come with its death */
     }

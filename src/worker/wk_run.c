@@ -131,6 +131,7 @@ send_done(struct wk_exec *e, uint64_t duration_ns, bool leaving)
         for (int32_t i = 0; i < e->tmpl->num_returns; i++) {
             at += wk_value_encode(e->returns[i], at);
         }
+        e->delivered = true;
         if (e->caller == OWN_SELF) {
             e->return_ref_count = 0; /* the handles go to the reader, who is this process */
         }

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 
 import numpy as np
@@ -499,3 +500,21 @@ def test_numpy_is_not_in_new_workers():
 
     loaded._function.__module__ = "__main__"
     assert ray.get(loaded.remote()) is False
+
+
+def test_returns_of_a_task_that_then_fails_take_no_memory():
+    ray.init(num_cpus=1, object_store_memory=80 << 20)
+
+    @ray.remote(num_returns=3)
+    def half_done():
+        return np.ones((15 << 20) // 8), np.ones(1 << 15), threading.Lock()
+
+    for _ in range(20):  # in one worker, each with a fifth of the store
+        with pytest.raises(TypeError):
+            ray.get(half_done.remote()[0])
+
+    @ray.remote
+    def whole():
+        return np.ones((60 << 20) // 8)
+
+    assert ray.get(whole.remote())[0] == 1.0
