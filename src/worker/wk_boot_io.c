@@ -47,6 +47,7 @@ start_parts(void)
     list_init(&wk.dirty_keys);
     list_init(&wk.dirty_actors);
     list_init(&wk.lease_refs);
+    list_init(&wk.gone_peers);
     list_init(&wk.asks);
     list_init(&wk.exec_queue);
     wk.gcs_timer = (struct net_timer){ .on_timer = wk_gcs_on_timer };

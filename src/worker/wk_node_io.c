@@ -160,18 +160,15 @@ wk_set_blocked(bool blocked)
 /* The slots that a dead worker had sealed for us: those that no reply named are nobody's. Replies
  * that did name them were read before, so what is left is what own doesn't know. */
 static void
-free_sealed(const ProtobufCBinaryData *sealed, const struct id_worker *worker)
+free_sealed(const ProtobufCBinaryData *sealed)
 {
-    (void)worker;
     const size_t n = sealed->len / sizeof(struct store_ref);
-    for (size_t i = 0; i < n; i++) {
-        struct store_ref slot;
-        memcpy(&slot, sealed->data + i * sizeof(slot), sizeof(slot));
-        if (!wk_slot_is_known(&slot)) {
-            str_append(&wk.frees, &slot, sizeof(slot));
-        }
+    struct store_ref *slots = n > 0 ? malloc(n * sizeof(*slots)) : NULL;
+    if (slots) {
+        memcpy(slots, sealed->data, n * sizeof(*slots));
+        wk_free_unknown_slots(slots, n);
+        free(slots);
     }
-    wk_flush_frees();
 }
 
 static void
@@ -182,7 +179,8 @@ on_process_died(const uint8_t *body, size_t size)
     if (message && message->worker_id.len == sizeof(worker.b)) {
         memcpy(worker.b, message->worker_id.data, sizeof(worker.b));
         wk_peer_on_death(&worker, message->evidence, message->pid);
-        free_sealed(&message->sealed, &worker);
+        free_sealed(&message->sealed);
+        wk_peers_sweep();
     }
     if (message) {
         ray__node__process_died__free_unpacked(message, NULL);

@@ -73,6 +73,7 @@ number_peer(struct wk_peer *peer)
         wk.peer_by_proc = grown;
         wk.peer_capacity = capacity;
     }
+    list_remove(&peer->gone);
     peer->proc = number;
     wk.peer_by_proc[number] = peer;
     if (peer->announced) {
@@ -94,6 +95,7 @@ wk_peer_get(const struct own_addr *addr)
         }
         peer->addr = *addr;
         peer->proc = UINT32_MAX;
+        list_init(&peer->gone);
         if (map_insert(&wk.peers, &peer->link, worker_hash(&addr->worker)) != ST_OK) {
             free(peer);
             return NULL;
@@ -365,7 +367,36 @@ wk_peer_on_death(const struct id_worker *worker, const char *evidence, int32_t p
     free_link(peer->in);
     free_link(peer->out);
     peer->in = peer->out = NULL;
+    if (peer->proc == UINT32_MAX) {
+        list_remove(&peer->gone);
+        list_push_back(&wk.gone_peers, &peer->gone);
+    }
     wk_changed();
+}
+
+static bool
+is_referred_to(const struct wk_peer *peer)
+{
+    LIST_FOR (l, &wk.lease_refs) {
+        if (LIST_ENTRY(l, struct wk_lease_ref, link)->peer == peer) {
+            return true;
+        }
+    }
+    return peer->in || peer->out || peer->actor || peer->proc != UINT32_MAX || !peer->announced;
+}
+
+void
+wk_peers_sweep(void)
+{
+    LIST_FOR_SAFE (l, next, &wk.gone_peers) {
+        struct wk_peer *peer = LIST_ENTRY(l, struct wk_peer, gone);
+        if (!is_referred_to(peer)) {
+            list_remove(&peer->gone);
+            map_remove(&wk.peers, &peer->link);
+            free(peer->evidence);
+            free(peer);
+        }
+    }
 }
 
 void

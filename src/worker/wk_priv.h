@@ -192,6 +192,7 @@ struct wk_link {
 /* Another process. */
 struct wk_peer {
     struct map_link link; /* engine.peers, by worker id */
+    struct list gone;     /* engine.gone_peers, once it is dead and `own` has forgotten it */
     struct own_addr addr;
     uint32_t proc; /* own's number */
     bool dead;     /* declared, or not reachable */
@@ -275,6 +276,7 @@ struct wk_engine {
     uint64_t next_request;
 
     struct map peers;
+    struct list gone_peers;
     struct wk_peer **peer_by_proc;
     uint32_t peer_capacity;
     struct wk_link *rings[WK_RINGS_MAX];
@@ -396,6 +398,8 @@ void wk_link_mark_broken(struct wk_link *link);
 /* The other side says who it is. A failure ends the connection. */
 int wk_peer_on_hello(struct wk_link *link, const struct net_frame *frame) MUST_USE;
 void wk_peer_on_death(const struct id_worker *worker, const char *evidence, int32_t pid);
+/* Forgets the dead that nothing refers to any more. Whoever calls has no peer in hand. */
+void wk_peers_sweep(void);
 void wk_peers_close(void);
 /* Listens; connections are accepted from wk_peer_accept on. */
 int wk_peer_listen(void) MUST_USE;
@@ -457,8 +461,8 @@ void wk_value_free_stored(const struct ray_value *value);
 int wk_value_open(struct ray_value *value, struct own_ref *outer, struct ray_value **out) MUST_USE;
 void wk_flush_frees(void);
 void wk_on_region_ahead(const uint8_t *body, size_t size);
-/* Whether a value of this process lies in that slot. */
-bool wk_slot_is_known(const struct store_ref *slot);
+/* Frees those of the slots in which no value of this process lies. */
+void wk_free_unknown_slots(struct store_ref *slots, size_t count);
 
 /* ---- wk_object.c ---- */
 

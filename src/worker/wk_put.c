@@ -276,28 +276,55 @@ wk_value_of_payload(const struct ray_payload *payload, const struct id_object *i
 
 /* ---- out of the store ---- */
 
+static int
+compare_slots(const void *a, const void *b)
+{
+    struct store_ref x, y;
+    memcpy(&x, a, sizeof(x));
+    memcpy(&y, b, sizeof(y));
+    if (x.slot != y.slot) {
+        return x.slot < y.slot ? -1 : 1;
+    }
+    return x.generation < y.generation ? -1 : x.generation > y.generation;
+}
+
 struct slot_search {
-    const struct store_ref *slot;
-    bool found;
+    struct store_ref *slots; /* sorted */
+    size_t count;
+    bool *known;
 };
 
 static void
-compare_slot(void *ctx, const struct own_ref *ref)
+mark_known(void *ctx, const struct own_ref *ref)
 {
-    struct slot_search *search = ctx;
+    const struct slot_search *search = ctx;
     if (ref->state == OWN_STORE) {
         const struct ray_value *value = wk_ref_value(ref);
-        search->found = search->found || (value->hint.slot == search->slot->slot &&
-                                          value->hint.generation == search->slot->generation);
+        const struct store_ref slot = { value->hint.generation, value->hint.slot, 0 };
+        const struct store_ref *found =
+            bsearch(&slot, search->slots, search->count, sizeof(slot), compare_slots);
+        if (found) {
+            search->known[found - search->slots] = true;
+        }
     }
 }
 
-bool
-wk_slot_is_known(const struct store_ref *slot)
+void
+wk_free_unknown_slots(struct store_ref *slots, size_t count)
 {
-    struct slot_search search = { .slot = slot };
-    own_walk(&wk.own, compare_slot, &search);
-    return search.found;
+    struct slot_search search = { slots, count, calloc(count, sizeof(bool)) };
+    if (!search.known) {
+        return; /* they stay until this process ends */
+    }
+    qsort(slots, count, sizeof(*slots), compare_slots);
+    own_walk(&wk.own, mark_known, &search); /* once, however many there are */
+    for (size_t i = 0; i < count; i++) {
+        if (!search.known[i]) {
+            str_append(&wk.frees, &slots[i], sizeof(slots[i]));
+        }
+    }
+    free(search.known);
+    wk_flush_frees();
 }
 
 /* A pinned view of what a hint names. */

@@ -24,6 +24,7 @@ on_own_timer(void *ctx)
     const struct step_in in = { .kind = OWN_IN_TIMER, .now_ns = wk_now() };
     (void)!own_step(&wk.own, &in, wk_outs_begin(&o));
     wk_outs_end(&o);
+    wk_peers_sweep();
     wk_changed(); /* a worker that leaves may be needed no more */
 }
 
