@@ -17,7 +17,8 @@
 #include "worker/wk_priv.h"
 #include "worker/wk_task.h"
 
-enum { CONNECT_TRIES = 1000 };
+#define CONNECT_FIRST_NS UINT64_C(1000000)
+#define CONNECT_LAST_NS  UINT64_C(50000000)
 
 static void on_close(void *ctx, struct net_conn *conn, int status);
 static const struct net_conn_ops link_ops = { wk_link_on_frame, on_close };
@@ -141,6 +142,7 @@ free_link(struct wk_link *link)
     }
     ASSERT(link->inflight_count == 0);
     net_loop_disarm(wk.loop, &link->repair_timer);
+    net_loop_disarm(wk.loop, &link->connect_timer);
     wk_exec_link_gone(link);
     wk_link_templates_free(link);
     unmap_link(link);
@@ -221,13 +223,28 @@ connect_peer(const struct wk_peer *peer, int *fd)
         name = derived;
     }
     (void)snprintf(path, sizeof(path), "%s/%s", wk.socket_dir, name);
-    for (int i = 0;; i++) {
-        const int status = os_sock_connect(path, fd);
-        if (status != ST_WOULD_BLOCK || i == CONNECT_TRIES) {
-            return status;
-        }
-        /* tidy: usleep: the listener's queue of 4096 is full, and no event tells of room in it */
-        (void)usleep(1000);
+    return os_sock_connect(path, fd);
+}
+
+/* The peer's listener had no room: its queue of 4096 is full, and no event tells of room in it.
+ * What is sent meanwhile waits in the connection. */
+static void
+on_connect_timer(void *ctx)
+{
+    struct wk_link *link = ctx;
+    int fd;
+    int status = connect_peer(link->peer, &fd);
+    if (status == ST_WOULD_BLOCK) {
+        link->connect_pause_ns = 2 * link->connect_pause_ns < CONNECT_LAST_NS
+                                     ? 2 * link->connect_pause_ns
+                                     : CONNECT_LAST_NS;
+        status = net_loop_arm(wk.loop, &link->connect_timer, wk_now() + link->connect_pause_ns);
+    } else if (status == ST_OK) {
+        status = net_conn_attach(link->conn, fd);
+    }
+    if (status != ST_OK) {
+        link->peer->dead = true; /* as when the first try fails */
+        wk_link_mark_broken(link);
     }
 }
 
@@ -256,7 +273,8 @@ wk_peer_link(struct wk_peer *peer)
         return NULL;
     }
     int fd;
-    if (connect_peer(peer, &fd) != ST_OK) {
+    const int status = connect_peer(peer, &fd);
+    if (status != ST_OK && status != ST_WOULD_BLOCK) {
         /* The name vanishes with the process; the raylet's word is waited for. */
         peer->dead = true;
         watch_peer(peer);
@@ -269,6 +287,11 @@ wk_peer_link(struct wk_peer *peer)
     link->peer = peer;
     peer->out = link;
     watch_peer(peer);
+    if (status == ST_WOULD_BLOCK) {
+        link->connect_timer = (struct net_timer){ .on_timer = on_connect_timer, .ctx = link };
+        link->connect_pause_ns = CONNECT_FIRST_NS;
+        (void)!net_loop_arm(wk.loop, &link->connect_timer, wk_now() + CONNECT_FIRST_NS);
+    }
     if (send_hello(link) != ST_OK) {
         wk_link_mark_broken(link);
         return NULL;

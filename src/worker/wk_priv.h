@@ -160,10 +160,12 @@ struct wk_link {
     bool via_socket;  /* rx waits for a frame of the socket */
     struct list held; /* frames of the socket whose word in the ring isn't read yet */
     size_t held_bytes;
-    bool broken;                   /* nothing more can be sent */
-    struct net_timer repair_timer; /* armed when it broke: its peer may be alive */
-    bool deaf;                     /* it sent nonsense: nothing more is read */
-    uint32_t ring_index;           /* my number at which the peer marks, when offered */
+    bool broken;                    /* nothing more can be sent */
+    struct net_timer repair_timer;  /* armed when it broke: its peer may be alive */
+    struct net_timer connect_timer; /* armed while the peer's listener has no room for it */
+    uint64_t connect_pause_ns;
+    bool deaf;           /* it sent nonsense: nothing more is read */
+    uint32_t ring_index; /* my number at which the peer marks, when offered */
     struct net_ring_tx tx;
     struct net_ring_rx rx;
     void *ring_memory;
