@@ -518,3 +518,44 @@ def test_returns_of_a_task_that_then_fails_take_no_memory():
         return np.ones((60 << 20) // 8)
 
     assert ray.get(whole.remote())[0] == 1.0
+
+
+def parent_of(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        return int(f.read().rsplit(")", 1)[1].split()[1])
+
+
+def children_of(pid):
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdigit() and parent_of(name) == pid:
+                found.append(int(name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def test_a_stopped_raylet_does_not_outlive_its_driver():
+    program = """
+        import os, ray
+        ray.init(num_cpus=1, log_to_driver=False)
+        print(ray.get(ray.remote(os.getppid).remote()), flush=True)
+        os.read(0, 1)
+    """
+    driver = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    raylet = int(driver.stdout.readline())
+    guard = parent_of(raylet)
+    assert os.path.basename(os.readlink(f"/proc/{guard}/exe")) == "raylet"
+    everybody = [guard, raylet, *children_of(raylet)]
+    assert len(everybody) >= 5  # with ray-gcs, the zygote and a worker
+    os.kill(raylet, signal.SIGSTOP)
+    driver.kill()
+    driver.communicate()
+    while any(os.path.exists(f"/proc/{pid}") for pid in everybody):
+        time.sleep(0.01)
