@@ -62,14 +62,16 @@ struct raylet;
 struct rl_process;
 
 /* ---- logs of one pipe ---- */
+enum { RL_LOG_BACKUPS_MAX = 16 };
 struct rl_log {
     struct raylet *raylet;
     struct rl_job_io *job;  /* whose driver gets the lines; NULL: none */
     struct net_watch watch; /* .fd -1 when the pipe has ended */
     bool is_stderr, forward;
-    int file;     /* -1 until the first byte */
-    bool rotated; /* there is a ".1" */
+    int file; /* -1 until the first byte */
     uint64_t file_size;
+    uint32_t backups; /* rotated files: ".1", the newest, to ".<backups>" */
+    uint64_t backup_size[RL_LOG_BACKUPS_MAX];
     struct str partial; /* a line without its end */
     char path[256];     /* within the session directory */
     int32_t pid;
@@ -263,6 +265,8 @@ struct raylet {
     uint64_t store_freed;
 
     struct rl_gcs_link gcs;
+    uint64_t log_file_max, log_session_max;
+    uint32_t log_backups;
     uint64_t log_bytes;   /* of all files of this session */
     struct list old_logs; /* rl_old_log: finished files, oldest first */
 };
@@ -412,6 +416,8 @@ void rl_log_drain(struct rl_log *log);
 void rl_log_close(struct rl_log *log);
 /* The last lines, NUL terminated; "" when nothing was written. */
 const char *rl_log_tail(struct rl_log *log, char *out, size_t capacity);
+/* From the environment. */
+void rl_logs_configure(struct raylet *r);
 void rl_logs_free(struct raylet *r);
 
 /* rl_state_io.c */
