@@ -125,7 +125,7 @@ push_ready(struct sl_world *w, struct sl_proc *p)
             struct sl_task *task = LIST_ENTRY(list_first(&p->fifo[k]), struct sl_task, link);
             struct wk_lease_key *key = wk_lease_get_key(&p->client, k);
             struct wk_lease *lease =
-                wk_lease_pick(&p->client, key, &p->fns[task->fn], sim_now(w->sim));
+                wk_lease_pick(&p->client, key, &p->fns[task->fn], false, sim_now(w->sim));
             if (!lease) {
                 break;
             }

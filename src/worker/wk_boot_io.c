@@ -75,6 +75,7 @@ stop_parts(void)
         net_loop_remove(wk.loop, &wk.listen_watch);
     }
     os_close(&wk.listen_watch.fd);
+    wk_peer_unlisten();
     net_conn_destroy(&wk.boot);
     wk_node_close();
     wk_own_end();

@@ -259,10 +259,10 @@ reuse(struct wk_leases *c, struct wk_lease *lease, uint64_t now_ns)
 
 struct wk_lease *
 wk_lease_pick(struct wk_leases *c, struct wk_lease_key *key, const struct wk_lease_fn *fn,
-              uint64_t now_ns)
+              bool alone, uint64_t now_ns)
 {
     ASSERT_HOT(key->magic == KEY_MAGIC && key->ready > 0);
-    const bool is_short = fn->samples > 0 && !fn->alone;
+    const bool is_short = fn->samples > 0 && !alone;
     const uint32_t predicted_ns = fn->samples > 0 ? fn->ewma_ns : (uint32_t)c->config.window_ns;
     struct list *l = list_first(&key->places[WK_PLACE_IDLE]);
     struct wk_lease *lease;

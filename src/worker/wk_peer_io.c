@@ -477,3 +477,17 @@ wk_peer_accept(void)
 {
     return net_loop_add(wk.loop, &wk.listen_watch, EPOLLIN | EPOLLET);
 }
+
+void
+wk_peer_unlisten(void)
+{
+    const char *const names[] = { wk.socket_alias, wk.socket_name };
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        char path[sizeof(wk.socket_dir) + 40];
+        (void)snprintf(path, sizeof(path), "%s/%s", wk.socket_dir, names[i]);
+        if (*wk.socket_dir && *names[i]) {
+            (void)unlink(path); /* the raylet may have done so */
+        }
+    }
+    wk.socket_alias[0] = wk.socket_name[0] = '\0';
+}

@@ -104,7 +104,7 @@ struct ray_options {
     int32_t num_returns, max_retries, max_calls, max_concurrency;
     int32_t max_restarts, max_task_retries;
     int64_t max_pending_calls;
-    bool retry_exceptions, detached, alone;
+    bool retry_exceptions, detached;
     char *name, *actor_name, *actor_namespace; /* own memory, "" when none */
     uint8_t *metadata;
     size_t metadata_size;
@@ -126,6 +126,7 @@ struct wk_template {
     struct wk_template *next;      /* same function */
     struct ray_function *function; /* not counted: templates belong to their function */
     struct ray_options *options;   /* counted */
+    bool alone;                    /* pushed with nothing before or behind it */
     struct str frame;              /* body of the TEMPLATE frame */
 };
 
@@ -406,6 +407,8 @@ void wk_peers_close(void);
 /* Listens; connections are accepted from wk_peer_accept on. */
 int wk_peer_listen(void) MUST_USE;
 int wk_peer_accept(void) MUST_USE;
+/* Nobody finds this process any more. */
+void wk_peer_unlisten(void);
 
 /* ---- wk_link_io.c ---- */
 

@@ -342,6 +342,7 @@ ray_worker_run(const struct ray_worker_options *options)
     while (!needed_no_more(NULL)) {
         (void)!wk_wait(needed_no_more, NULL, UINT64_MAX);
     }
+    wk_peer_unlisten();
     const int code = wk.raylet_dead ? 1 : 0;
     wk_unlock();
     return code;

@@ -233,8 +233,8 @@ push_ready(struct wk_key *key, uint64_t now)
 {
     while (!list_is_empty(&key->ready)) {
         struct wk_task *task = LIST_ENTRY((&key->ready)->next, struct wk_task, link);
-        struct wk_lease *lease =
-            wk_lease_pick(&wk.leases, key->lease_key, &task->function->lease_fn, now);
+        struct wk_lease *lease = wk_lease_pick(&wk.leases, key->lease_key,
+                                               &task->function->lease_fn, task->tmpl->alone, now);
         if (!lease) {
             return;
         }
