@@ -34,6 +34,9 @@ static const char *const mutations[] = {
     "unknown",
     "linger",
     "cancel",
+    /* of the engine around the client: the order of what it says */
+    "ask_first",
+    "unblock_first",
     NULL,
 };
 enum { SERVER_RULES = 13, POOL_RULE = 1 << 13 };

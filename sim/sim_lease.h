@@ -26,6 +26,12 @@ enum {
     SL_ACTORS_MAX = 8,
 };
 
+/* Rules of the engine around the lease client, by their place among the world's mutations. */
+enum sl_rule {
+    SL_RULE_ASK_FIRST = 1 << 20,     /* requests go before the notice that their task waits */
+    SL_RULE_UNBLOCK_FIRST = 1 << 21, /* the notice that it goes on goes before any return */
+};
+
 enum sl_mode {
     SL_CHAOS,  /* everything at once, with deaths */
     SL_NEST,   /* one CPU, deep nesting: processes are bounded */

@@ -35,7 +35,7 @@ sl_owner_init(struct sl_world *w, struct sl_proc *p)
     struct wk_lease_config config;
     wk_lease_config_default(&config);
     const uint32_t all = sim_mutations(w->sim);
-    config.rules_off = all >> 14;
+    config.rules_off = (all & (SL_RULE_ASK_FIRST - 1)) >> 14;
     wk_leases_init(&p->client, sim_mem(w->sim), &config);
     for (uint32_t i = 0; i < SL_KEYS; i++) {
         list_init(&p->fifo[i]);
@@ -125,7 +125,7 @@ push_ready(struct sl_world *w, struct sl_proc *p)
             struct sl_task *task = LIST_ENTRY(list_first(&p->fifo[k]), struct sl_task, link);
             struct wk_lease_key *key = wk_lease_get_key(&p->client, k);
             struct wk_lease *lease =
-                wk_lease_pick(&p->client, key, &p->fns[task->fn], sim_now(w->sim));
+                wk_lease_pick(&p->client, key, &p->fns[task->fn], false, sim_now(w->sim));
             if (!lease) {
                 break;
             }
@@ -346,6 +346,12 @@ sl_cancel_huge(struct sl_world *w, struct sl_proc *p)
 /* --- what reaches an owner -----------------------------------------------------------------------
  */
 
+static bool
+is_off(const struct sl_world *w, uint32_t rule)
+{
+    return (sim_mutations(w->sim) & rule) != 0;
+}
+
 /* The raylet hears of it before it hears of any return that the same replies bring about: else the
  * CPU looks free in between, and a shallower task is let in. */
 static void
@@ -387,7 +393,9 @@ on_done(struct sl_world *w, struct sl_proc *p, struct sl_push *u, uint64_t durat
         next->stream = true;
         sl_submit_done(w, p, next);
     }
-    unblock_parent(w, p);
+    if (!is_off(w, SL_RULE_UNBLOCK_FIRST)) {
+        unblock_parent(w, p);
+    }
 }
 
 static void
@@ -578,6 +586,7 @@ sl_owner_deliver(struct sl_world *w, struct sl_proc *p, uint32_t from, uint16_t 
         sim_fail(w->sim, "an owner got message %u", kind);
     }
     sl_owner_run(w, p);
+    unblock_parent(w, p); /* does nothing, but with its rule off */
 }
 
 /* --- worker ------------------------------------------------------------------------------------
@@ -626,9 +635,12 @@ start_nested(struct sl_world *w, struct sl_proc *p, struct sl_task *task)
         sl_submit_done(w, p, child);
     }
     p->phase = SL_WAITING;
-    sl_owner_run(w, p);
+    if (!is_off(w, SL_RULE_ASK_FIRST)) {
+        sl_owner_run(w, p);
+    }
     const struct sched_lease_blocked msg = { .epoch = p->current->epoch, .blocked = true };
     to_raylet(w, p, SL_MSG_BLOCKED, &msg, sizeof(msg));
+    sl_owner_run(w, p);
     p->bounced = false;
     LIST_FOR_SAFE (l, next, &p->inbox) {
         bounce(w, p, LIST_ENTRY(l, struct sl_push, of_inbox));

@@ -72,7 +72,7 @@ net_conn_create(struct net_loop *loop, const struct mem *mem, int fd,
     conn->out_fds_tail = &conn->out_fds;
     str_init(&conn->in, mem);
     str_init(&conn->out, mem);
-    const int status = net_loop_add(loop, &conn->watch, EPOLLIN | EPOLLET);
+    const int status = fd < 0 ? ST_OK : net_loop_add(loop, &conn->watch, EPOLLIN | EPOLLET);
     if (status != ST_OK) {
         os_close(&fd);
         mem_free(mem, conn, sizeof(*conn));
@@ -286,7 +286,7 @@ net_conn_send(struct net_conn *conn, uint16_t kind, uint16_t flags, uint64_t req
     const uint16_t all_flags = (uint16_t)(flags | fd_count << NET_FRAME_FDS_SHIFT);
     struct net_frame_header header = { (uint32_t)length, kind, all_flags, request_id };
     iov[0] = (struct iovec){ .iov_base = &header, .iov_len = sizeof(header) };
-    if (net_conn_queued(conn) > 0) {
+    if (net_conn_queued(conn) > 0 || conn->watch.fd < 0) {
         if (net_conn_queued(conn) + length > conn->max_queued) {
             return st_fail(ST_LIMIT, "more than %zu bytes wait to be sent", conn->max_queued);
         }
@@ -309,10 +309,23 @@ net_conn_send(struct net_conn *conn, uint16_t kind, uint16_t flags, uint64_t req
     return enqueue(conn, iov, body_count + 1, (size_t)sent);
 }
 
+int
+net_conn_attach(struct net_conn *conn, int fd)
+{
+    ASSERT(conn->watch.fd < 0);
+    conn->watch.fd = fd;
+    const int status = net_loop_add(conn->loop, &conn->watch, EPOLLIN | EPOLLET);
+    if (status != ST_OK) {
+        os_close(&conn->watch.fd);
+        return status;
+    }
+    return flush(conn);
+}
+
 void
 net_conn_ring_bell(struct net_conn *conn, uint16_t kind)
 {
-    if (conn->closed || net_conn_queued(conn) > 0) {
+    if (conn->closed || net_conn_queued(conn) > 0 || conn->watch.fd < 0) {
         return;
     }
     (void)!net_conn_send(conn, kind, 0, 0, NULL, 0, NULL, 0);
@@ -416,7 +429,7 @@ void
 net_conn_drain(struct net_conn *conn)
 {
     conn->depth++;
-    while (!conn->closed && read_once(conn)) {
+    while (conn->watch.fd >= 0 && !conn->closed && read_once(conn)) {
     }
     leave(conn);
 }

@@ -28,9 +28,12 @@ struct net_conn_ops {
     void (*on_close)(void *ctx, struct net_conn *conn, int status);
 };
 
-/* Takes over `fd` (closed also on failure). */
+/* Takes over `fd` (closed also on failure). With -1 it isn't connected yet: what is sent waits
+ * until net_conn_attach. */
 int net_conn_create(struct net_loop *loop, const struct mem *mem, int fd,
                     const struct net_conn_ops *ops, void *ctx, struct net_conn **out) MUST_USE;
+/* Takes over the socket of a connection that had none, and sends what waits. */
+int net_conn_attach(struct net_conn *conn, int fd) MUST_USE;
 /* Sends nothing more, closes, nulls. What was queued is lost. */
 void net_conn_destroy(struct net_conn **conn);
 

@@ -98,6 +98,17 @@ free_slot(struct net_loop *loop, uint32_t slot)
     loop->free_slot = slot + 1;
 }
 
+void
+net_loop_close_in_child(struct net_loop *loop)
+{
+    for (uint32_t i = 0; i < loop->slot_count; i++) {
+        if (loop->slots[i].watch) {
+            os_close(&loop->slots[i].watch->fd);
+        }
+    }
+    os_close(&loop->epoll_fd);
+}
+
 int
 net_loop_add(struct net_loop *loop, struct net_watch *watch, uint32_t events)
 {

@@ -46,6 +46,10 @@ int net_loop_create(const struct mem *mem, struct net_loop **out) MUST_USE;
 /* Nothing may be watched any more. */
 void net_loop_destroy(struct net_loop **loop);
 
+/* In the child of a fork: closes the loop's descriptor and all that it watches. Nothing else may be
+ * done with it then. */
+void net_loop_close_in_child(struct net_loop *loop);
+
 int net_loop_add(struct net_loop *loop, struct net_watch *watch, uint32_t events) MUST_USE;
 int net_loop_change(struct net_loop *loop, struct net_watch *watch, uint32_t events) MUST_USE;
 void net_loop_remove(struct net_loop *loop, struct net_watch *watch);

@@ -249,6 +249,7 @@ attach(struct rl_link *link, struct rl_process *p, const Ray__Node__Hello *m)
     link->process = p;
     p->conn = link->conn;
     p->hello = true;
+    p->pressed = p->raylet->press_round; /* it has nothing yet */
     p->conn_timer = (struct net_timer){ .on_timer = on_conn_timer, .ctx = p };
     return ST_OK;
 }
@@ -370,6 +371,7 @@ on_leaving(struct rl_process *p, const Ray__Node__Leaving *m)
         (void)snprintf(p->leaving, sizeof(p->leaving), "%s",
                        m->reason[0] ? m->reason : "it left by itself");
         p->leaving_intended = m->intended;
+        p->leaving_told = true;
     }
     return ST_OK;
 }
@@ -434,7 +436,7 @@ dispatch(struct rl_process *p, const struct net_frame_header *h, const void *m)
     case NODE_STORE_FREE:
         return rl_on_store_free(p, m);
     case NODE_STORE_RETURN:
-        return rl_on_store_return(p, m);
+        return rl_on_store_return(p, h->request_id, m);
     case NODE_STORE_CHECK:
         return rl_on_store_check(p, h->request_id, m);
     case NODE_STATE_ASK:

@@ -303,6 +303,22 @@ announce(struct rl_process *p)
 
 /* ---- reclaiming ------------------------------------------------------------------------------ */
 
+/* The two names of its socket: its own choice, and that by which others derive it from its id (as
+ * wk_node_io.c makes it). A process that ended well has removed them itself. */
+static void
+remove_names(const struct rl_process *p)
+{
+    char hex[17], path[RL_PATH_MAX + 64];
+    if (!p->peer_socket[0]) {
+        return;
+    }
+    const char *dir = p->raylet->session.socket_dir;
+    (void)snprintf(path, sizeof(path), "%s/%s", dir, p->peer_socket);
+    (void)unlink(path);
+    (void)snprintf(path, sizeof(path), "%s/w%s", dir, id_hex(p->id.b, 8, hex));
+    (void)unlink(path);
+}
+
 /* Its children are gone: what it held in memory can go, then its resources. */
 static void
 reclaim(struct rl_process *p)
@@ -316,11 +332,7 @@ reclaim(struct rl_process *p)
         p->has_store = false;
         store_on_owner_dead(r->store, &p->id);
     }
-    if (p->peer_socket[0]) {
-        char path[RL_PATH_MAX];
-        (void)snprintf(path, sizeof(path), "%s/%s", r->session.socket_dir, p->peer_socket);
-        (void)unlink(path); /* a process that ended well has done so itself */
-    }
+    remove_names(p);
     rl_log_drain(&p->out);
     rl_log_drain(&p->err);
     rl_lease_on_reclaimed(&r->lease, os_now_ns(), p->number);

@@ -24,6 +24,10 @@
 
 enum { GUARD_CHILDREN = 4096, GUARD_TAIL = 1500 };
 
+/* How long a raylet may live on after the driver that it ends with. It needs less to end in order.
+ */
+#define GUARD_PATIENCE_NS UINT64_C(1600000000)
+
 static int
 to_dev_null(void)
 {
@@ -126,11 +130,40 @@ kill_the_rest(void)
     free(pids);
 }
 
+/* Until the raylet has ended. One that can't see the driver's end, or can't act on it (stopped, or
+ * stuck), is killed. */
+static void
+watch(pid_t raylet, int driver_pidfd)
+{
+    int raylet_pidfd = -1;
+    if (driver_pidfd < 0 || os_pidfd_open(raylet, &raylet_pidfd) != ST_OK) {
+        return; /* its end is waited for in any case */
+    }
+    struct pollfd fds[2] = { { .fd = raylet_pidfd, .events = POLLIN },
+                             { .fd = driver_pidfd, .events = POLLIN } };
+    uint64_t deadline_ns = UINT64_MAX;
+    while (!(fds[0].revents & POLLIN)) {
+        const uint64_t now = os_now_ns();
+        if (now >= deadline_ns) {
+            os_proc_signal(raylet, SIGKILL);
+            break;
+        }
+        const int timeout_ms =
+            deadline_ns == UINT64_MAX ? -1 : (int)((deadline_ns - now) / 1000000) + 1;
+        if (poll(fds, 2, timeout_ms) > 0 && (fds[1].revents & POLLIN)) {
+            fds[1].fd = -1;
+            deadline_ns = os_now_ns() + GUARD_PATIENCE_NS;
+        }
+    }
+    os_close(&raylet_pidfd);
+}
+
 static _Noreturn void
-guard(int boot_fd, pid_t raylet, struct rl_session *shared)
+guard(int boot_fd, int driver_pidfd, pid_t raylet, struct rl_session *shared)
 {
     struct os_exit exit;
     memset(&exit, 0, sizeof(exit));
+    watch(raylet, driver_pidfd);
     while (exit.pid != raylet) {
         const int status = os_proc_reap_wait(&exit);
         if (status != ST_OK && status != ST_INTERRUPTED) {
@@ -182,8 +215,7 @@ be_guard(int boot_fd, int driver_pidfd)
     if (raylet < 0) {
         _exit(1);
     }
-    os_close(&driver_pidfd);
-    guard(boot_fd, raylet, shared);
+    guard(boot_fd, driver_pidfd, raylet, shared);
 }
 
 int

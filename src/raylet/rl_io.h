@@ -62,14 +62,16 @@ struct raylet;
 struct rl_process;
 
 /* ---- logs of one pipe ---- */
+enum { RL_LOG_BACKUPS_MAX = 16 };
 struct rl_log {
     struct raylet *raylet;
     struct rl_job_io *job;  /* whose driver gets the lines; NULL: none */
     struct net_watch watch; /* .fd -1 when the pipe has ended */
     bool is_stderr, forward;
-    int file;     /* -1 until the first byte */
-    bool rotated; /* there is a ".1" */
+    int file; /* -1 until the first byte */
     uint64_t file_size;
+    uint32_t backups; /* rotated files: ".1", the newest, to ".<backups>" */
+    uint64_t backup_size[RL_LOG_BACKUPS_MAX];
     struct str partial; /* a line without its end */
     char path[256];     /* within the session directory */
     int32_t pid;
@@ -113,6 +115,7 @@ struct rl_process {
     bool hello;
     bool has_store;
     uint32_t store_proc;
+    uint64_t pressed; /* the last round of pressure that it has answered */
     char peer_socket[RL_SOCKET_NAME_MAX];
     struct map_link by_number, by_pid, by_id;
     bool in_pids;
@@ -123,6 +126,7 @@ struct rl_process {
     bool dead;  /* reaped; a driver: gone, or it has left its job */
     bool dying; /* in raylet.dying */
     bool leaving_intended;
+    bool leaving_told; /* `leaving` is its own word: ours, when it is killed, is better */
     char leaving[256]; /* its own reason, or ours for killing it; "" none */
     struct os_exit exit;
     char evidence[RL_EVIDENCE_TEXT_MAX];
@@ -203,6 +207,9 @@ struct rl_store_wait {
     struct list all;
     struct rl_process *process;
     uint64_t request, size, until_ns;
+    uint64_t round;    /* of the pressure that was sent for it */
+    uint64_t freed;    /* store_freed_count, and */
+    uint64_t still_ns; /* since when it has not changed */
 };
 
 struct rl_gcs_link {
@@ -254,9 +261,12 @@ struct raylet {
     struct store_shm *shm;
     struct store *store;
     struct net_timer store_timer;
+    uint64_t press_round; /* times that everybody was asked to give memory back */
     uint64_t store_freed;
 
     struct rl_gcs_link gcs;
+    uint64_t log_file_max, log_session_max;
+    uint32_t log_backups;
     uint64_t log_bytes;   /* of all files of this session */
     struct list old_logs; /* rl_old_log: finished files, oldest first */
 };
@@ -389,7 +399,7 @@ int rl_store_open(struct raylet *r);
 void rl_store_close(struct raylet *r);
 int rl_on_store_ask(struct rl_process *p, uint64_t request, const Ray__Node__StoreAsk *m);
 int rl_on_store_free(struct rl_process *p, const Ray__Node__StoreFree *m);
-int rl_on_store_return(struct rl_process *p, const Ray__Node__StoreReturn *m);
+int rl_on_store_return(struct rl_process *p, uint64_t round, const Ray__Node__StoreReturn *m);
 int rl_on_store_check(struct rl_process *p, uint64_t request, const Ray__Node__StoreCheck *m);
 void rl_store_work_soon(struct raylet *r);
 void rl_store_forget_process(struct rl_process *p);
@@ -406,6 +416,8 @@ void rl_log_drain(struct rl_log *log);
 void rl_log_close(struct rl_log *log);
 /* The last lines, NUL terminated; "" when nothing was written. */
 const char *rl_log_tail(struct rl_log *log, char *out, size_t capacity);
+/* From the environment. */
+void rl_logs_configure(struct raylet *r);
 void rl_logs_free(struct raylet *r);
 
 /* rl_state_io.c */

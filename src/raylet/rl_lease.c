@@ -542,6 +542,10 @@ void
 rl_lease_on_owning(struct rl_lease *m, uint64_t now_ns, uint64_t worker, bool owning)
 {
     rl_pool_on_owning(&m->pool, now_ns, worker, owning);
+    struct rl_worker *w = rl_pool_find(&m->pool, worker);
+    if (w && w->state == RL_WORKER_DRAINING && w->lease && w->lease->state == RL_LEASE_DEAD) {
+        rl_lease_free(m, w->lease); /* as when it had been known at the return */
+    }
     m->changed = true;
 }
 

@@ -369,15 +369,7 @@ rl_on_lease_request(struct rl_process *p, const Ray__Node__LeaseRequest *m)
     (void)snprintf(request.name, sizeof(request.name), "%s", m->what);
     struct rl_outs o;
     rl_outs_begin(r, &o);
-    const uint64_t now = os_now_ns();
-    TRY(rl_lease_on_request(&r->lease, now, p->number, &request, &o.outs));
-    if (m->blocked && p->kind == RL_WORKER_PROCESS) {
-        const struct rl_lease_record *lease = rl_lease_of_worker(&r->lease, p->number);
-        if (lease) {
-            const struct sched_lease_blocked blocked = { .epoch = lease->epoch, .blocked = true };
-            TRY(rl_lease_on_blocked(&r->lease, now, p->number, &blocked));
-        }
-    }
+    TRY(rl_lease_on_request(&r->lease, os_now_ns(), p->number, &request, &o.outs));
     rl_outs_finish(r, &o);
     return ST_OK;
 }

@@ -2,9 +2,11 @@
 /*
  * What workers print: pipes are read here, appended to files, and sent to the job's driver.
  *
- * A file is made with its first byte. It is rotated once (to ".1") at LOG_FILE_MAX; what a session
- * writes is capped, the oldest finished files going first. A driver that doesn't read fast enough
- * loses lines on its terminal, never in the files, and is told how much.
+ * A file is made with its first byte. It is rotated (to ".1", ".2", ...) at RAY_ROTATION_MAX_BYTES,
+ * 64 MiB, of which RAY_ROTATION_BACKUP_COUNT, 1, are kept. What a session writes is capped at
+ * RAY_LOG_SESSION_MAX_BYTES, 2 GiB: the files of those that ended go first, oldest first, then the
+ * rotated ones of those that live; what is left is one file a stream. A driver that doesn't read
+ * fast enough loses lines on its terminal, never in the files, and is told how much.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +27,34 @@ enum {
 };
 #define LOG_FILE_MAX    (UINT64_C(64) << 20)
 #define LOG_SESSION_MAX (UINT64_C(2) << 30)
+
+static uint64_t
+number_from_environment(const char *name, uint64_t otherwise)
+{
+    /* tidy: getenv: read once, before any thread runs */
+    const char *text = getenv(name);
+    if (!text || !*text) {
+        return otherwise;
+    }
+    char *end = NULL;
+    errno = 0;
+    const unsigned long long n = strtoull(text, &end, 10);
+    if (*end || errno != 0 || *text == '-') {
+        os_log(OS_LOG_WARN, "%s=%.40s is no number and is ignored", name, text);
+        return otherwise;
+    }
+    return n;
+}
+
+void
+rl_logs_configure(struct raylet *r)
+{
+    const uint64_t file = number_from_environment("RAY_ROTATION_MAX_BYTES", LOG_FILE_MAX);
+    const uint64_t backups = number_from_environment("RAY_ROTATION_BACKUP_COUNT", 1);
+    r->log_file_max = file > 0 ? file : UINT64_MAX; /* 0: never rotated, as Python has it */
+    r->log_backups = backups < RL_LOG_BACKUPS_MAX ? (uint32_t)backups : RL_LOG_BACKUPS_MAX;
+    r->log_session_max = number_from_environment("RAY_LOG_SESSION_MAX_BYTES", LOG_SESSION_MAX);
+}
 
 /* A finished file, to be removed when the session's files get too large. */
 struct rl_old_log {
@@ -55,21 +85,60 @@ retire_file(struct rl_log *log, const char *suffix, uint64_t size)
 }
 
 static void
+remove_file(struct raylet *r, const char *name, const char *suffix, uint64_t size)
+{
+    char path[RL_PATH_MAX + 320];
+    (void)snprintf(path, sizeof(path), "%s/logs/%s%s", r->session.dir, name, suffix);
+    if (unlink(path) < 0) {
+        os_log(OS_LOG_WARN, "can't remove %s", path);
+    }
+    r->log_bytes -= size < r->log_bytes ? size : r->log_bytes;
+}
+
+static void
+suffix_of(uint32_t backup, char out[16])
+{
+    (void)snprintf(out, 16, ".%u", backup + 1);
+}
+
+/* Removes the oldest rotated file. False: there is none. */
+static bool
+remove_backup(struct rl_log *log)
+{
+    char suffix[16];
+    if (log->backups == 0) {
+        return false;
+    }
+    log->backups--;
+    suffix_of(log->backups, suffix);
+    remove_file(log->raylet, log->path, suffix, log->backup_size[log->backups]);
+    return true;
+}
+
+static bool
+remove_some_backup(struct raylet *r)
+{
+    LIST_FOR (l, &r->processes) {
+        struct rl_process *p = LIST_ENTRY(l, struct rl_process, all);
+        if (remove_backup(&p->out) || remove_backup(&p->err)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void
 remove_oldest(struct raylet *r)
 {
-    while (r->log_bytes > LOG_SESSION_MAX) {
+    while (r->log_bytes > r->log_session_max) {
         struct list *first = list_pop_front(&r->old_logs);
-        if (!first) {
+        if (first) {
+            struct rl_old_log *old = LIST_ENTRY(first, struct rl_old_log, all);
+            remove_file(r, old->path, "", old->size);
+            mem_free(r->mem, old, sizeof(*old));
+        } else if (!remove_some_backup(r)) {
             return;
         }
-        struct rl_old_log *old = LIST_ENTRY(first, struct rl_old_log, all);
-        char path[RL_PATH_MAX + 320];
-        (void)snprintf(path, sizeof(path), "%s/logs/%s", r->session.dir, old->path);
-        if (unlink(path) < 0) {
-            os_log(OS_LOG_WARN, "can't remove %s", path);
-        }
-        r->log_bytes -= old->size < r->log_bytes ? old->size : r->log_bytes;
-        mem_free(r->mem, old, sizeof(*old));
     }
 }
 
@@ -84,19 +153,33 @@ rl_logs_free(struct raylet *r)
 static void
 rotate(struct rl_log *log)
 {
-    char from[RL_PATH_MAX + 320], to[RL_PATH_MAX + 320];
+    char from[RL_PATH_MAX + 320], to[RL_PATH_MAX + 320], suffix[16];
+    os_close(&log->file);
+    if (log->raylet->log_backups == 0) {
+        remove_file(log->raylet, log->path, "", log->file_size);
+        log->file_size = 0;
+        return;
+    }
+    if (log->backups == log->raylet->log_backups) {
+        (void)remove_backup(log);
+    }
+    for (uint32_t i = log->backups; i > 0; i--) {
+        suffix_of(i - 1, suffix);
+        full_path(log, suffix, from, sizeof(from));
+        suffix_of(i, suffix);
+        full_path(log, suffix, to, sizeof(to));
+        if (rename(from, to) < 0) {
+            os_log(OS_LOG_WARN, "can't rotate %s", from);
+        }
+        log->backup_size[i] = log->backup_size[i - 1];
+    }
     full_path(log, "", from, sizeof(from));
     full_path(log, ".1", to, sizeof(to));
-    os_close(&log->file);
     if (rename(from, to) < 0) {
         os_log(OS_LOG_WARN, "can't rotate %s", from);
     }
-    /* What an earlier ".1" had is gone with the renaming. */
-    if (log->rotated) {
-        log->raylet->log_bytes -=
-            LOG_FILE_MAX < log->raylet->log_bytes ? LOG_FILE_MAX : log->raylet->log_bytes;
-    }
-    log->rotated = true;
+    log->backup_size[0] = log->file_size;
+    log->backups++;
     log->file_size = 0;
 }
 
@@ -106,7 +189,7 @@ write_file(struct rl_log *log, const char *data, size_t size)
     if (log->path[0] == '\0') {
         return; /* no name yet: the process isn't known; what it says is kept for evidence */
     }
-    if (log->file >= 0 && log->file_size >= LOG_FILE_MAX) {
+    if (log->file >= 0 && log->file_size >= log->raylet->log_file_max) {
         rotate(log);
     }
     if (log->file < 0) {
@@ -354,12 +437,14 @@ rl_log_close(struct rl_log *log)
         end_of_pipe(log);
     }
     if (log->file >= 0) {
-        os_close(&log->file);
-        if (log->rotated) {
-            retire_file(log, ".1", LOG_FILE_MAX);
+        os_close(&log->file); /* its rotated files are older */
+        for (uint32_t i = log->backups; i > 0; i--) {
+            char suffix[16];
+            suffix_of(i - 1, suffix);
+            retire_file(log, suffix, log->backup_size[i - 1]);
         }
+        log->backups = 0;
         retire_file(log, "", log->file_size);
-        log->rotated = false;
         log->file_size = 0;
     }
     str_fini(&log->partial);

@@ -375,6 +375,9 @@ rl_pool_on_owning(struct rl_pool *pool, uint64_t now_ns, uint64_t number, bool o
     worker->owning = owning;
     if (!owning && worker->state == RL_WORKER_DRAINING && !worker->retire) {
         rl_pool_idle(pool, now_ns, worker);
+    } else if (owning && worker->state == RL_WORKER_EXITING && !worker->kill_sent) {
+        worker->retire = true; /* the two words crossed: it leaves when it is needed no more */
+        move_to(pool, worker, RL_WORKER_DRAINING, now_ns);
     }
 }
 

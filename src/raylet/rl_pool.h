@@ -8,6 +8,7 @@
  *
  *   STARTING --hello--> IDLE --take--> LEASED --settle--> SETTLING --idle--> IDLE
  *   LEASED --idle--> IDLE, LEASED --drain--> DRAINING --idle--> IDLE
+ *   EXITING --owning, not killed--> DRAINING
  *   any live state --exit or kill--> EXITING; any live state --dead--> DEAD --reclaimed--> gone
  *
  * A process that never ran anything is unbound: its first lease fixes OMP value and device set,

@@ -183,6 +183,7 @@ prepare(struct raylet *r, const struct rl_run_config *config)
     for (size_t i = 0; i < COUNT_OF(maps); i++) {
         map_init(maps[i], r->mem);
     }
+    rl_logs_configure(r);
     arena_init(&r->arena, r->mem);
     sched_keys_init(&r->keys, r->mem);
     list_init(&r->gcs.untold);

@@ -3,8 +3,8 @@
  * Object-store messages of processes, and the store's housekeeping.
  *
  * When the store is full the request waits for a moment: every process is asked to give back what
- * it can, and frees that are on their way are awaited. Only then is it answered "full", with the
- * words that name the biggest holders.
+ * it can, and frees that are on their way are awaited. It is answered "full", with the words that
+ * name the biggest holders, when nothing more can come (nothing_comes), or after two seconds.
  */
 #include <string.h>
 #include <unistd.h>
@@ -13,7 +13,9 @@
 #include "raylet/rl_io.h"
 
 /* How long a request waits for memory. */
-#define STORE_WAIT_NS  UINT64_C(2000000000)
+#define STORE_WAIT_NS UINT64_C(2000000000)
+/* How long a free may be on its way between two processes that have nothing to do. */
+#define STORE_STILL_NS UINT64_C(200000000)
 #define STORE_RETRY_NS UINT64_C(10000000)
 
 static void retry_waiting(struct raylet *r, uint64_t now);
@@ -105,12 +107,71 @@ press(struct raylet *r, uint64_t wanted)
 {
     Ray__Node__StorePressure m = RAY__NODE__STORE_PRESSURE__INIT;
     m.wanted = wanted;
+    r->press_round++;
     LIST_FOR (l, &r->processes) {
         struct rl_process *p = LIST_ENTRY(l, struct rl_process, all);
         if (p->hello && !p->dead) {
-            rl_send(p, NODE_STORE_PRESSURE, 0, &m.base);
+            rl_send(p, NODE_STORE_PRESSURE, r->press_round, &m.base);
         }
     }
+}
+
+static bool
+waits_for_room(const struct rl_process *p)
+{
+    LIST_FOR (l, &p->raylet->store_waits) {
+        if (LIST_ENTRY(l, struct rl_store_wait, all)->process == p) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether the process may still let go of something: it has not answered the pressure, or its
+ * program runs. One that waits for memory, or whose task waits for another, doesn't. */
+static bool
+may_free(const struct rl_process *p, uint64_t round)
+{
+    if (p->dead) {
+        return p->dying; /* what it held comes back soon */
+    }
+    if (!p->hello) {
+        return false;
+    }
+    if (p->pressed < round) {
+        return true;
+    }
+    if (waits_for_room(p)) {
+        return false;
+    }
+    if (p->kind == RL_DRIVER) {
+        return true;
+    }
+    const struct store_ctl_process *half = store_proc_process_half(p->raylet->store, p->store_proc);
+    const uint32_t flags = atom_u32_load(&half->status.flags, ATOM_RELAXED);
+    return (flags & STORE_STATUS_BUSY) && !(flags & STORE_STATUS_BLOCKED);
+}
+
+/* The request can't be granted, and it is certain that it won't be soon. */
+static bool
+nothing_comes(struct raylet *r, struct rl_store_wait *w, uint64_t now)
+{
+    if (now >= w->until_ns) {
+        return true;
+    }
+    const uint64_t freed = store_freed_count(r->store);
+    struct store_stats stats;
+    store_stats(r->store, &stats);
+    if (freed != w->freed || stats.dying > 0) {
+        w->freed = freed;
+        w->still_ns = now;
+    }
+    LIST_FOR (l, &r->processes) {
+        if (may_free(LIST_ENTRY(l, struct rl_process, all), w->round)) {
+            w->still_ns = now;
+        }
+    }
+    return now >= w->still_ns + STORE_STILL_NS;
 }
 
 static bool
@@ -121,11 +182,18 @@ wait_for_room(struct rl_process *p, uint64_t request, uint64_t size)
     if (!w) {
         return false;
     }
+    press(r, size);
+    const uint64_t now = os_now_ns();
     *w = (struct rl_store_wait){
-        .process = p, .request = request, .size = size, .until_ns = os_now_ns() + STORE_WAIT_NS
+        .process = p,
+        .request = request,
+        .size = size,
+        .until_ns = now + STORE_WAIT_NS,
+        .round = r->press_round,
+        .freed = store_freed_count(r->store),
+        .still_ns = now,
     };
     list_push_back(&r->store_waits, &w->all);
-    press(r, size);
     return true;
 }
 
@@ -138,7 +206,7 @@ retry_waiting(struct raylet *r, uint64_t now)
         struct rl_store_wait *w = LIST_ENTRY(l, struct rl_store_wait, all);
         struct store_grant grant;
         const int status = try_grant(w->process, w->size, &grant);
-        if (status == ST_STORE_FULL && now < w->until_ns) {
+        if (status == ST_STORE_FULL && !nothing_comes(r, w, now)) {
             return;
         }
         answer(w->process, w->request, status, &grant);
@@ -202,8 +270,11 @@ rl_on_store_free(struct rl_process *p, const Ray__Node__StoreFree *m)
 }
 
 int
-rl_on_store_return(struct rl_process *p, const Ray__Node__StoreReturn *m)
+rl_on_store_return(struct rl_process *p, uint64_t round, const Ray__Node__StoreReturn *m)
 {
+    if (round > p->pressed && round <= p->raylet->press_round) {
+        p->pressed = round;
+    }
     for (size_t i = 0; i < m->n_offsets; i++) {
         const int status = store_on_return(p->raylet->store, p->store_proc, m->offsets[i]);
         if (status != ST_OK) {

@@ -408,8 +408,9 @@ rl_worker_kill(struct rl_process *p, const char *why)
     if (p->dead) {
         return;
     }
-    if (p->leaving[0] == '\0') {
+    if (p->leaving[0] == '\0' || p->leaving_told) {
         (void)snprintf(p->leaving, sizeof(p->leaving), "%s", why);
+        p->leaving_intended = p->leaving_told = false;
     }
     if (p->pid > 0) {
         os_proc_signal(p->pid, SIGKILL);

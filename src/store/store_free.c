@@ -144,13 +144,14 @@ fail_gone(void)
 }
 
 int
-store_free(struct store *store, const struct id_worker *owner, const struct store_ref *ref)
+store_free(struct store *store, const struct id_worker *who, const struct store_ref *ref)
 {
     struct store_slot *slot = find_sealed(store, ref);
     if (!slot) {
         return fail_gone();
     }
-    if (!ID_EQ(slot->holder->worker, *owner)) {
+    if (!ID_EQ(slot->holder->worker, *who) &&
+        !ID_EQ(store_slot_row(store, slot)->what.creator, *who)) {
         return st_fail(ST_INVALID_ARGUMENT, "only an object's owner can free it");
     }
     store_begin_free(store, slot);

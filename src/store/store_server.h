@@ -155,9 +155,10 @@ int store_on_return(struct store *store, uint32_t number, uint64_t offset) MUST_
 /* Copies new seals of a process into the table. Cheap when there are none. */
 void store_adopt(struct store *store, uint32_t number);
 
-/* The owner's word that an object may go. ST_NOT_FOUND: not that life of that slot (already gone);
- * ST_INVALID_ARGUMENT: not the owner's. Takes effect once no process pins it. */
-int store_free(struct store *store, const struct id_worker *owner, const struct store_ref *ref)
+/* The owner's word that an object may go, or that of the creator, who then has told nobody of it.
+ * ST_NOT_FOUND: not that life of that slot (already gone); ST_INVALID_ARGUMENT: somebody else's.
+ * Takes effect once no process pins it. */
+int store_free(struct store *store, const struct id_worker *who, const struct store_ref *ref)
     MUST_USE;
 
 /* The owner died: all it owns here is freed, also what is adopted later. */

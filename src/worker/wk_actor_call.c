@@ -167,12 +167,17 @@ ray_actor_call(ray_actor *handle, ray_function *method, ray_options *options,
         }
     }
     if (status == ST_OK) {
+        status = wk_task_want_args(task);
+        if (status != ST_OK) {
+            wk_task_undo(task);
+        }
+    }
+    if (status == ST_OK) {
         task->actor = actor;
         task->depth = wk_depth();
         task->state = WK_TASK_READY;
         actor->pending++;
         wk.tasks_pending++;
-        status = wk_task_want_args(task);
         list_push_back(&actor->queue, &task->link);
         push_calls(actor);
         if (wk.tasks_pending > 1) {

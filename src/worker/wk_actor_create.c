@@ -68,7 +68,7 @@ wk_actor_creation_replied(struct wk_actor *actor, uint64_t kept)
 
 /* What the actor's process gets: see struct wk_spec. */
 static int
-encode_spec(const struct wk_task *task, struct str *spec)
+encode_spec(struct wk_task *task, struct str *spec)
 {
     const struct wk_spec head = { .template_size = (uint32_t)wk_pad8(task->tmpl->frame.size),
                                   .creator = wk.self };
@@ -82,7 +82,8 @@ encode_spec(const struct wk_task *task, struct str *spec)
     str_append(spec, task->tmpl->frame.data, task->tmpl->frame.size);
     str_append(spec, zeros, head.template_size - task->tmpl->frame.size);
     str_append(spec, &push, sizeof(push));
-    const size_t args = wk_task_args_bytes(task);
+    size_t args;
+    TRY(wk_task_args_bytes(task, &args));
     char *room = str_reserve(spec, args + 1);
     if (!room) {
         return st_fail(ST_OUT_OF_MEMORY, "no memory for an actor's creation");
@@ -176,6 +177,22 @@ wk_actor_request_creation(struct wk_actor *actor)
     str_fini(&spec);
 }
 
+/* It was not asked for: nobody hears of it. The pump frees it. */
+static void
+undo_create(struct wk_actor *actor, struct wk_task *task)
+{
+    actor->state = ACTOR_DEAD;
+    actor->creation = NULL;
+    actor->holding = false;
+    atom_u32_store(&actor->handles, 0, ATOM_RELAXED);
+    wk.tasks_pending--;
+    wk_task_abandon(task);
+    struct wk_outs o;
+    own_local_drop(&wk.own, actor->ref, wk_outs_begin(&o));
+    wk_outs_end(&o);
+    wk_pump();
+}
+
 static int
 create_locked(ray_function *class_function, ray_options *options, const struct ray_arg *args,
               size_t arg_count, struct wk_actor **out)
@@ -207,7 +224,11 @@ create_locked(ray_function *class_function, ray_options *options, const struct r
     task->depth = wk_depth();
     atom_u32_store(&actor->handles, 1, ATOM_RELAXED);
     wk.tasks_pending++;
-    TRY(wk_task_want_args(task));
+    const int status = wk_task_want_args(task);
+    if (status != ST_OK) {
+        undo_create(actor, task);
+        return status;
+    }
     if (task->deps_pending == 0) {
         task->state = WK_TASK_READY;
         wk_actor_request_creation(actor);

@@ -47,6 +47,7 @@ start_parts(void)
     list_init(&wk.dirty_keys);
     list_init(&wk.dirty_actors);
     list_init(&wk.lease_refs);
+    list_init(&wk.gone_peers);
     list_init(&wk.asks);
     list_init(&wk.exec_queue);
     wk.gcs_timer = (struct net_timer){ .on_timer = wk_gcs_on_timer };
@@ -74,6 +75,7 @@ stop_parts(void)
         net_loop_remove(wk.loop, &wk.listen_watch);
     }
     os_close(&wk.listen_watch.fd);
+    wk_peer_unlisten();
     net_conn_destroy(&wk.boot);
     wk_node_close();
     wk_own_end();

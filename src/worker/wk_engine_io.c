@@ -338,18 +338,37 @@ wait_once(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
     return status;
 }
 
-/* As wait_once, within a task: after a millisecond its CPU is lent to others. */
+/* As wait_once, within a task: its CPU is lent to others, after a millisecond, or at once when this
+ * process has asked for leases (wk_grant.c does it when that comes later). */
 static int
 wait_in_task(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
 {
-    const uint64_t soon = wk_now() + WK_BLOCKED_NS;
+    const uint64_t now = wk_now();
+    const uint64_t soon = now + WK_BLOCKED_NS;
+    if (now >= deadline_ns) {
+        return wait_once(done, ctx, deadline_ns);
+    }
+    wk.task_wait.done = done;
+    wk.task_wait.ctx = ctx;
+    if (wk_leases_are_short(&wk.leases)) {
+        wk_set_blocked(true);
+    }
     int status = wait_once(done, ctx, soon < deadline_ns ? soon : deadline_ns);
     if (status == ST_TIMED_OUT && soon < deadline_ns) {
-        wk_set_blocked(true);
+        if (!done(ctx)) {
+            wk_set_blocked(true);
+        }
         status = wait_once(done, ctx, deadline_ns);
-        wk_set_blocked(false);
     }
+    wk.task_wait.done = NULL;
+    wk_set_blocked(false);
     return status;
+}
+
+bool
+wk_task_waits(void)
+{
+    return wk.task_wait.done && !wk.task_wait.done(wk.task_wait.ctx);
 }
 
 int

@@ -27,6 +27,9 @@ wk_exec_free(struct wk_exec *e)
         }
     }
     for (int32_t i = 0; e->tmpl && e->returns && i < e->tmpl->num_returns; i++) {
+        if (e->returns[i] && !e->delivered && e->returns[i]->kind == WK_VALUE_HINT) {
+            wk_value_free_stored(e->returns[i]); /* its owner has not heard of it */
+        }
         ray_value_release(e->returns[i]);
     }
     for (uint32_t i = 0; i < e->return_ref_count; i++) {

@@ -42,6 +42,7 @@ struct wk_exec {
     uint32_t return_ref_count, return_ref_capacity;
     struct ray_value *failure;
     bool retry_allowed;
+    bool delivered; /* a reply names the returns */
     struct id_source source;
     uint64_t started_ns;
     bool is_creation;

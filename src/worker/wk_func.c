@@ -250,10 +250,6 @@ fill_options(const struct ray_task_options *from, struct ray_options *o)
     TRY(copy_resources(from->resources, from->resource_count, &o->resources, &o->resource_count));
     TRY(copy_resources(from->placement_resources, from->placement_resource_count, &o->placement,
                        &o->placement_count));
-    o->alone = o->max_calls > 0;
-    for (uint32_t i = 0; i < o->resource_count; i++) {
-        o->alone = o->alone || strcmp(o->resources[i].name, "GPU") == 0;
-    }
     make_canonical(o);
     return o->canonical.failed ? st_fail(ST_OUT_OF_MEMORY, "no memory for options") : ST_OK;
 }
@@ -501,6 +497,17 @@ encode_template(struct wk_template *t, const struct ray_function *f, const struc
     return !t->frame.failed;
 }
 
+/* GPUs and max_calls. */
+static bool
+runs_alone(const struct ray_options *options)
+{
+    bool alone = options->max_calls > 0;
+    for (uint32_t i = 0; i < options->resource_count; i++) {
+        alone = alone || strcmp(options->resources[i].name, "GPU") == 0;
+    }
+    return alone;
+}
+
 struct wk_template *
 wk_template_get(struct ray_function *function, struct ray_options *options)
 {
@@ -529,10 +536,10 @@ wk_template_get(struct ray_function *function, struct ray_options *options)
         return NULL;
     }
     t->function = function;
+    t->alone = runs_alone(options);
     t->options = ray_options_retain(options);
     t->next = function->templates;
     function->templates = t;
-    function->lease_fn.alone = options->alone;
     return t;
 }
 

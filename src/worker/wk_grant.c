@@ -67,11 +67,25 @@ send_request(const struct sched_lease_request *request)
     message.depth = request->depth;
     message.what = key->lease_key->name;
     (void)!wk_node_send(NODE_LEASE_REQUEST, (const ProtobufCMessage *)&message, 0);
+    if (wk_task_waits()) {
+        wk_set_blocked(true);
+    }
+}
+
+/* The raylet hears that a task goes on before it hears of what the same replies give back: else a
+ * CPU looks free for a moment, and one process too many is started. */
+static void
+unblock_first(void)
+{
+    if (wk.blocked && !wk_task_waits()) {
+        wk_set_blocked(false);
+    }
 }
 
 void
 wk_lease_send_return(uint64_t lease_id, uint32_t flags)
 {
+    unblock_first();
     Ray__Node__LeaseReturn message = RAY__NODE__LEASE_RETURN__INIT;
     message.lease_id = lease_id;
     message.worker_is_leaving = (flags & SCHED_RETURN_RETIRE) != 0;
@@ -95,6 +109,7 @@ wk_lease_say(const struct step_out *out)
         break;
     case WK_OUT_CANCEL: {
         const struct sched_lease_cancel *cancel = out->msg;
+        unblock_first();
         Ray__Node__LeaseCancel message = RAY__NODE__LEASE_CANCEL__INIT;
         message.key = cancel->cookie;
         message.count = cancel->count;

@@ -259,10 +259,10 @@ reuse(struct wk_leases *c, struct wk_lease *lease, uint64_t now_ns)
 
 struct wk_lease *
 wk_lease_pick(struct wk_leases *c, struct wk_lease_key *key, const struct wk_lease_fn *fn,
-              uint64_t now_ns)
+              bool alone, uint64_t now_ns)
 {
     ASSERT_HOT(key->magic == KEY_MAGIC && key->ready > 0);
-    const bool is_short = fn->samples > 0 && !fn->alone;
+    const bool is_short = fn->samples > 0 && !alone;
     const uint32_t predicted_ns = fn->samples > 0 ? fn->ewma_ns : (uint32_t)c->config.window_ns;
     struct list *l = list_first(&key->places[WK_PLACE_IDLE]);
     struct wk_lease *lease;
@@ -748,6 +748,18 @@ wk_lease_pump(struct wk_leases *c, uint64_t now_ns, struct step_outs *outs)
             touch(c, key);
         }
     }
+}
+
+bool
+wk_leases_are_short(const struct wk_leases *c)
+{
+    LIST_FOR (l, &c->all_keys) {
+        const struct wk_lease_key *key = LIST_ENTRY(l, struct wk_lease_key, link);
+        if (key->ready > 0 && key->asking > key->cancelling) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void

@@ -39,7 +39,6 @@ enum {
 struct wk_lease_fn {
     uint32_t samples; /* 0: unknown, so nothing is queued behind it */
     uint32_t ewma_ns; /* moving average of durations, saturating at 4.2 s */
-    bool alone;       /* GPU, max_calls: depth 1 always. Set by the engine */
 };
 
 /* Rules that the simulator switches off one by one, to show that each is needed. */
@@ -201,9 +200,9 @@ void wk_lease_on_ready(struct wk_leases *c, struct wk_lease_key *key, uint32_t c
 void wk_lease_on_unready(struct wk_leases *c, struct wk_lease_key *key, uint32_t count,
                          uint64_t now_ns);
 /* Where to push the key's front task, whose function is `fn`, now: counted as pushed. NULL: not
- * now. ~20 ns. */
+ * now. `alone`: with nothing before or behind it (GPU, max_calls). ~20 ns. */
 struct wk_lease *wk_lease_pick(struct wk_leases *c, struct wk_lease_key *key,
-                               const struct wk_lease_fn *fn, uint64_t now_ns);
+                               const struct wk_lease_fn *fn, bool alone, uint64_t now_ns);
 /* A pushed task has its reply. `duration_ns` was measured by the worker. ~20 ns. */
 void wk_lease_on_done(struct wk_leases *c, struct wk_lease *lease, struct wk_lease_fn *fn,
                       uint64_t now_ns, uint64_t duration_ns);
@@ -239,6 +238,9 @@ void wk_lease_on_dead(struct wk_leases *c, struct wk_lease *lease, uint32_t unst
 
 /* Emits requests, cancels, returns and recalls, and sets deadline_ns. */
 void wk_lease_pump(struct wk_leases *c, uint64_t now_ns, struct step_outs *outs);
+
+/* Ready tasks wait for leases that have been asked for. */
+bool wk_leases_are_short(const struct wk_leases *c);
 
 /* The step face: dispatches to the above, then pumps. */
 int wk_lease_step(struct wk_leases *c, const struct step_in *in, struct step_outs *outs);

@@ -142,7 +142,7 @@ wk_watch(const struct id_worker *worker)
 void
 wk_set_blocked(bool blocked)
 {
-    const struct wk_exec *e = wk_current;
+    const struct wk_exec *e = wk.current;
     if (!e || e->push.epoch == 0 || wk.blocked == blocked) {
         return;
     }
@@ -166,18 +166,15 @@ wk_set_blocked(bool blocked)
 /* The slots that a dead worker had sealed for us: those that no reply named are nobody's. Replies
  * that did name them were read before, so what is left is what own doesn't know. */
 static void
-free_sealed(const ProtobufCBinaryData *sealed, const struct id_worker *worker)
+free_sealed(const ProtobufCBinaryData *sealed)
 {
-    (void)worker;
     const size_t n = sealed->len / sizeof(struct store_ref);
-    for (size_t i = 0; i < n; i++) {
-        struct store_ref slot;
-        memcpy(&slot, sealed->data + i * sizeof(slot), sizeof(slot));
-        if (!wk_slot_is_known(&slot)) {
-            str_append(&wk.frees, &slot, sizeof(slot));
-        }
+    struct store_ref *slots = n > 0 ? malloc(n * sizeof(*slots)) : NULL;
+    if (slots) {
+        memcpy(slots, sealed->data, n * sizeof(*slots));
+        wk_free_unknown_slots(slots, n);
+        free(slots);
     }
-    wk_flush_frees();
 }
 
 static void
@@ -188,7 +185,8 @@ on_process_died(const uint8_t *body, size_t size)
     if (message && message->worker_id.len == sizeof(worker.b)) {
         memcpy(worker.b, message->worker_id.data, sizeof(worker.b));
         wk_peer_on_death(&worker, message->evidence, message->pid);
-        free_sealed(&message->sealed, &worker);
+        free_sealed(&message->sealed);
+        wk_peers_sweep();
     }
     if (message) {
         ray__node__process_died__free_unpacked(message, NULL);
@@ -214,21 +212,24 @@ return_grant(const struct net_frame *frame)
 }
 
 static void
-on_pressure(void)
+on_pressure(uint64_t round)
 {
     uint64_t offsets[64];
-    size_t n = 0;
-    storec_give_back(wk.store, false);
-    while (n < COUNT_OF(offsets) && storec_next_return(wk.store, &offsets[n])) {
-        n++;
-    }
-    Ray__Node__StoreReturn back = RAY__NODE__STORE_RETURN__INIT;
-    back.offsets = offsets;
-    back.n_offsets = n;
-    if (n > 0) {
-        (void)!wk_node_send(NODE_STORE_RETURN, (const ProtobufCMessage *)&back, 0);
-    }
+    size_t n;
+    wk_flush_releases();
     wk_flush_frees();
+    storec_give_back(wk.store, false);
+    do { /* the last one, with less than there is room for, is the answer */
+        n = 0;
+        while (n < COUNT_OF(offsets) && storec_next_return(wk.store, &offsets[n])) {
+            n++;
+        }
+        Ray__Node__StoreReturn back = RAY__NODE__STORE_RETURN__INIT;
+        back.offsets = offsets;
+        back.n_offsets = n;
+        const uint64_t request = n < COUNT_OF(offsets) ? round : 0;
+        (void)!wk_node_send(NODE_STORE_RETURN, (const ProtobufCMessage *)&back, request);
+    } while (n == COUNT_OF(offsets));
 }
 
 static void
@@ -412,7 +413,7 @@ on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
         }
         break;
     case NODE_STORE_PRESSURE:
-        on_pressure();
+        on_pressure(frame->header.request_id);
         break;
     case NODE_BECOME_ACTOR:
         WITH_MESSAGE(Ray__Node__BecomeActor, ray__node__become_actor,

@@ -154,8 +154,13 @@ carry_out(const struct step_out *out)
         break;
     case OWN_OUT_PROC_GONE:
         if (out->peer < wk.peer_capacity && wk.peer_by_proc[out->peer]) {
-            wk.peer_by_proc[out->peer]->proc = UINT32_MAX;
+            struct wk_peer *peer = wk.peer_by_proc[out->peer];
+            peer->proc = UINT32_MAX;
             wk.peer_by_proc[out->peer] = NULL;
+            if (peer->announced) {
+                list_remove(&peer->gone);
+                list_push_back(&wk.gone_peers, &peer->gone);
+            }
         }
         break;
     }

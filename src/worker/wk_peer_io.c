@@ -17,7 +17,8 @@
 #include "worker/wk_priv.h"
 #include "worker/wk_task.h"
 
-enum { CONNECT_TRIES = 1000 };
+#define CONNECT_FIRST_NS UINT64_C(1000000)
+#define CONNECT_LAST_NS  UINT64_C(50000000)
 
 static void on_close(void *ctx, struct net_conn *conn, int status);
 static const struct net_conn_ops link_ops = { wk_link_on_frame, on_close };
@@ -73,6 +74,7 @@ number_peer(struct wk_peer *peer)
         wk.peer_by_proc = grown;
         wk.peer_capacity = capacity;
     }
+    list_remove(&peer->gone);
     peer->proc = number;
     wk.peer_by_proc[number] = peer;
     if (peer->announced) {
@@ -94,6 +96,7 @@ wk_peer_get(const struct own_addr *addr)
         }
         peer->addr = *addr;
         peer->proc = UINT32_MAX;
+        list_init(&peer->gone);
         if (map_insert(&wk.peers, &peer->link, worker_hash(&addr->worker)) != ST_OK) {
             free(peer);
             return NULL;
@@ -139,6 +142,7 @@ free_link(struct wk_link *link)
     }
     ASSERT(link->inflight_count == 0);
     net_loop_disarm(wk.loop, &link->repair_timer);
+    net_loop_disarm(wk.loop, &link->connect_timer);
     wk_exec_link_gone(link);
     wk_link_templates_free(link);
     unmap_link(link);
@@ -219,13 +223,28 @@ connect_peer(const struct wk_peer *peer, int *fd)
         name = derived;
     }
     (void)snprintf(path, sizeof(path), "%s/%s", wk.socket_dir, name);
-    for (int i = 0;; i++) {
-        const int status = os_sock_connect(path, fd);
-        if (status != ST_WOULD_BLOCK || i == CONNECT_TRIES) {
-            return status;
-        }
-        /* tidy: usleep: the listener's queue of 4096 is full, and no event tells of room in it */
-        (void)usleep(1000);
+    return os_sock_connect(path, fd);
+}
+
+/* The peer's listener had no room: its queue of 4096 is full, and no event tells of room in it.
+ * What is sent meanwhile waits in the connection. */
+static void
+on_connect_timer(void *ctx)
+{
+    struct wk_link *link = ctx;
+    int fd;
+    int status = connect_peer(link->peer, &fd);
+    if (status == ST_WOULD_BLOCK) {
+        link->connect_pause_ns = 2 * link->connect_pause_ns < CONNECT_LAST_NS
+                                     ? 2 * link->connect_pause_ns
+                                     : CONNECT_LAST_NS;
+        status = net_loop_arm(wk.loop, &link->connect_timer, wk_now() + link->connect_pause_ns);
+    } else if (status == ST_OK) {
+        status = net_conn_attach(link->conn, fd);
+    }
+    if (status != ST_OK) {
+        link->peer->dead = true; /* as when the first try fails */
+        wk_link_mark_broken(link);
     }
 }
 
@@ -254,7 +273,8 @@ wk_peer_link(struct wk_peer *peer)
         return NULL;
     }
     int fd;
-    if (connect_peer(peer, &fd) != ST_OK) {
+    const int status = connect_peer(peer, &fd);
+    if (status != ST_OK && status != ST_WOULD_BLOCK) {
         /* The name vanishes with the process; the raylet's word is waited for. */
         peer->dead = true;
         wk_peer_watch(peer);
@@ -267,6 +287,11 @@ wk_peer_link(struct wk_peer *peer)
     link->peer = peer;
     peer->out = link;
     wk_peer_watch(peer);
+    if (status == ST_WOULD_BLOCK) {
+        link->connect_timer = (struct net_timer){ .on_timer = on_connect_timer, .ctx = link };
+        link->connect_pause_ns = CONNECT_FIRST_NS;
+        (void)!net_loop_arm(wk.loop, &link->connect_timer, wk_now() + CONNECT_FIRST_NS);
+    }
     if (send_hello(link) != ST_OK) {
         wk_link_mark_broken(link);
         return NULL;
@@ -365,7 +390,36 @@ wk_peer_on_death(const struct id_worker *worker, const char *evidence, int32_t p
     free_link(peer->in);
     free_link(peer->out);
     peer->in = peer->out = NULL;
+    if (peer->proc == UINT32_MAX) {
+        list_remove(&peer->gone);
+        list_push_back(&wk.gone_peers, &peer->gone);
+    }
     wk_changed();
+}
+
+static bool
+is_referred_to(const struct wk_peer *peer)
+{
+    LIST_FOR (l, &wk.lease_refs) {
+        if (LIST_ENTRY(l, struct wk_lease_ref, link)->peer == peer) {
+            return true;
+        }
+    }
+    return peer->in || peer->out || peer->actor || peer->proc != UINT32_MAX || !peer->announced;
+}
+
+void
+wk_peers_sweep(void)
+{
+    LIST_FOR_SAFE (l, next, &wk.gone_peers) {
+        struct wk_peer *peer = LIST_ENTRY(l, struct wk_peer, gone);
+        if (!is_referred_to(peer)) {
+            list_remove(&peer->gone);
+            map_remove(&wk.peers, &peer->link);
+            free(peer->evidence);
+            free(peer);
+        }
+    }
 }
 
 void
@@ -422,4 +476,18 @@ int
 wk_peer_accept(void)
 {
     return net_loop_add(wk.loop, &wk.listen_watch, EPOLLIN | EPOLLET);
+}
+
+void
+wk_peer_unlisten(void)
+{
+    const char *const names[] = { wk.socket_alias, wk.socket_name };
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        char path[sizeof(wk.socket_dir) + 40];
+        (void)snprintf(path, sizeof(path), "%s/%s", wk.socket_dir, names[i]);
+        if (*wk.socket_dir && *names[i]) {
+            (void)unlink(path); /* the raylet may have done so */
+        }
+    }
+    wk.socket_alias[0] = wk.socket_name[0] = '\0';
 }

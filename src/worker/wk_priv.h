@@ -104,7 +104,7 @@ struct ray_options {
     int32_t num_returns, max_retries, max_calls, max_concurrency;
     int32_t max_restarts, max_task_retries;
     int64_t max_pending_calls;
-    bool retry_exceptions, detached, alone;
+    bool retry_exceptions, detached;
     char *name, *actor_name, *actor_namespace; /* own memory, "" when none */
     uint8_t *metadata;
     size_t metadata_size;
@@ -126,6 +126,7 @@ struct wk_template {
     struct wk_template *next;      /* same function */
     struct ray_function *function; /* not counted: templates belong to their function */
     struct ray_options *options;   /* counted */
+    bool alone;                    /* pushed with nothing before or behind it */
     struct str frame;              /* body of the TEMPLATE frame */
 };
 
@@ -160,10 +161,12 @@ struct wk_link {
     bool via_socket;  /* rx waits for a frame of the socket */
     struct list held; /* frames of the socket whose word in the ring isn't read yet */
     size_t held_bytes;
-    bool broken;                   /* nothing more can be sent */
-    struct net_timer repair_timer; /* armed when it broke: its peer may be alive */
-    bool deaf;                     /* it sent nonsense: nothing more is read */
-    uint32_t ring_index;           /* my number at which the peer marks, when offered */
+    bool broken;                    /* nothing more can be sent */
+    struct net_timer repair_timer;  /* armed when it broke: its peer may be alive */
+    struct net_timer connect_timer; /* armed while the peer's listener has no room for it */
+    uint64_t connect_pause_ns;
+    bool deaf;           /* it sent nonsense: nothing more is read */
+    uint32_t ring_index; /* my number at which the peer marks, when offered */
     struct net_ring_tx tx;
     struct net_ring_rx rx;
     void *ring_memory;
@@ -192,6 +195,7 @@ struct wk_link {
 /* Another process. */
 struct wk_peer {
     struct map_link link; /* engine.peers, by worker id */
+    struct list gone;     /* engine.gone_peers, once it is dead and `own` has forgotten it */
     struct own_addr addr;
     uint32_t proc; /* own's number */
     bool dead;     /* declared, or not reachable */
@@ -276,6 +280,7 @@ struct wk_engine {
     uint64_t next_request;
 
     struct map peers;
+    struct list gone_peers;
     struct wk_peer **peer_by_proc;
     uint32_t peer_capacity;
     struct wk_link *rings[WK_RINGS_MAX];
@@ -287,6 +292,10 @@ struct wk_engine {
     struct wk_exec *current; /* of the main thread */
     struct store_ctl_process *page;
     const struct store_ctl_raylet *raylet_page;
+    struct {
+        bool (*done)(void *ctx); /* NULL: it doesn't wait */
+        void *ctx;
+    } task_wait;                   /* of `current` in wk_wait */
     bool blocked;                  /* told the raylet */
     bool told_owning;              /* the same */
     bool bouncing;                 /* a blocked task runs: unstarted ones are sent back */
@@ -339,6 +348,8 @@ void wk_changed(void);
 /* Waits until done(ctx) says true: ST_OK, ST_TIMED_OUT, ST_INTERRUPTED, ST_RAYLET_DIED. Called and
  * returns with the lock held, which is given up meanwhile. `deadline_ns` UINT64_MAX: none. */
 int wk_wait(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns) MUST_USE;
+/* The main thread's task waits for something that has not come yet. Lock held. */
+bool wk_task_waits(void);
 /* Reads what peers have published, if anything, without waiting. Lock held. */
 void wk_poll(void);
 /* Keeps replies coming while the program does other things. Lock held. */
@@ -393,10 +404,14 @@ void wk_link_mark_broken(struct wk_link *link);
 /* The other side says who it is. A failure ends the connection. */
 int wk_peer_on_hello(struct wk_link *link, const struct net_frame *frame) MUST_USE;
 void wk_peer_on_death(const struct id_worker *worker, const char *evidence, int32_t pid);
+/* Forgets the dead that nothing refers to any more. Whoever calls has no peer in hand. */
+void wk_peers_sweep(void);
 void wk_peers_close(void);
 /* Listens; connections are accepted from wk_peer_accept on. */
 int wk_peer_listen(void) MUST_USE;
 int wk_peer_accept(void) MUST_USE;
+/* Nobody finds this process any more. */
+void wk_peer_unlisten(void);
 
 /* ---- wk_link_io.c ---- */
 
@@ -448,12 +463,14 @@ int wk_value_of_payload(const struct ray_payload *payload, const struct id_objec
                         const struct id_worker *owner, struct ray_value **out) MUST_USE;
 enum own_state wk_state_of(const struct ray_value *value);
 void wk_value_drop(uint64_t handle, uint64_t state);
+/* Frees what a hint names: as its owner, or as its creator who has told nobody of it. */
+void wk_value_free_stored(const struct ray_value *value);
 /* The value for a program: pinned when it is in the store. */
 int wk_value_open(struct ray_value *value, struct own_ref *outer, struct ray_value **out) MUST_USE;
 void wk_flush_frees(void);
 void wk_on_region_ahead(const uint8_t *body, size_t size);
-/* Whether a value of this process lies in that slot. */
-bool wk_slot_is_known(const struct store_ref *slot);
+/* Frees those of the slots in which no value of this process lies. */
+void wk_free_unknown_slots(struct store_ref *slots, size_t count);
 
 /* ---- wk_object.c ---- */
 
@@ -502,6 +519,11 @@ int wk_ask_wait(struct wk_ask *ask, uint64_t deadline_ns) MUST_USE;
 void wk_ask_answer(const struct net_frame *frame);
 void wk_send_packed(struct net_conn *conn, uint16_t kind, const ProtobufCMessage *message,
                     uint64_t request, int *status);
+
+/* ---- wk_submit.c ---- */
+
+/* Tells the raylet whether this worker owns something that others refer to, when that changed. */
+void wk_tell_owning(void);
 
 /* ---- wk_gcs_io.c ---- */
 

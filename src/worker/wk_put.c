@@ -9,7 +9,6 @@
 #include "worker/wk_exec.h"
 #include "worker/wk_priv.h"
 
-enum { FULL_TRIES = 6 };
 #define FREE_DELAY_NS UINT64_C(5000000) /* frees of small objects go together, soon */
 
 /* ---- frees ---- */
@@ -58,6 +57,18 @@ wk_state_of(const struct ray_value *value)
     return OWN_INLINE;
 }
 
+void
+wk_value_free_stored(const struct ray_value *value)
+{
+    const struct store_ref slot = { value->hint.generation, value->hint.slot, 0 };
+    str_append(&wk.frees, &slot, sizeof(slot));
+    if (wk.frees.size >= 64 * sizeof(slot) || value->size > STORE_SMALL_MAX) {
+        wk_flush_frees();
+    } else if (wk.frees.size == sizeof(slot)) {
+        (void)!net_loop_arm(wk.loop, &wk.free_timer, wk_now() + FREE_DELAY_NS);
+    }
+}
+
 /* The machine gives a value back: nothing refers to it any more. */
 void
 wk_value_drop(uint64_t handle, uint64_t state)
@@ -74,62 +85,41 @@ wk_value_drop(uint64_t handle, uint64_t state)
         return;
     }
     if ((state & OWN_DROP_OWNED) && value->kind == WK_VALUE_HINT) {
-        const struct store_ref slot = { value->hint.generation, value->hint.slot, 0 };
-        str_append(&wk.frees, &slot, sizeof(slot));
-        if (wk.frees.size >= 64 * sizeof(slot) || value->size > STORE_SMALL_MAX) {
-            wk_flush_frees();
-        } else if (wk.frees.size == sizeof(slot)) {
-            (void)!net_loop_arm(wk.loop, &wk.free_timer, wk_now() + FREE_DELAY_NS);
-        }
+        wk_value_free_stored(value);
     }
     ray_value_release(value);
 }
 
 /* ---- into the store ---- */
 
-/* Asks the raylet for memory and waits: a region (size 0) or one object's. */
+/* Asks the raylet for memory and waits: a region (size 0) or one object's. When the store is full
+ * the raylet asks everybody for what can be given back before it answers. */
 static int
 ask_store(uint64_t size, struct store_grant *grant)
 {
     Ray__Node__StoreAsk message = RAY__NODE__STORE_ASK__INIT;
     message.size = size;
     message.urgent = true;
-    for (int i = 0;; i++) {
-        struct wk_ask ask = { 0 };
-        wk_flush_frees();
-        int status =
-            wk_node_ask(NODE_STORE_ASK, (const ProtobufCMessage *)&message, &ask, UINT64_MAX);
-        Ray__Node__StoreGrant *answer = NULL;
-        if (status == ST_OK) {
-            answer =
-                ray__node__store_grant__unpack(NULL, ask.answer.size, (uint8_t *)ask.answer.data);
-            if (!answer || (answer->status == 0 && answer->grant.len != sizeof(*grant))) {
-                status = st_fail(ST_PROTOCOL, "the raylet's grant of memory can't be read");
-            } else if (answer->status != 0) {
-                status = st_fail(answer->status, "%s", answer->text);
-            } else {
-                memcpy(grant, answer->grant.data, sizeof(*grant));
-            }
-        }
-        if (answer) {
-            ray__node__store_grant__free_unpacked(answer, NULL);
-        }
-        wk_ask_fini(&ask);
-        if (status != ST_STORE_FULL || i == FULL_TRIES) {
-            return status;
-        }
-        /* Others may be giving memory back just now. */
-        struct timespec pause = { 0, 10000000L << i };
-        wk.inside++;
-        wk_unlock();
-        /* tidy: nanosleep: nothing tells of memory that others give back */
-        (void)nanosleep(&pause, NULL);
-        wk_lock();
-        wk.inside--;
-        if (!wk.running) {
-            return st_fail(ST_CLOSED, "ray was shut down while an object waited for memory");
+    struct wk_ask ask = { 0 };
+    wk_flush_releases();
+    wk_flush_frees();
+    int status = wk_node_ask(NODE_STORE_ASK, (const ProtobufCMessage *)&message, &ask, UINT64_MAX);
+    Ray__Node__StoreGrant *answer = NULL;
+    if (status == ST_OK) {
+        answer = ray__node__store_grant__unpack(NULL, ask.answer.size, (uint8_t *)ask.answer.data);
+        if (!answer || (answer->status == 0 && answer->grant.len != sizeof(*grant))) {
+            status = st_fail(ST_PROTOCOL, "the raylet's grant of memory can't be read");
+        } else if (answer->status != 0) {
+            status = st_fail(answer->status, "%s", answer->text);
+        } else {
+            memcpy(grant, answer->grant.data, sizeof(*grant));
         }
     }
+    if (answer) {
+        ray__node__store_grant__free_unpacked(answer, NULL);
+    }
+    wk_ask_fini(&ask);
+    return status;
 }
 
 /* Regions are asked for ahead of need, so that a small object mostly finds one. */
@@ -286,28 +276,55 @@ wk_value_of_payload(const struct ray_payload *payload, const struct id_object *i
 
 /* ---- out of the store ---- */
 
+static int
+compare_slots(const void *a, const void *b)
+{
+    struct store_ref x, y;
+    memcpy(&x, a, sizeof(x));
+    memcpy(&y, b, sizeof(y));
+    if (x.slot != y.slot) {
+        return x.slot < y.slot ? -1 : 1;
+    }
+    return x.generation < y.generation ? -1 : x.generation > y.generation;
+}
+
 struct slot_search {
-    const struct store_ref *slot;
-    bool found;
+    struct store_ref *slots; /* sorted */
+    size_t count;
+    bool *known;
 };
 
 static void
-compare_slot(void *ctx, const struct own_ref *ref)
+mark_known(void *ctx, const struct own_ref *ref)
 {
-    struct slot_search *search = ctx;
+    const struct slot_search *search = ctx;
     if (ref->state == OWN_STORE) {
         const struct ray_value *value = wk_ref_value(ref);
-        search->found = search->found || (value->hint.slot == search->slot->slot &&
-                                          value->hint.generation == search->slot->generation);
+        const struct store_ref slot = { value->hint.generation, value->hint.slot, 0 };
+        const struct store_ref *found =
+            bsearch(&slot, search->slots, search->count, sizeof(slot), compare_slots);
+        if (found) {
+            search->known[found - search->slots] = true;
+        }
     }
 }
 
-bool
-wk_slot_is_known(const struct store_ref *slot)
+void
+wk_free_unknown_slots(struct store_ref *slots, size_t count)
 {
-    struct slot_search search = { .slot = slot };
-    own_walk(&wk.own, compare_slot, &search);
-    return search.found;
+    struct slot_search search = { slots, count, calloc(count, sizeof(bool)) };
+    if (!search.known) {
+        return; /* they stay until this process ends */
+    }
+    qsort(slots, count, sizeof(*slots), compare_slots);
+    own_walk(&wk.own, mark_known, &search); /* once, however many there are */
+    for (size_t i = 0; i < count; i++) {
+        if (!search.known[i]) {
+            str_append(&wk.frees, &slots[i], sizeof(slots[i]));
+        }
+    }
+    free(search.known);
+    wk_flush_frees();
 }
 
 /* A pinned view of what a hint names. */
@@ -421,6 +438,9 @@ put_for_locked(const struct ray_payload *payload, struct wk_actor *actor, struct
     int status = own_put_for(&wk.own, &id, peer->proc, wk_state_of(value), handle, inner,
                              (uint32_t)payload->ref_count, &ref, wk_outs_begin(&o));
     wk_outs_end(&o);
+    if (status != ST_OK && value->kind == WK_VALUE_HINT) {
+        wk_value_free_stored(value);
+    }
     if (status != ST_OK || peer->proc != OWN_SELF) {
         ray_value_release(value); /* the owner has a copy; the store's frees come with its death */
     }

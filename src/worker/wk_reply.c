@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/flt.h"
 #include "os/os_basic.h"
 #include "worker/wk_priv.h"
 #include "worker/wk_task.h"
@@ -73,7 +74,23 @@ take_return(struct own_ref *ref, const struct wk_piece *piece, struct own_frame 
         wk_outs_end(&o);
     }
     free(inner);
-    return status;
+    if (status != ST_OK && ref->state == OWN_PENDING) {
+        ray_value_release(value);
+        return status;
+    }
+    return ST_OK; /* it is there; what follows from that is taken up at the machine's next step */
+}
+
+/* A return that can't be taken: nobody will free it in the store but us, who own it. */
+static void
+free_piece(const struct wk_piece *piece)
+{
+    struct ray_value value = { .size = piece->head.size };
+    if (piece->head.kind == PEER_HINT && piece->head.size == sizeof(value.hint)) {
+        memcpy(&value.hint, piece->data, sizeof(value.hint));
+        value.size = value.hint.size;
+        wk_value_free_stored(&value);
+    }
 }
 
 /* Every return becomes the same failure. Consumes the caller's count of it. */
@@ -140,28 +157,27 @@ retry_after_failure(struct wk_task *task, const struct peer_done *done, uint32_t
 }
 
 /* Reads the returns of a reply into their references. */
-static int
+static void
 take_returns(struct wk_task *task, const struct peer_done *done, const uint8_t *at,
              const uint8_t *end, uint32_t executor)
 {
     struct own_frame *frame = NULL;
-    int status = ST_OK;
-    if (done->returns_token != 0 && executor != OWN_SELF) {
+    bool readable = true;
+    if (done->returns_token != 0 && executor != OWN_SELF &&
+        FAULT("worker.returns.frame") == ST_OK) {
         frame = own_frame_open(&wk.own, executor, done->returns_token);
-        if (!frame) {
-            status = st_fail(ST_OUT_OF_MEMORY, "no memory for the references of a reply");
-        }
     }
     for (uint32_t i = 0; i < task->return_count; i++) {
         struct wk_piece piece;
         struct wk_outs o;
         struct step_outs *outs = wk_outs_begin(&o);
         struct own_ref *ref = wk_task_return(task, i);
-        if (status == ST_OK) {
-            status = wk_piece_decode(&at, end, &piece);
-        }
-        if (status == ST_OK && piece.head.item_count > 0 && !frame && executor != OWN_SELF) {
-            status = st_fail(ST_PROTOCOL, "a reply with references but no token");
+        int status = readable ? wk_piece_decode(&at, end, &piece) : ST_PROTOCOL;
+        readable = status == ST_OK;
+        if (readable && piece.head.item_count > 0 && !frame && executor != OWN_SELF) {
+            status = done->returns_token != 0
+                         ? st_fail(ST_OUT_OF_MEMORY, "no memory for the references of a reply")
+                         : st_fail(ST_PROTOCOL, "a reply with references but no token");
         }
         if (status == ST_OK) {
             status = take_return(ref, &piece, frame, outs);
@@ -173,6 +189,9 @@ take_returns(struct wk_task *task, const struct peer_done *done, const uint8_t *
             wk.error_count++;
             (void)!own_return_done(&wk.own, ref, failure ? OWN_ERROR : OWN_GONE, handle, status,
                                    NULL, 0, outs);
+            if (readable) {
+                free_piece(&piece);
+            }
         }
         wk_outs_end(&o);
     }
@@ -181,7 +200,6 @@ take_returns(struct wk_task *task, const struct peer_done *done, const uint8_t *
         own_frame_close_reply(&wk.own, frame, wk_outs_begin(&o));
         wk_outs_end(&o);
     }
-    return status;
 }
 
 void
@@ -223,7 +241,7 @@ wk_on_done(struct wk_link *link, const uint8_t *body, size_t size)
         }
         fail_returns(task, failure);
     } else {
-        (void)!take_returns(task, &done, at, body + size, executor);
+        take_returns(task, &done, at, body + size, executor);
     }
     struct wk_outs o;
     (void)!own_task_replied(&wk.own, task->refs, task->ref_count, executor, done.kept_token,

@@ -113,6 +113,9 @@ send_done(struct wk_exec *e, uint64_t duration_ns, bool leaving)
             (e->retry_allowed ? PEER_DONE_RETRY_ALLOWED : 0u) | (leaving ? PEER_DONE_LEAVING : 0u),
     };
     close_frame(e, &done);
+    if (leaving) {
+        wk_tell_owning(); /* before the lease comes back, and the raylet asks it to exit */
+    }
     if (!e->from || (e->failure && wk.raylet_dead)) {
         return; /* the node is going down: its end is what everybody hears of */
     }
@@ -128,6 +131,7 @@ send_done(struct wk_exec *e, uint64_t duration_ns, bool leaving)
         for (int32_t i = 0; i < e->tmpl->num_returns; i++) {
             at += wk_value_encode(e->returns[i], at);
         }
+        e->delivered = true;
         if (e->caller == OWN_SELF) {
             e->return_ref_count = 0; /* the handles go to the reader, who is this process */
         }
@@ -184,6 +188,7 @@ run_pushed(struct wk_exec *e, const struct ray_worker_options *options)
         leased && e->tmpl->max_calls > 0 && ++e->tmpl->runs >= (uint64_t)e->tmpl->max_calls;
     if (used_up) {
         wk.leaving = true;
+        (void)snprintf(wk.leave_reason, sizeof(wk.leave_reason), "it has run max_calls times");
     }
     send_done(e, wk_now() - e->started_ns, leased && (used_up || wk.leaving));
     if (leased) {
@@ -297,7 +302,8 @@ say_leaving(void)
     (void)!wk_node_send(NODE_LEAVING, (const ProtobufCMessage *)&message, 0);
 }
 
-/* An owner's objects outlive its last task: the process stays as long as somebody needs them. */
+/* An owner's objects outlive its last task: the process stays as long as somebody needs them. The
+ * raylet knows (wk_tell_owning), shows it as draining, and bounds how many such there are. */
 static bool
 needed_no_more(void *ctx)
 {
@@ -333,11 +339,12 @@ ray_worker_run(const struct ray_worker_options *options)
             run_pushed(e, options);
         }
     }
+    say_leaving(); /* first: however this ends, the reason is known */
     wk_actors_leave();
-    while (!needed_no_more(NULL) && !wk.raylet_dead) {
+    while (!needed_no_more(NULL)) {
         (void)!wk_wait(needed_no_more, NULL, UINT64_MAX);
     }
-    say_leaving();
+    wk_peer_unlisten();
     const int code = wk.raylet_dead ? 1 : 0;
     wk_unlock();
     return code;

@@ -4,8 +4,11 @@
  * in user code makes of it.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "os/os_basic.h"
 #include "os/os_shm.h"
@@ -21,6 +24,7 @@ on_own_timer(void *ctx)
     const struct step_in in = { .kind = OWN_IN_TIMER, .now_ns = wk_now() };
     (void)!own_step(&wk.own, &in, wk_outs_begin(&o));
     wk_outs_end(&o);
+    wk_peers_sweep();
     wk_changed(); /* a worker that leaves may be needed no more */
 }
 
@@ -39,11 +43,69 @@ on_free_timer(void *ctx)
 
 /* ---- forks in user code ---- */
 
+/*
+ * What is pinned at a fork stays pinned until the child has executed another program or ended: its
+ * views are the parent's, and no page of its own tells of them. It has the only writing end of a
+ * close-on-exec pipe, whose end tells us. Everything else of ours is closed in the child: a process
+ * that outlives us must not make our connections look alive.
+ */
+struct fork_hold {
+    struct list link; /* fork_holds */
+    struct net_watch watch;
+    uint32_t token;
+};
+
+static struct list fork_holds = { &fork_holds, &fork_holds };
+static int forking_end = -1; /* the child's */
+
+static void
+end_hold(struct fork_hold *hold)
+{
+    net_loop_remove(wk.loop, &hold->watch);
+    os_close(&hold->watch.fd);
+    list_remove(&hold->link);
+    free(hold);
+}
+
+static void
+on_child_over(void *ctx, uint32_t events)
+{
+    struct fork_hold *hold = ctx;
+    (void)events;
+    if (wk.store) {
+        storec_fork_release(wk.store, hold->token);
+    }
+    end_hold(hold);
+}
+
+/* Without memory or descriptors the child's views are as good as its parent's pins. */
+static void
+hold_for_child(void)
+{
+    int ends[2];
+    struct fork_hold *hold = calloc(1, sizeof(*hold));
+    if (!hold || pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) {
+        free(hold);
+        return;
+    }
+    hold->watch = (struct net_watch){ .fd = ends[0], .on_ready = on_child_over, .ctx = hold };
+    list_push_back(&fork_holds, &hold->link);
+    forking_end = ends[1];
+    if (net_loop_add(wk.loop, &hold->watch, EPOLLIN) != ST_OK ||
+        storec_fork_hold(wk.store, &hold->token) != ST_OK) {
+        end_hold(hold);
+        os_close(&forking_end);
+    }
+}
+
 static void
 before_fork(void)
 {
     if (!wk.forked) {
         wk_lock();
+        if (wk.running && wk.store && storec_pins_held(wk.store) > 0) {
+            hold_for_child();
+        }
     }
 }
 
@@ -51,6 +113,7 @@ static void
 after_fork_parent(void)
 {
     if (!wk.forked) {
+        os_close(&forking_end); /* there was no child: the pipe ends now */
         wk_unlock();
     }
 }
@@ -63,6 +126,8 @@ after_fork_child(void)
     }
     if (wk.running) {
         wk.forked = true;
+        net_loop_close_in_child(wk.loop);
+        os_close(&wk.bell_fd);
         if (wk.store) {
             storec_after_fork_child(wk.store);
         }
@@ -171,6 +236,9 @@ wk_engine_stop_thread(void)
 void
 wk_engine_stop(void)
 {
+    while (wk.loop && !list_is_empty(&fork_holds)) {
+        end_hold(LIST_ENTRY(fork_holds.next, struct fork_hold, link));
+    }
     if (wk.loop) {
         net_loop_disarm(wk.loop, &wk.own_timer);
         net_loop_disarm(wk.loop, &wk.lease_timer);

@@ -70,6 +70,11 @@ ray_task_submit(ray_function *function, ray_options *options, const struct ray_a
     if (status == ST_OK) {
         status = wk_task_begin(task, refs);
     }
+    if (status == ST_OK && arg_count > 0 && wk_task_want_args(task) != ST_OK) {
+        status = ST_OUT_OF_MEMORY;
+        wk_task_undo(task);
+        task = NULL;
+    }
     if (status == ST_OK) {
         task->key = key;
         task->depth = wk_depth();
@@ -78,7 +83,6 @@ ray_task_submit(ray_function *function, ray_options *options, const struct ray_a
                            function->name);
         }
         wk.tasks_pending++;
-        status = wk_task_want_args(task);
         if (task->deps_pending == 0) {
             wk_task_make_ready(task);
             wk_pump();
@@ -158,7 +162,9 @@ wk_task_push(struct wk_task *task, struct wk_link *link, uint64_t epoch)
 {
     TRY(wk_link_window(link));
     TRY(send_template(link, task->tmpl));
-    const size_t size = sizeof(struct peer_push) + wk_task_args_bytes(task);
+    size_t size;
+    TRY(wk_task_args_bytes(task, &size));
+    size += sizeof(struct peer_push);
     TRY(net_window_post(link->window, &task->push));
     struct wk_frame frame;
     const int status = wk_frame_begin(&frame, link, PEER_PUSH, size);
@@ -233,8 +239,8 @@ push_ready(struct wk_key *key, uint64_t now)
 {
     while (!list_is_empty(&key->ready)) {
         struct wk_task *task = LIST_ENTRY((&key->ready)->next, struct wk_task, link);
-        struct wk_lease *lease =
-            wk_lease_pick(&wk.leases, key->lease_key, &task->function->lease_fn, now);
+        struct wk_lease *lease = wk_lease_pick(&wk.leases, key->lease_key,
+                                               &task->function->lease_fn, task->tmpl->alone, now);
         if (!lease) {
             return;
         }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/flt.h"
 #include "os/os_basic.h"
 #include "worker/wk_priv.h"
 #include "worker/wk_task.h"
@@ -215,6 +216,10 @@ wk_task_destroy(struct wk_task *task)
 {
     list_remove(&task->link);
     ray_function_release(task->function);
+    for (uint32_t i = 0; task->gone && i < task->arg_count; i++) {
+        ray_value_release(task->gone[i]);
+    }
+    free(task->gone);
     free(task->args);
     free(task->returns);
     slab_give(&wk.task_slab, task);
@@ -227,6 +232,20 @@ wk_task_abandon(struct wk_task *task)
     (void)!own_task_failed(&wk.own, task->refs, task->ref_count, OWN_SELF, true, wk_outs_begin(&o));
     wk_outs_end(&o);
     wk_task_destroy(task);
+}
+
+void
+wk_task_undo(struct wk_task *task)
+{
+    for (uint32_t i = 0; i < task->return_count; i++) {
+        struct wk_outs o;
+        struct step_outs *outs = wk_outs_begin(&o);
+        struct own_ref *ref = wk_task_return(task, i);
+        (void)!own_return_done(&wk.own, ref, OWN_GONE, 0, ST_OUT_OF_MEMORY, NULL, 0, outs);
+        own_local_drop(&wk.own, ref, outs);
+        wk_outs_end(&o);
+    }
+    wk_task_abandon(task);
 }
 
 struct own_ref *
@@ -269,59 +288,99 @@ wk_task_begin(struct wk_task *task, ray_ref **refs)
     return ST_OK;
 }
 
-/* Hangs the task on every argument that isn't here yet. */
+/* Whether the argument's value is still to come; it is asked for. */
+static bool
+is_awaited(struct own_ref *ref)
+{
+    if (ref && ref->state == OWN_PENDING && ref->kind == OWN_BORROWED) {
+        struct wk_outs o;
+        own_want(&wk.own, ref, wk_outs_begin(&o));
+        wk_outs_end(&o);
+    }
+    return ref && ref->state == OWN_PENDING;
+}
+
+static void
+free_waiters(struct wk_waiter *waiter)
+{
+    while (waiter) {
+        struct wk_waiter *next = waiter->next;
+        free(waiter);
+        waiter = next;
+    }
+}
+
+/* Hangs the task on every argument that isn't here yet; on none when memory runs out. */
 int
 wk_task_want_args(struct wk_task *task)
 {
+    struct wk_waiter *made = NULL;
     for (uint32_t i = 0; i < task->arg_count; i++) {
-        struct own_ref *ref = task->args[i].ref;
-        if (!ref || ref->state != OWN_PENDING) {
+        if (!is_awaited(task->args[i].ref)) {
             continue;
         }
-        if (ref->kind == OWN_BORROWED) {
-            struct wk_outs o;
-            own_want(&wk.own, ref, wk_outs_begin(&o));
-            wk_outs_end(&o);
-            if (ref->state != OWN_PENDING) {
-                continue;
-            }
-        }
-        struct wk_waiter *waiter = malloc(sizeof(*waiter));
+        struct wk_waiter *waiter =
+            FAULT("worker.args.waiter") == ST_OK ? malloc(sizeof(*waiter)) : NULL;
         if (!waiter) {
+            free_waiters(made);
             return st_fail(ST_OUT_OF_MEMORY, "no memory to wait for an argument");
         }
-        *waiter = (struct wk_waiter){ .task = task };
-        memcpy(&waiter->next, &ref->waiters, sizeof(waiter->next));
-        memcpy(&ref->waiters, &waiter, sizeof(waiter));
-        task->deps_pending++;
+        *waiter = (struct wk_waiter){ .task = task, .next = made };
+        made = waiter;
     }
+    for (uint32_t i = 0; made && i < task->arg_count; i++) {
+        struct own_ref *ref = task->args[i].ref;
+        if (ref && ref->state == OWN_PENDING) {
+            struct wk_waiter *waiter = made;
+            made = made->next;
+            memcpy(&waiter->next, &ref->waiters, sizeof(waiter->next));
+            memcpy(&ref->waiters, &waiter, sizeof(waiter));
+            task->deps_pending++;
+        }
+    }
+    free_waiters(made); /* of what came while others were asked for */
     return ST_OK;
 }
 
-/* What an argument's value is now: bytes, a hint, or a failure that the task is given as such. */
+/* The failure that stands for an argument that is gone. Made once, so that a push never needs
+ * memory between counting the bytes and writing them. */
 static struct ray_value *
-arg_value(const struct own_ref *ref)
+gone_value(struct wk_task *task, uint32_t i)
 {
-    if (ref->state == OWN_GONE) {
-        return wk_failure_of_status(ref->status, NULL);
+    if (!task->gone) {
+        task->gone = calloc(task->arg_count, sizeof(struct ray_value *));
     }
-    return ray_value_retain(wk_ref_value(ref));
+    if (task->gone && !task->gone[i] && FAULT("worker.args.value") == ST_OK) {
+        task->gone[i] = wk_failure_of_status(task->args[i].ref->status, NULL);
+    }
+    return task->gone ? task->gone[i] : NULL;
 }
 
-size_t
-wk_task_args_bytes(const struct wk_task *task)
+/* What an argument's value is now: bytes, a hint, or a failure that the task is given as such. */
+static const struct ray_value *
+arg_value(const struct wk_task *task, uint32_t i)
+{
+    const struct own_ref *ref = task->args[i].ref;
+    return ref->state == OWN_GONE ? task->gone[i] : wk_ref_value(ref);
+}
+
+int
+wk_task_args_bytes(struct wk_task *task, size_t *out)
 {
     size_t bytes = 0;
     for (uint32_t i = 0; i < task->arg_count; i++) {
-        if (!task->args[i].ref) {
+        const struct own_ref *ref = task->args[i].ref;
+        if (!ref) {
             bytes += task->args[i].bytes;
             continue;
         }
-        struct ray_value *value = arg_value(task->args[i].ref);
-        bytes += value ? wk_value_piece_bytes(value) : wk_piece_bytes(0, 0);
-        ray_value_release(value);
+        if (ref->state == OWN_GONE && !gone_value(task, i)) {
+            return st_fail(ST_OUT_OF_MEMORY, "no memory for an argument that is gone");
+        }
+        bytes += wk_value_piece_bytes(arg_value(task, i));
     }
-    return bytes;
+    *out = bytes;
+    return ST_OK;
 }
 
 uint8_t *
@@ -334,20 +393,12 @@ wk_task_args_encode(const struct wk_task *task, uint8_t *out)
             out += arg->bytes;
             continue;
         }
-        struct ray_value *value = arg_value(arg->ref);
-        if (value) {
-            struct peer_piece head;
-            const size_t bytes = wk_value_encode(value, out);
-            memcpy(&head, out, sizeof(head));
-            head.flags = arg->ref->kind == OWN_BORROWED ? PEER_PIECE_BORROWED : 0;
-            memcpy(out, &head, sizeof(head));
-            out += bytes;
-            ray_value_release(value);
-        } else {
-            const struct peer_piece empty = { .kind = PEER_INLINE };
-            memcpy(out, &empty, sizeof(empty));
-            out += sizeof(empty);
-        }
+        struct peer_piece head;
+        const size_t bytes = wk_value_encode(arg_value(task, i), out);
+        memcpy(&head, out, sizeof(head));
+        head.flags = arg->ref->kind == OWN_BORROWED ? PEER_PIECE_BORROWED : 0;
+        memcpy(out, &head, sizeof(head));
+        out += bytes;
     }
     return out;
 }

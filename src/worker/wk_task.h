@@ -41,6 +41,7 @@ struct wk_task {
     uint32_t ref_count;
     uint32_t return_count;
     struct wk_task_arg *args; /* one block: args, refs, pieces */
+    struct ray_value **gone;  /* [arg_count], failures in place of what is gone; mostly NULL */
     struct own_ref **refs;    /* everything held: arguments and what is inside of them */
     uint8_t *pieces;
     size_t args_bytes;          /* of that block */
@@ -118,9 +119,12 @@ void wk_task_destroy(struct wk_task *task);
 void wk_task_abandon(struct wk_task *task);
 /* Creates the references of the returns and holds the arguments. */
 int wk_task_begin(struct wk_task *task, ray_ref **refs) MUST_USE;
+/* After wk_task_begin: the returns end too. */
+void wk_task_undo(struct wk_task *task);
 /* Counts arguments that aren't here yet, and waits for them. */
 int wk_task_want_args(struct wk_task *task) MUST_USE;
-size_t wk_task_args_bytes(const struct wk_task *task);
+/* Also prepares what encoding needs: that takes no memory. */
+int wk_task_args_bytes(struct wk_task *task, size_t *out) MUST_USE;
 uint8_t *wk_task_args_encode(const struct wk_task *task, uint8_t *out);
 struct own_ref *wk_task_return(const struct wk_task *task, uint32_t index);
 

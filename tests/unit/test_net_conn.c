@@ -143,6 +143,40 @@ test_descriptors_come_with_their_frame(void **state)
     finish(&a, &b);
 }
 
+/* What is sent before there is a socket, descriptors too, goes first once there is one. */
+static void
+test_what_is_sent_before_connecting_waits(void **state)
+{
+    (void)state;
+    struct end a = { .got_fd = -1 }, b = { .got_fd = -1 };
+    int fds[2], sent;
+    assert_int_equal(os_sock_pair(fds), ST_OK);
+    assert_int_equal(net_loop_create(os_mem_system(), &loop), ST_OK);
+    assert_int_equal(net_conn_create(loop, os_mem_system(), -1, &ops, &a, &a.conn), ST_OK);
+    assert_int_equal(net_conn_create(loop, os_mem_system(), fds[1], &ops, &b, &b.conn), ST_OK);
+    b.next_id = 1;
+    sent = dup(0);
+    assert_int_equal(net_conn_send(a.conn, 9, 0, 1, NULL, 0, NULL, 0), ST_OK);
+    assert_int_equal(net_conn_send(a.conn, 9, 0, 2, NULL, 0, &sent, 1), ST_OK);
+    assert_int_equal(close(sent), 0);
+    net_conn_ring_bell(a.conn, 9);
+    net_conn_drain(a.conn);
+    turn();
+    assert_int_equal(b.frames, 0);
+    assert_int_equal(net_conn_attach(a.conn, fds[0]), ST_OK);
+    assert_int_equal(net_conn_send(a.conn, 9, 0, 3, NULL, 0, NULL, 0), ST_OK);
+    turn();
+    assert_int_equal(b.frames, 3);
+    assert_true(b.got_fd >= 0);
+    assert_int_equal(close(b.got_fd), 0);
+    net_conn_destroy(&a.conn);
+    net_conn_destroy(&b.conn);
+    assert_int_equal(net_conn_create(loop, os_mem_system(), -1, &ops, &a, &a.conn), ST_OK);
+    assert_int_equal(net_conn_send(a.conn, 9, 0, 1, NULL, 0, NULL, 0), ST_OK);
+    net_conn_destroy(&a.conn);
+    net_loop_destroy(&loop);
+}
+
 static void
 test_malformed_frame_ends_the_connection(void **state)
 {
@@ -249,6 +283,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_frames_keep_order_through_a_full_socket),
         cmocka_unit_test(test_descriptors_come_with_their_frame),
+        cmocka_unit_test(test_what_is_sent_before_connecting_waits),
         cmocka_unit_test(test_malformed_frame_ends_the_connection),
         cmocka_unit_test(test_a_reader_may_destroy_in_its_callback),
         cmocka_unit_test(test_what_was_sent_before_a_death_arrives),

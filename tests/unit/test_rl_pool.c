@@ -300,6 +300,31 @@ test_draining_is_bounded_and_ends(void **state)
     assert_int_equal(peer_of(f, RL_POOL_OUT_EXIT), w[1]->number);
 }
 
+/* It said that it owns something while it was asked to exit: it drains, and is not killed. */
+static void
+test_an_owner_that_was_asked_to_exit_drains(void **state)
+{
+    struct fixture *f = *state;
+    struct rl_class *class_ = rl_pool_class(&f->pool, 1, 9);
+    struct rl_worker *w = born(f, class_);
+    rl_pool_exit(&f->pool, f->now, w, RL_END_IDLE, &f->outs);
+    rl_pool_on_owning(&f->pool, f->now, w->number, true);
+    assert_int_equal(w->state, RL_WORKER_DRAINING);
+    clear(f);
+    f->now += 2 * f->pool.config.exit_grace_ns;
+    pump(f);
+    assert_int_equal(count_of(f, RL_POOL_OUT_KILL), 0);
+    rl_pool_on_owning(&f->pool, f->now, w->number, false);
+    assert_int_equal(w->state, RL_WORKER_DRAINING); /* it doesn't run tasks any more */
+    pump(f);
+    assert_int_equal(peer_of(f, RL_POOL_OUT_EXIT), w->number);
+    f->now += 2 * f->pool.config.exit_grace_ns;
+    pump(f);
+    assert_int_equal(peer_of(f, RL_POOL_OUT_KILL), w->number);
+    rl_pool_on_owning(&f->pool, f->now, w->number, true);
+    assert_int_equal(w->state, RL_WORKER_EXITING); /* too late */
+}
+
 static void
 test_the_cap_makes_room_or_refuses(void **state)
 {
@@ -368,6 +393,7 @@ main(void)
         T(test_idle_beyond_the_cpus_end_in_time),
         T(test_an_actor_gets_a_process_that_owns_nothing),
         T(test_draining_is_bounded_and_ends),
+        T(test_an_owner_that_was_asked_to_exit_drains),
         T(test_the_cap_makes_room_or_refuses),
         T(test_the_end_of_a_job_kills_all_but_detached),
     };

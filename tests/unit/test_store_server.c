@@ -399,6 +399,30 @@ test_death_of_a_creator(void **state)
     world_fini(&w);
 }
 
+/* A task sealed it and then failed: its owner never hears of it. */
+static void
+test_a_creator_frees_what_it_told_nobody_of(void **state)
+{
+    (void)state;
+    struct world w;
+    struct store_grant grant;
+    world_init(&w, 16 * MIB);
+    const uint32_t p = add_proc(&w, 1);
+    for (int adopted = 0; adopted < 2; adopted++) {
+        assert_int_equal(store_grant_object(w.store, p, MIB, &grant), ST_OK);
+        const struct store_hint hint = seal(&w, p, &grant, 0, 0, MIB, 1, 2);
+        if (adopted) {
+            store_adopt(w.store, p);
+        }
+        assert_int_equal(free_by(&w, 3, &hint), ST_INVALID_ARGUMENT);
+        assert_int_equal(free_by(&w, 1, &hint), ST_OK);
+        (void)store_work(w.store, 1);
+        assert_int_equal(stats(&w).objects, 0);
+        assert_int_equal(stats(&w).used, 0);
+    }
+    world_fini(&w);
+}
+
 static void
 test_adoption_for_a_dead_owner_frees(void **state)
 {
@@ -604,6 +628,7 @@ main(void)
         cmocka_unit_test(test_region_space_returns_when_it_closes),
         cmocka_unit_test(test_lies_of_a_process_are_refused),
         cmocka_unit_test(test_death_of_a_creator),
+        cmocka_unit_test(test_a_creator_frees_what_it_told_nobody_of),
         cmocka_unit_test(test_adoption_for_a_dead_owner_frees),
         cmocka_unit_test(test_eviction_gives_up_at_a_pin),
         cmocka_unit_test(test_a_full_store_names_the_holders),

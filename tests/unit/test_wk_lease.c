@@ -117,7 +117,7 @@ ready(struct fixture *f, uint32_t n)
 static struct wk_lease *
 pick(struct fixture *f, const struct wk_lease_fn *fn)
 {
-    return wk_lease_pick(&f->c, f->key, fn, f->now);
+    return wk_lease_pick(&f->c, f->key, fn, false, f->now);
 }
 
 static void
@@ -134,8 +134,25 @@ test_unknown_functions_go_one_by_one(void **state)
     assert_int_equal(f->fresh.ewma_ns, 50 * US);
     assert_ptr_equal(pick(f, &f->fresh), first);
     assert_ptr_equal(pick(f, &f->fresh), first); /* known to be short now */
-    f->fresh.alone = true;
-    assert_null(pick(f, &f->fresh));
+}
+
+/* Options that ask for it say so, not the function, which others call without them. */
+static void
+test_alone_is_of_the_call(void **state)
+{
+    struct fixture *f = *state;
+    struct wk_lease *a = grant(f);
+    ready(f, 5);
+    assert_ptr_equal(pick(f, &f->quick), a);
+    assert_null(wk_lease_pick(&f->c, f->key, &f->quick, true, f->now));
+    assert_ptr_equal(pick(f, &f->quick), a);
+    wk_lease_on_done(&f->c, a, &f->quick, f->now, 50 * US);
+    wk_lease_on_done(&f->c, a, &f->quick, f->now, 50 * US);
+    assert_ptr_equal(wk_lease_pick(&f->c, f->key, &f->quick, true, f->now), a);
+    assert_null(pick(f, &f->quick)); /* nor is anything pushed behind it */
+    wk_lease_on_done(&f->c, a, &f->quick, f->now, 50 * US);
+    assert_ptr_equal(pick(f, &f->quick), a);
+    assert_ptr_equal(pick(f, &f->quick), a);
 }
 
 static void
@@ -466,6 +483,7 @@ main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_unknown_functions_go_one_by_one),
+        T(test_alone_is_of_the_call),
         T(test_short_work_spreads_up_to_a_window),
         T(test_estimates_rise_fast_and_fall_slowly),
         T(test_asking_doubles_or_waits),

@@ -273,13 +273,23 @@ def _raise_file_limit() -> None:
 
 
 def _on_sigterm(signum: int, frame: Any) -> None:
+    if os.getpid() != _sigterm_pid:  # a forked child: it ends as if there were no handler
+        import _signal
+
+        _signal.signal(signum, _signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
     sys.exit(signum)
+
+
+_sigterm_pid = 0
 
 
 def _install_sigterm() -> None:
     """Makes SIGTERM end the program the normal way, unless the program has a handler itself."""
     import _signal
 
+    global _sigterm_pid
+    _sigterm_pid = os.getpid()
     try:
         if _signal.getsignal(_signal.SIGTERM) == _signal.SIG_DFL:
             _signal.signal(_signal.SIGTERM, _on_sigterm)

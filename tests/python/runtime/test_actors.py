@@ -2,6 +2,8 @@
 """Actors: state, order, handles, ends."""
 
 import os
+import signal
+import socket
 import time
 
 import pytest
@@ -276,3 +278,58 @@ def test_put_with_an_owner():
     counter = Counter.remote()
     ref = ray.put("owned", _owner=counter)
     assert ray.get(ref) == "owned"
+
+
+def listener_of(pid):
+    """The path of the socket on which a process listens."""
+    inodes = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        target = os.readlink(f"/proc/{pid}/fd/{fd}")
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+    with open("/proc/net/unix") as lines:
+        for line in lines:
+            parts = line.split()
+            if len(parts) > 7 and parts[6] in inodes and int(parts[3], 16) & 0x10000:
+                return parts[7]
+    raise AssertionError("it listens nowhere")
+
+
+def test_a_peer_whose_listener_has_no_room_holds_nobody_up():
+    @ray.remote(num_cpus=0)
+    class Quiet:
+        def pid(self):
+            return os.getpid()
+
+    @ray.remote(num_cpus=0)
+    class Caller:
+        def call(self, other):
+            self.ref = other.pid.remote()  # its first connection to that process
+
+        def ping(self):
+            return "here"
+
+        def result(self):
+            return ray.get(self.ref)
+
+    quiet, caller = Quiet.remote(), Caller.remote()
+    pid = ray.get(quiet.pid.remote())
+    path = listener_of(pid)
+    assert ray.get(caller.ping.remote()) == "here"
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        full = False
+        while not full:
+            with socket.socket(socket.AF_UNIX) as s:
+                s.setblocking(False)
+                try:
+                    s.connect(path)
+                except BlockingIOError:
+                    full = True
+        ray.get(caller.call.remote(quiet))
+        result = caller.result.remote()
+        # Longer than connecting was once tried for.
+        assert ray.wait([result], timeout=1.5)[0] == []
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert ray.get(result, timeout=60) == pid

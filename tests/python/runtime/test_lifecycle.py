@@ -5,7 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -221,6 +224,39 @@ def test_a_full_store_says_who_holds_it():
     assert "full of objects that are still in scope" in str(info.value)
     del held[:]
     assert ray.get(ray.put(np.ones((10 << 20) // 8)))[0] == 1.0
+
+
+@pytest.mark.timeout(60)
+def test_a_full_store_is_told_soon():
+    ray.init(num_cpus=1, object_store_memory=80 << 20)
+    half = np.ones((50 << 20) // 8)
+    held = ray.put(half)
+    for _ in range(20):  # each a moment, or the test's time is over
+        with pytest.raises(ray.exceptions.ObjectStoreFullError, match="driver"):
+            ray.put(half)
+    assert ray.get(held)[0] == 1.0
+
+
+def test_memory_that_a_running_task_frees_is_waited_for():
+    ray.init(num_cpus=1, object_store_memory=80 << 20)
+
+    @ray.remote
+    def keep(refs, path):
+        first = refs.pop()
+        with open(path, "w"):
+            pass
+        time.sleep(0.6)
+        del first
+        return None
+
+    half = np.ones((50 << 20) // 8)
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "begun")
+        done = keep.remote([ray.put(half)], path)
+        while not os.path.exists(path):
+            time.sleep(0.01)
+        assert ray.get(ray.put(half))[0] == 1.0
+        ray.get(done)
 
 
 def test_death_of_the_raylet():
@@ -469,3 +505,62 @@ def test_numpy_is_not_in_new_workers():
 
     loaded._function.__module__ = "__main__"
     assert ray.get(loaded.remote()) is False
+
+
+def test_returns_of_a_task_that_then_fails_take_no_memory():
+    ray.init(num_cpus=1, object_store_memory=80 << 20)
+
+    @ray.remote(num_returns=3)
+    def half_done():
+        return np.ones((15 << 20) // 8), np.ones(1 << 15), threading.Lock()
+
+    for _ in range(20):  # in one worker, each with a fifth of the store
+        with pytest.raises(TypeError):
+            ray.get(half_done.remote()[0])
+
+    @ray.remote
+    def whole():
+        return np.ones((60 << 20) // 8)
+
+    assert ray.get(whole.remote())[0] == 1.0
+
+
+def parent_of(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        return int(f.read().rsplit(")", 1)[1].split()[1])
+
+
+def children_of(pid):
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdigit() and parent_of(name) == pid:
+                found.append(int(name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def test_a_stopped_raylet_does_not_outlive_its_driver():
+    program = """
+        import os, ray
+        ray.init(num_cpus=1, log_to_driver=False)
+        print(ray.get(ray.remote(os.getppid).remote()), flush=True)
+        os.read(0, 1)
+    """
+    driver = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    raylet = int(driver.stdout.readline())
+    guard = parent_of(raylet)
+    assert os.path.basename(os.readlink(f"/proc/{guard}/exe")) == "raylet"
+    everybody = [guard, raylet, *children_of(raylet)]
+    assert len(everybody) >= 5  # with ray-gcs, the zygote and a worker
+    os.kill(raylet, signal.SIGSTOP)
+    driver.kill()
+    driver.communicate()
+    while any(os.path.exists(f"/proc/{pid}") for pid in everybody):
+        time.sleep(0.01)

@@ -2,6 +2,7 @@
 """Tasks: arguments of every kind, returns, nesting, resources, names."""
 
 import os
+import time
 
 import pytest
 import ray
@@ -272,3 +273,18 @@ def test_await():
         return one + two
 
     assert asyncio.run(main()) == 6
+
+
+def test_what_a_used_up_worker_owns_outlives_its_last_call():
+    @ray.remote(max_calls=1)
+    def make(i):
+        return os.getpid(), [ray.put(i)]
+
+    made = ray.get([make.remote(i) for i in range(20)])
+    # Longer than the time after which a process that doesn't exit when asked to is killed.
+    time.sleep(6)
+    assert [ray.get(refs[0]) for _, refs in made] == list(range(20))
+    pids = [pid for pid, _ in made]
+    del made
+    while any(os.path.exists(f"/proc/{pid}") for pid in pids):
+        time.sleep(0.01)
