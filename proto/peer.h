@@ -76,19 +76,23 @@ enum peer_piece_flags {
     PEER_PIECE_BORROWED = 1,
 };
 
-/* What is the same for every call of a function with certain options; sent once a connection. */
+/* What is the same for every call of a function with certain options; sent once a connection. Its
+ * text `groups` is of a class its concurrency groups, each "limit name\n"; of a method the name of
+ * its group, empty for the default one. */
 struct peer_template {
     uint32_t number; /* the pusher's, from 1 up */
     uint32_t kind;   /* enum ray_function_kind */
     int32_t num_returns;
     int32_t max_calls;
     uint32_t flags; /* enum peer_template_flags */
-    uint32_t name_size, function_name_size, method_size, resources_size, metadata_size;
+    uint32_t name_size, function_name_size, method_size, resources_size, groups_size, metadata_size;
     uint8_t hash[20];
+    int32_t max_concurrency; /* RAY_CLASS: calls at once in the group without a name */
 };
 enum peer_template_flags {
     PEER_TEMPLATE_RETRIABLE = 1, /* killing the worker loses nothing that can't be redone */
     PEER_TEMPLATE_HAS_DEFINITION = 2,
+    PEER_TEMPLATE_EVENT_LOOP = 4, /* RAY_CLASS: its calls run in event loops of the face */
 };
 
 struct peer_push {

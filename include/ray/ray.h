@@ -115,9 +115,10 @@ RAY_API const char *ray_error_text(void);
 typedef struct ray_ref ray_ref;           /* a reference to an object: one local count */
 typedef struct ray_value ray_value;       /* bytes of a finished object, kept alive */
 typedef struct ray_function ray_function; /* a registered function, class or method */
-typedef struct ray_options ray_options;   /* checked, prepared options */
-typedef struct ray_actor ray_actor;       /* a handle to an actor */
-typedef struct ray_task ray_task;         /* the task that is being executed */
+typedef struct ray_inbox ray_inbox;
+typedef struct ray_options ray_options; /* checked, prepared options */
+typedef struct ray_actor ray_actor;     /* a handle to an actor */
+typedef struct ray_task ray_task;       /* the task that is being executed */
 
 enum {
     RAY_JOB_ID_SIZE = 4,
@@ -254,6 +255,21 @@ RAY_API int ray_get(ray_ref *ref, int64_t timeout_ms, ray_value **out);
 typedef void (*ray_ready_fn)(void *ctx, bool cancelled);
 RAY_API int ray_ref_on_ready(ray_ref *ref, ray_ready_fn fn, void *ctx);
 
+/* References that became ready, for one event loop, which is told without a thread in between. An
+ * inbox takes a pointer of the caller's for each reference; pointers still to come when it is
+ * given up are passed to nobody, but to who takes from the inbox meanwhile. */
+RAY_API int ray_inbox_create(ray_inbox **out);
+/* A descriptor that is readable while something may be in the inbox, made at the first call. */
+RAY_API int ray_inbox_fd(ray_inbox *inbox);
+/* `token` comes into the inbox once, when the reference is ready, or when it is known that it never
+ * will be (shutdown). */
+RAY_API int ray_ref_notify(ray_ref *ref, ray_inbox *inbox, void *token);
+/* Takes what is there, the oldest first: the number of tokens, at most `capacity`. */
+RAY_API size_t ray_inbox_take(ray_inbox *inbox, void **tokens, size_t capacity);
+/* Whether tokens are there or to come: then the inbox should be kept for somebody to take them. */
+RAY_API bool ray_inbox_is_awaited(ray_inbox *inbox);
+RAY_API void ray_inbox_release(ray_inbox *inbox);
+
 RAY_API ray_value *ray_value_retain(ray_value *value);
 /* May be called from anywhere and after ray_shutdown. */
 RAY_API void ray_value_release(ray_value *value);
@@ -306,6 +322,14 @@ RAY_API int ray_function_create(const struct ray_function_desc *desc, ray_functi
 RAY_API ray_function *ray_function_retain(ray_function *function);
 RAY_API void ray_function_release(ray_function *function);
 
+/* Calls of an actor that may run side by side: at most so many at once. */
+struct ray_concurrency_group {
+    const char *name; /* one line, not empty */
+    int32_t max_concurrency;
+};
+/* max_concurrency of an actor with in_event_loop, when 0 is given. */
+#define RAY_EVENT_LOOP_CONCURRENCY 1000
+
 struct ray_task_options {
     size_t struct_size;
     int32_t num_returns;                  /* >= 0 */
@@ -315,18 +339,28 @@ struct ray_task_options {
     bool retry_exceptions; /* also after RAY_E_TASK_FAILED that the executor allows */
     int32_t max_calls;     /* the worker leaves after so many; 0 never */
     const char *name;      /* shown instead of the function's; NULL */
-    /* Actors. Not built yet, and refused with RAY_E_NOT_SUPPORTED: max_task_retries,
-     * max_concurrency above 1, actor_name, detached. */
+    /* Actors. Not built yet, and refused with RAY_E_NOT_SUPPORTED: max_task_retries, actor_name,
+     * detached. */
     const struct ray_resource *placement_resources; /* needed to be placed, if more than held */
     size_t placement_resource_count;
     int32_t max_restarts, max_task_retries;
-    int64_t max_pending_calls;                /* -1 no limit */
-    int32_t max_concurrency;                  /* 1 */
+    int64_t max_pending_calls; /* of one process that calls; beyond it
+                                * RAY_E_PENDING_CALLS_LIMIT. -1, 0: no limit */
+    int32_t max_concurrency;   /* calls that run at once, each on a thread; 1. 0: the default */
     const char *actor_name, *actor_namespace; /* NULL: anonymous */
     bool detached;
     /* Opaque bytes of the face that the executor sees (ray_task_metadata): exception lists etc. */
     const void *metadata;
     size_t metadata_size;
+    /* Actors: further groups, each with threads of its own. An actor with groups, with
+     * max_concurrency above 1 or with in_event_loop starts calls in no certain order. */
+    const struct ray_concurrency_group *groups;
+    size_t group_count;
+    /* Actors: calls run in event loops of the face, one a group (ray_worker_options.serve);
+     * max_concurrency 0 is RAY_EVENT_LOOP_CONCURRENCY then. */
+    bool in_event_loop;
+    /* Calls: the group; NULL or "": the one that max_concurrency is for. */
+    const char *concurrency_group;
 };
 RAY_API void ray_task_options_default(struct ray_task_options *options);
 RAY_API int ray_options_create(const struct ray_task_options *options, ray_options **out);
@@ -371,18 +405,40 @@ RAY_API int ray_cancel(ray_ref *ref, bool force, bool recursive);
 /* Runs one task: reads its arguments, gives its returns. RAY_OK or a status. */
 typedef int (*ray_execute_fn)(void *ctx, ray_task *task);
 
-/* How a face executes; the functions are called on the thread of ray_worker_run. */
+/* How a face executes. The functions are called on the thread of ray_worker_run, and for actors
+ * with concurrency also on threads of the library's own, several at once. */
 struct ray_worker_options {
     size_t struct_size;
     ray_execute_fn execute; /* runs the task and gives its returns; RAY_OK or a status */
     void *ctx;
-    /* The main thread waits in the library between tasks; called around every such wait. */
+    /* The thread waits in the library between tasks; called around every such wait. NULL: nothing
+     * is to be done. */
     void (*before_wait)(void *ctx);
     void (*after_wait)(void *ctx);
+    /* A thread of the library's begins to execute, before anything else. It never ends. NULL. */
+    void (*thread_begin)(void *ctx);
+    /* Runs the event loop of one group of an actor made with in_event_loop, until ray_worker_turn
+     * says RAY_E_CLOSED: on the main thread for the group "", once the constructor is through, and
+     * on a thread of its own for each other group, at its first call. */
+    void (*serve)(void *ctx, const char *group);
 };
 /* Turns a process that the runtime started into a worker and serves until told to leave. Returns
  * the process's exit code. */
 RAY_API int ray_worker_run(const struct ray_worker_options *options);
+/* A turn of an event loop, in `serve`: passes calls that may begin to `execute`, which returns when
+ * the call has begun, having said ray_task_defer. When none may, waits until one does, something is
+ * in `inbox` (may be NULL), `fd` (-1: none) became readable since the last turn, `timeout_ns`
+ * (negative: none) is over, or a signal came. RAY_OK; RAY_E_CLOSED: the process is to leave. Called
+ * outside of `serve`, it waits only. */
+RAY_API int ray_worker_turn(ray_inbox *inbox, int fd, int64_t timeout_ns);
+/* Within `execute`: the end of that callback is not the end of the task. */
+RAY_API int ray_task_defer(ray_task *task);
+/* Ends a deferred task, once, from any thread, after its returns or failure were given; `status` as
+ * what `execute` returns. The task is gone after it. */
+RAY_API int ray_task_finish(ray_task *task, int status);
+/* Makes a deferred task the one that the calling thread works on (NULL: none), and gives the one
+ * that was: what the thread submits is the task's child, and ray_context_get tells of it. */
+RAY_API ray_task *ray_task_enter(ray_task *task);
 /* In the current process: leave after the current task (ray.actor.exit_actor). */
 RAY_API int ray_worker_exit_soon(void);
 

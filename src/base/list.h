@@ -60,6 +60,12 @@ list_first(const struct list *head)
 }
 
 static inline struct list *
+list_last(const struct list *head)
+{
+    return list_is_empty(head) ? NULL : head->prev;
+}
+
+static inline struct list *
 list_pop_front(struct list *head)
 {
     struct list *element = list_first(head);

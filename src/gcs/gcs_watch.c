@@ -123,6 +123,8 @@ emit_update(struct gcs_actor *actor, uint64_t peer, struct step_outs *outs)
         m->class_name = row->spec->class_name;
         m->name = row->spec->name;
         m->actor_namespace = row->spec->actor_namespace;
+        m->unordered = row->spec->unordered;
+        m->max_pending_calls = row->spec->max_pending_calls;
     }
     if (actor->node) {
         m->node_ip = actor->node->info->node_ip;

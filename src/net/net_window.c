@@ -31,7 +31,7 @@ net_window_format(void *memory, size_t len, uint32_t n_words)
     if (n_words == 0 || n_words > NET_WINDOW_WORDS_MAX || net_window_bytes(n_words) > len) {
         return st_fail(ST_INVALID_ARGUMENT, "a task window of %u words in %zu bytes", n_words, len);
     }
-    memset(shm, 0, net_window_bytes(n_words));
+    memset(shm, 0, sizeof *shm); /* the words are FREE: memory that nobody touches costs none */
     shm->version = NET_WINDOW_VERSION;
     shm->n_words = n_words;
     shm->magic = NET_WINDOW_MAGIC;
@@ -59,8 +59,14 @@ attach(const struct net_window_shm *shm, size_t len, uint32_t *n_words)
 
 /* ---- owner ---- */
 
+size_t
+net_window_owner_bytes(uint32_t n_words)
+{
+    return n_words * (sizeof(uint64_t) + sizeof(uint16_t));
+}
+
 int
-net_window_owner_init(struct net_window_owner *owner, void *memory, size_t len)
+net_window_owner_init(struct net_window_owner *owner, void *memory, size_t len, void *own)
 {
     struct net_window_shm *shm = memory;
     uint32_t n_words = 0;
@@ -69,9 +75,8 @@ net_window_owner_init(struct net_window_owner *owner, void *memory, size_t len)
     memset(owner, 0, sizeof *owner);
     owner->words = shm->words;
     owner->n_words = n_words;
-    for (uint32_t i = n_words; i-- > 0;) {
-        owner->free_words[owner->n_free++] = (uint16_t)i;
-    }
+    owner->numbers = own;
+    owner->free_words = (uint16_t *)(void *)(owner->numbers + n_words);
     return ST_OK;
 }
 
@@ -86,11 +91,14 @@ holds(const struct net_window_owner *owner, const struct net_window_push *push)
 int
 net_window_post(struct net_window_owner *owner, struct net_window_push *push)
 {
-    if (owner->n_free == 0) {
+    ASSERT(owner->last_number < NET_WINDOW_PUSH_MAX);
+    if (owner->n_free > 0) {
+        push->word = owner->free_words[--owner->n_free];
+    } else if (owner->n_used < owner->n_words) {
+        push->word = owner->n_used++;
+    } else {
         return ST_WOULD_BLOCK;
     }
-    ASSERT(owner->last_number < NET_WINDOW_PUSH_MAX);
-    push->word = owner->free_words[--owner->n_free];
     if (ATOM_RULE(window_push_number)) {
         owner->last_number++;
     } else {

@@ -34,7 +34,7 @@
 #include "base/status.h"
 
 #define NET_WINDOW_VERSION   1u
-#define NET_WINDOW_WORDS_MAX 1024u
+#define NET_WINDOW_WORDS_MAX 16384u
 #define NET_WINDOW_PUSH_MAX  ((UINT64_C(1) << 56) - 1)
 
 enum net_window_state {
@@ -68,14 +68,16 @@ struct net_window_entry {
     uint64_t number;
 };
 
-/* The owner's side, private to its process, under its lock. */
+/* The owner's side, private to its process, under its lock. Words are used from the lowest up, so
+ * that a large window costs as much memory as pushes were ever in flight at once. */
 struct net_window_owner {
     struct atom_u64 *words;
     uint32_t n_words;
-    uint32_t n_free;
+    uint32_t n_used; /* words below it have been used */
+    uint32_t n_free; /* of those */
     uint64_t last_number;
-    uint64_t numbers[NET_WINDOW_WORDS_MAX];    /* per word: the push that holds it; 0 none */
-    uint16_t free_words[NET_WINDOW_WORDS_MAX]; /* stack; the word freed last is posted next */
+    uint64_t *numbers;    /* per word: the push that holds it; 0 none */
+    uint16_t *free_words; /* stack; the word freed last is posted next */
 };
 
 /* The worker's side, private to its process. */
@@ -85,13 +87,17 @@ struct net_window_worker {
 };
 
 size_t net_window_bytes(uint32_t n_words);
+/* Of the owner's private memory. */
+size_t net_window_owner_bytes(uint32_t n_words);
 
-/* Lays out a window of FREE words in `len` bytes at `memory` (64-byte aligned), before it is
- * shared. */
+/* Lays out a window of FREE words in `len` bytes of zeros at `memory` (64-byte aligned), before it
+ * is shared. */
 MUST_USE int net_window_format(void *memory, size_t len, uint32_t n_words);
 
-/* Attach. ST_PROTOCOL if what stands there is no window. */
-MUST_USE int net_window_owner_init(struct net_window_owner *owner, void *memory, size_t len);
+/* Attach. ST_PROTOCOL if what stands there is no window. `own` is memory of zeros, the owner's as
+ * long as it is used: net_window_owner_bytes. */
+MUST_USE int net_window_owner_init(struct net_window_owner *owner, void *memory, size_t len,
+                                   void *own);
 MUST_USE int net_window_worker_init(struct net_window_worker *worker, void *memory, size_t len);
 
 /* ---- owner ---- */

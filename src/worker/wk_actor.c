@@ -41,6 +41,7 @@ wk_actor_make(const struct id_actor *id, const char *class_name)
     actor->max_pending = -1;
     actor->class_name = strdup(class_name ? class_name : "");
     list_init(&actor->queue);
+    list_init(&actor->late);
     list_init(&actor->limbo);
     list_init(&actor->dirty_link);
     if (!actor->class_name || map_insert(&wk.actors, &actor->link, actor_hash(id)) != ST_OK) {
@@ -330,6 +331,7 @@ wk_actors_fini(void)
         struct wk_actor *actor = CONTAINER_OF(l, struct wk_actor, link);
         map_remove(&wk.actors, l);
         wk_tasks_destroy(&actor->queue);
+        wk_tasks_destroy(&actor->late);
         wk_tasks_destroy(&actor->limbo);
         if (actor->creation) {
             wk_task_destroy(actor->creation);

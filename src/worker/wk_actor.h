@@ -36,11 +36,13 @@ struct wk_actor {
     struct wk_peer *peer;
     struct wk_peer *last_peer; /* of the incarnation before, its death not told yet; or NULL */
     struct list queue;         /* wk_task.link: to be pushed, in order */
+    struct list late;          /* unordered: calls whose arguments are still to come */
     struct list limbo;         /* in flight when the process died, in order */
     struct list dirty_link;    /* engine.dirty_actors */
+    bool unordered;            /* calls may overtake those whose arguments are late */
     uint64_t sequence;
-    uint64_t pending; /* calls not answered */
-    int64_t max_pending;
+    uint64_t pending;            /* calls not answered */
+    int64_t max_pending;         /* no limit unless above 0 */
     struct ray_value *death;     /* DEAD: what every call gets */
     struct wk_task *creation;    /* holds the arguments, until no constructor runs any more */
     uint64_t constructed;        /* incarnations that are; 0 none */
@@ -91,6 +93,8 @@ uint32_t wk_actor_proc(const struct wk_actor *actor);
 
 /* When nothing in the program refers to it and no call is open, the reference to it is given up. */
 void wk_actor_settle(struct wk_actor *actor);
+/* From now on its calls overtake those that wait for arguments. */
+void wk_actor_unorder(struct wk_actor *actor);
 /* What a call to a dead actor gets; the caller releases it. */
 struct ray_value *wk_actor_death(const struct wk_actor *actor);
 

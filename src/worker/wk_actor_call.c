@@ -46,6 +46,9 @@ push_calls(struct wk_actor *actor)
         if (!link) {
             return; /* its death is on the way */
         }
+        if (!actor->unordered && link->inflight_count >= WK_WINDOW_WORDS) {
+            return;
+        }
         list_remove(&task->link);
         task->sequence = ++actor->sequence;
         const int status = wk_task_push(task, link, 0);
@@ -123,9 +126,26 @@ wk_actors_pump(void)
 
 /* A call, or the creation, has all its arguments. */
 void
-wk_actor_ready(struct wk_actor *actor)
+wk_actor_ready(struct wk_actor *actor, struct wk_task *task)
 {
+    if (actor->unordered && task != actor->creation) { /* it was late */
+        list_remove(&task->link);
+        list_push_back(&actor->queue, &task->link);
+    }
     wk_actor_mark_dirty(actor);
+}
+
+void
+wk_actor_unorder(struct wk_actor *actor)
+{
+    actor->unordered = true;
+    LIST_FOR_SAFE (l, next, &actor->queue) {
+        struct wk_task *task = LIST_ENTRY(l, struct wk_task, link);
+        if (task->deps_pending > 0) {
+            list_remove(&task->link);
+            list_push_back(&actor->late, &task->link);
+        }
+    }
 }
 
 void
@@ -150,7 +170,7 @@ ray_actor_call(ray_actor *handle, ray_function *method, ray_options *options,
     int status = ST_OK;
     if (actor->session != wk.session) {
         status = st_fail(ST_NOT_FOUND, "ActorHandle objects are not valid across Ray sessions");
-    } else if (actor->max_pending >= 0 && actor->pending >= (uint64_t)actor->max_pending) {
+    } else if (actor->max_pending > 0 && actor->pending >= (uint64_t)actor->max_pending) {
         status = st_fail(ST_PENDING_CALLS_LIMIT,
                          "the actor's max_pending_calls is %lld, and %llu calls are pending",
                          (long long)actor->max_pending, (unsigned long long)actor->pending);
@@ -178,7 +198,8 @@ ray_actor_call(ray_actor *handle, ray_function *method, ray_options *options,
         task->state = WK_TASK_READY;
         actor->pending++;
         wk.tasks_pending++;
-        list_push_back(&actor->queue, &task->link);
+        list_push_back(actor->unordered && task->deps_pending > 0 ? &actor->late : &actor->queue,
+                       &task->link);
         push_calls(actor);
         if (wk.tasks_pending > 1) {
             wk_keep_ticking();

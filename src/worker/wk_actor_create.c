@@ -152,6 +152,8 @@ wk_actor_request_creation(struct wk_actor *actor)
                 *o->actor_namespace ? o->actor_namespace : wk.job_namespace);
     message.detached = o->detached;
     message.max_restarts = o->max_restarts;
+    message.unordered = o->unordered;
+    message.max_pending_calls = o->max_pending_calls;
     message.held = pointers[0];
     message.n_held = fill_resources(o->resources, o->resource_count, rows[0], pointers[0]);
     message.placement = pointers[1];
@@ -219,6 +221,7 @@ create_locked(ray_function *class_function, ray_options *options, const struct r
     own_item_of(&wk.own, actor->ref, &actor->item);
     actor->options = ray_options_retain(options);
     actor->max_pending = options->max_pending_calls;
+    actor->unordered = options->unordered;
     actor->creation = task;
     task->actor = actor;
     task->depth = wk_depth();

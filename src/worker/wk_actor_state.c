@@ -146,6 +146,12 @@ wk_actor_on_update(const uint8_t *body, size_t size)
             free(actor->class_name);
             actor->class_name = strdup(update->class_name);
         }
+        if (!actor->owned) { /* its creator knows */
+            actor->max_pending = update->max_pending_calls;
+            if (update->unordered && !actor->unordered) {
+                wk_actor_unorder(actor);
+            }
+        }
         switch (update->state) {
         case RAY__GCS__ACTOR_STATE__ALIVE:
             if (update->incarnation < actor->incarnation) {
@@ -203,9 +209,9 @@ by_sequence(const void *a, const void *b)
 void
 wk_actor_on_link_failed(struct wk_actor *actor, struct wk_link *link)
 {
-    struct wk_task *found[WK_WINDOW_WORDS];
+    struct wk_task *found[WK_CALLS_WORDS];
     size_t n = 0;
-    for (uint32_t i = 0; link->inflight && i < WK_WINDOW_WORDS; i++) {
+    for (uint32_t i = 0; link->inflight && i < link->window->n_used; i++) {
         if (link->inflight[i] && link->inflight[i]->actor == actor) {
             found[n++] = link->inflight[i];
         }
@@ -236,10 +242,10 @@ wk_actor_on_link_failed(struct wk_actor *actor, struct wk_link *link)
 void
 wk_actor_on_peer_death(struct wk_actor *actor, struct wk_peer *peer)
 {
-    struct wk_task *found[WK_WINDOW_WORDS];
+    struct wk_task *found[WK_CALLS_WORDS];
     struct wk_link *link = peer->out;
     size_t n = 0;
-    for (uint32_t i = 0; link && link->inflight && i < WK_WINDOW_WORDS; i++) {
+    for (uint32_t i = 0; link && link->inflight && i < link->window->n_used; i++) {
         if (link->inflight[i] && link->inflight[i]->actor == actor) {
             found[n++] = link->inflight[i];
         }

@@ -50,6 +50,7 @@ start_parts(void)
     list_init(&wk.gone_peers);
     list_init(&wk.asks);
     list_init(&wk.exec_queue);
+    list_init(&wk.begun);
     wk.gcs_timer = (struct net_timer){ .on_timer = wk_gcs_on_timer };
     ID_SET_NIL(&wk.self_actor_id);
     TRY(armed);

@@ -30,6 +30,7 @@ static uint32_t dozes_in_vain;  /* ticks in a row that brought a dozing leader n
 static bool tick_kicked;       /* the background thread was kicked to tick, and has not woken yet */
 static bool background_yields; /* the background thread waits for that to end */
 static pthread_cond_t leader_woke = PTHREAD_COND_INITIALIZER;
+static bool nudged; /* a sleeping leader should look */
 static uint32_t spin_score, spin_pause;
 static bool spin_paid; /* the last one */
 /* Until when the background thread and the leader sleep in the loop. 0: awake, and it looks at the
@@ -107,6 +108,10 @@ wk_on_kick(void *ctx, uint32_t events)
     uint64_t count;
     (void)!read(wk.kick_fd, &count, sizeof(count));
     tick_kicked = false;
+    if (nudged) { /* the background thread, should it have come first, then wakes the leader */
+        nudged = false;
+        wk_changed();
+    }
 }
 
 void
@@ -115,6 +120,16 @@ wk_changed(void)
     wk.change_count++;
     if (wk.waiters > 0) {
         (void)pthread_cond_broadcast(&wk.changed);
+    }
+}
+
+void
+wk_nudge(void)
+{
+    wk_changed();
+    if (leader_sleeps) {
+        nudged = true;
+        wk_kick();
     }
 }
 
@@ -436,7 +451,7 @@ background_turn(uint32_t *idle_ticks, uint64_t *seen_changes)
     } else {
         (*idle_ticks)++;
     }
-    const bool in_flight = wk.tasks_pending > 0 || wk.exec_count > 0 || wk.current != NULL;
+    const bool in_flight = wk.tasks_pending > 0 || wk.exec_count > 0 || wk_is_running();
     const bool lazy = (in_flight || spin_paid) && *idle_ticks < IDLE_TICKS;
     const bool again = net_bell_leave(&wk.bell, lazy);
     if (wk.waiters > 0) {

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "worker/wk_exec.h"
+#include "worker/wk_group.h"
 #include "worker/wk_priv.h"
 
 _Thread_local struct wk_exec *wk_current;
@@ -42,7 +43,7 @@ wk_exec_free(struct wk_exec *e)
         free(e->returns);
     }
     ray_value_release(e->failure);
-    if (e->is_creation) {
+    if (e->owns_template && --e->tmpl->owners == 0) {
         wk_peer_template_free(e->tmpl);
     }
     ray_value_release(e->block);
@@ -169,6 +170,10 @@ wk_on_push(struct wk_link *link, const uint8_t *body, size_t size)
         wk_exec_bounce(e);
         return ST_OK;
     }
+    if (wk.groups) {
+        wk_group_push(e);
+        return ST_OK;
+    }
     list_push_back(&wk.exec_queue, &e->link);
     wk.exec_count++;
     wk_changed();
@@ -207,6 +212,15 @@ wk_bounce_all(void)
 }
 
 void
+wk_exec_orphan(struct wk_exec *e)
+{
+    e->from->templates[e->push.template_number] = NULL;
+    e->from = NULL;
+    e->owns_template = true;
+    e->tmpl->owners++;
+}
+
+void
 wk_exec_link_gone(struct wk_link *link)
 {
     LIST_FOR_SAFE (l, next, &wk.exec_queue) {
@@ -217,11 +231,11 @@ wk_exec_link_gone(struct wk_link *link)
             wk_exec_discard(e);
         }
     }
+    if (wk.groups) {
+        wk_groups_link_gone(link);
+    }
     if (wk.current && wk.current->from == link) {
-        /* The task runs on; nobody hears of it. Its template must outlive it. */
-        wk.current->from = NULL;
-        wk.current->is_creation = true;
-        link->templates[wk.current->push.template_number] = NULL;
+        wk_exec_orphan(wk.current);
     }
 }
 

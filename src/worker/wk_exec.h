@@ -7,26 +7,38 @@
 #ifndef RAY_WORKER_WK_EXEC_H
 #define RAY_WORKER_WK_EXEC_H
 
+#include <string.h>
+
 #include "worker/wk_priv.h"
 
 /* A function with its options, as a peer told it. */
 struct wk_peer_template {
     uint32_t number;
-    int32_t num_returns, max_calls;
+    int32_t num_returns, max_calls, max_concurrency;
     uint32_t flags, kind;
     uint64_t name_key; /* of the name shown in the control page */
     uint64_t runs;     /* towards max_calls */
     uint8_t hash[20];
     char *name, *function_name, *method; /* point into `text`, as `resources` does */
     char *resources;                     /* what it holds, as JSON */
+    char *groups;                        /* as in struct peer_template */
+    struct wk_group *group;              /* that `groups` names, once it is known */
+    uint32_t owners;                     /* tasks that must free it: its connection is gone */
     uint8_t *metadata;
     uint32_t metadata_size;
     char *text;
     struct ray_value *definition;
 };
 
+/* Whether the end of the face's callback is the task's end. */
+enum wk_deferral {
+    WK_DEFER_NOT,
+    WK_DEFERRED, /* ray_task_finish is to come */
+    WK_FINISHED, /* it came */
+};
+
 struct wk_exec {
-    struct list link;     /* engine.exec_queue */
+    struct list link;     /* engine.exec_queue, a group's queue, or engine.begun */
     struct wk_link *from; /* NULL once that connection is gone, and for creation tasks */
     uint32_t caller;      /* own's number of the pusher */
     struct id_worker caller_id;
@@ -45,12 +57,24 @@ struct wk_exec {
     bool delivered; /* a reply names the returns */
     struct id_source source;
     uint64_t started_ns;
-    bool is_creation;
+    struct wk_group *group; /* that it runs in, NULL: one at a time */
+    enum wk_deferral deferral;
+    bool in_execute;    /* the face's callback has not returned */
+    bool owns_template; /* one of tmpl->owners */
 };
 
 /* ---- wk_exec.c ---- */
 
 /* A failure ends the connection. */
+static inline struct wk_exec *
+wk_exec_of(const ray_task *task)
+{
+    struct wk_exec *e;
+    memcpy(&e, &task, sizeof(e));
+    return e;
+}
+/* Its connection is gone while it runs: nobody hears of it, and its template outlives it. */
+void wk_exec_orphan(struct wk_exec *e);
 int wk_on_push(struct wk_link *link, const uint8_t *body, size_t size) MUST_USE;
 /* Makes the record of a push whose body is `body`; its template is the caller's to set. */
 int wk_exec_make(const uint8_t *body, size_t size, uint32_t caller, struct wk_exec **out) MUST_USE;
@@ -76,6 +100,10 @@ void wk_link_templates_free(struct wk_link *link);
 
 /* ---- wk_run.c ---- */
 
+/* A task that returned without giving all its values has failed; `status` is the callback's. */
+void wk_exec_complete(struct wk_exec *e, int status);
+/* Answers a call that ran in a group. */
+void wk_exec_reply(struct wk_exec *e, uint64_t duration_ns);
 void wk_on_become_actor(const Ray__Node__BecomeActor *msg);
 
 #endif

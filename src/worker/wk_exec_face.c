@@ -11,94 +11,86 @@
 #include "worker/wk_exec.h"
 #include "worker/wk_priv.h"
 
-static struct wk_exec *
-exec_of(const ray_task *task)
-{
-    struct wk_exec *e;
-    memcpy(&e, &task, sizeof(e));
-    return e;
-}
-
 /* ---- what it is ---- */
 
 RAY_API enum ray_task_kind
 ray_task_get_kind(const ray_task *task)
 {
-    switch (exec_of(task)->tmpl->kind) {
+    switch (wk_exec_of(task)->tmpl->kind) {
     case RAY_CLASS:
         return RAY_TASK_ACTOR_CREATION;
     case RAY_METHOD:
         return RAY_TASK_ACTOR_METHOD;
     default:
-        return exec_of(task)->push.epoch == 0 ? RAY_TASK_ACTOR_METHOD : RAY_TASK_NORMAL;
+        return wk_exec_of(task)->push.epoch == 0 ? RAY_TASK_ACTOR_METHOD : RAY_TASK_NORMAL;
     }
 }
 
 RAY_API const uint8_t *
 ray_task_id(const ray_task *task)
 {
-    return exec_of(task)->push.task.b;
+    return wk_exec_of(task)->push.task.b;
 }
 
 RAY_API const char *
 ray_task_name(const ray_task *task)
 {
-    return exec_of(task)->tmpl->name;
+    return wk_exec_of(task)->tmpl->name;
 }
 
 RAY_API const char *
 ray_task_function_name(const ray_task *task)
 {
-    return exec_of(task)->tmpl->function_name;
+    return wk_exec_of(task)->tmpl->function_name;
 }
 
 RAY_API const char *
 ray_task_method(const ray_task *task)
 {
-    return exec_of(task)->tmpl->method;
+    return wk_exec_of(task)->tmpl->method;
 }
 
 RAY_API const uint8_t *
 ray_task_function_hash(const ray_task *task)
 {
-    return exec_of(task)->tmpl->hash;
+    return wk_exec_of(task)->tmpl->hash;
 }
 
 RAY_API ray_value *
 ray_task_definition(ray_task *task)
 {
-    return exec_of(task)->tmpl->definition;
+    return wk_exec_of(task)->tmpl->definition;
 }
 
 RAY_API const void *
 ray_task_metadata(const ray_task *task, size_t *size)
 {
-    *size = exec_of(task)->tmpl->metadata_size;
-    return exec_of(task)->tmpl->metadata;
+    *size = wk_exec_of(task)->tmpl->metadata_size;
+    return wk_exec_of(task)->tmpl->metadata;
 }
 
 RAY_API int32_t
 ray_task_num_returns(const ray_task *task)
 {
-    return exec_of(task)->tmpl->num_returns;
+    return wk_exec_of(task)->tmpl->num_returns;
 }
 
 RAY_API uint32_t
 ray_task_attempt(const ray_task *task)
 {
-    return exec_of(task)->push.attempt;
+    return wk_exec_of(task)->push.attempt;
 }
 
 RAY_API size_t
 ray_task_arg_count(const ray_task *task)
 {
-    return exec_of(task)->push.arg_count;
+    return wk_exec_of(task)->push.arg_count;
 }
 
 RAY_API ray_value *
 ray_task_arg(ray_task *task, size_t index)
 {
-    struct wk_exec *e = exec_of(task);
+    struct wk_exec *e = wk_exec_of(task);
     if (index >= e->push.arg_count) {
         return NULL;
     }
@@ -126,7 +118,7 @@ ray_task_arg_copy(ray_task *task, size_t index, void *out, size_t size)
     const struct ray_value *value = ray_task_arg(task, index);
     if (!value) {
         return st_fail(ST_INVALID_ARGUMENT, "argument %zu of a task with %u", index,
-                       exec_of(task)->push.arg_count);
+                       wk_exec_of(task)->push.arg_count);
     }
     if (value->status != ST_OK) {
         return st_fail(value->status, "argument %zu is a failure", index);
@@ -182,7 +174,7 @@ take_return(struct wk_exec *e, int32_t index, const struct ray_payload *payload)
 RAY_API int
 ray_task_return(ray_task *task, int32_t index, const struct ray_payload *payload)
 {
-    struct wk_exec *e = exec_of(task);
+    struct wk_exec *e = wk_exec_of(task);
     if (index < 0 || index >= e->tmpl->num_returns || (e->returns && e->returns[index])) {
         return st_fail(ST_INVALID_ARGUMENT, "return value %d of a task with %d", index,
                        e->tmpl->num_returns);
@@ -216,7 +208,7 @@ RAY_API int
 ray_task_fail(ray_task *task, int status, bool retry, const char *text,
               const struct ray_payload *payload)
 {
-    struct wk_exec *e = exec_of(task);
+    struct wk_exec *e = wk_exec_of(task);
     struct str bytes;
     str_init(&bytes, os_mem_system());
     for (size_t i = 0; payload && i < payload->buf_count; i++) {

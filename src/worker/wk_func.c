@@ -179,12 +179,40 @@ copy_resources(const struct ray_resource *from, size_t count, struct wk_resource
     return ST_OK;
 }
 
+/* As text, for the template: see struct peer_template. */
+static int
+copy_groups(const struct ray_task_options *from, char **out)
+{
+    if (from->group_count == 0) {
+        *out = copy_text(from->concurrency_group);
+        return *out ? ST_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for options");
+    }
+    struct str text;
+    str_init(&text, os_mem_system());
+    for (size_t i = 0; i < from->group_count; i++) {
+        const struct ray_concurrency_group *group = &from->groups[i];
+        if (!group->name || !*group->name || strchr(group->name, '\n') ||
+            group->max_concurrency < 1) {
+            str_fini(&text);
+            return st_fail(ST_INVALID_ARGUMENT,
+                           "a concurrency group needs a name of one line and a limit of 1 or more, "
+                           "'%s' has %d",
+                           group->name ? group->name : "", group->max_concurrency);
+        }
+        str_printf(&text, "%d %s\n", group->max_concurrency, group->name);
+    }
+    *out = text.failed ? NULL : strdup(str_text(&text));
+    str_fini(&text);
+    return *out ? ST_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for options");
+}
+
 static void
 free_options(struct ray_options *o)
 {
     free(o->name);
     free(o->actor_name);
     free(o->actor_namespace);
+    free(o->groups);
     free(o->metadata);
     free(o->resources);
     free(o->placement);
@@ -196,10 +224,10 @@ static void
 make_canonical(struct ray_options *o)
 {
     str_init(&o->canonical, os_mem_system());
-    str_printf(&o->canonical, "%d %d %d %d %d %d %lld %d %d|%s|%s|%s|", o->num_returns,
+    str_printf(&o->canonical, "%d %d %d %d %d %d %lld %d %d %d|%s|%s|%s|%s|", o->num_returns,
                o->max_retries, o->max_calls, o->max_concurrency, o->max_restarts,
                o->max_task_retries, (long long)o->max_pending_calls, o->retry_exceptions,
-               o->detached, o->name, o->actor_name, o->actor_namespace);
+               o->detached, o->event_loop, o->name, o->actor_name, o->actor_namespace, o->groups);
     for (uint32_t i = 0; i < o->resource_count; i++) {
         str_printf(&o->canonical, "%s=%lld,", o->resources[i].name,
                    (long long)o->resources[i].amount.v);
@@ -221,17 +249,21 @@ fill_options(const struct ray_task_options *from, struct ray_options *o)
                        ">= 0",
                        from->num_returns, from->max_retries, from->max_calls);
     }
-    if (from->max_concurrency > 1 || from->max_task_retries != 0 || from->detached ||
-        from->actor_name) {
+    if (from->max_task_retries != 0 || from->detached || from->actor_name) {
         return st_fail(ST_NOT_SUPPORTED,
-                       "max_concurrency above 1, max_task_retries, detached and named actors are "
-                       "not built yet: leave them at their defaults");
+                       "max_task_retries, detached and named actors are not built yet: leave them "
+                       "at their defaults");
     }
+    TRY(copy_groups(from, &o->groups));
     o->num_returns = from->num_returns;
     o->max_retries = from->max_retries;
     o->retry_exceptions = from->retry_exceptions;
     o->max_calls = from->max_calls;
-    o->max_concurrency = from->max_concurrency;
+    o->max_concurrency = from->max_concurrency > 0 ? from->max_concurrency
+                         : from->in_event_loop     ? RAY_EVENT_LOOP_CONCURRENCY
+                                                   : 1;
+    o->event_loop = from->in_event_loop;
+    o->unordered = o->event_loop || o->max_concurrency > 1 || from->group_count > 0;
     o->max_restarts = from->max_restarts;
     o->max_task_retries = from->max_task_retries;
     o->max_pending_calls = from->max_pending_calls;
@@ -469,11 +501,14 @@ encode_template(struct wk_template *t, const struct ray_function *f, const struc
         .num_returns = f->kind == RAY_CLASS ? 0 : o->num_returns,
         .max_calls = o->max_calls,
         .flags = (retriable ? PEER_TEMPLATE_RETRIABLE : 0u) |
-                 (f->definition ? PEER_TEMPLATE_HAS_DEFINITION : 0u),
+                 (f->definition ? PEER_TEMPLATE_HAS_DEFINITION : 0u) |
+                 (o->event_loop ? PEER_TEMPLATE_EVENT_LOOP : 0u),
+        .max_concurrency = o->max_concurrency,
         .name_size = (uint32_t)strlen(name) + 1,
         .function_name_size = (uint32_t)strlen(f->name) + 1,
         .method_size = (uint32_t)strlen(f->method) + 1,
         .resources_size = (uint32_t)resources.size,
+        .groups_size = (uint32_t)strlen(o->groups) + 1,
         .metadata_size = (uint32_t)o->metadata_size,
     };
     str_init(&t->frame, os_mem_system());
@@ -484,6 +519,7 @@ encode_template(struct wk_template *t, const struct ray_function *f, const struc
     append_padded(&t->frame, f->name, head.function_name_size);
     append_padded(&t->frame, f->method, head.method_size);
     append_padded(&t->frame, resources.data, resources.size);
+    append_padded(&t->frame, o->groups, head.groups_size);
     append_padded(&t->frame, o->metadata, o->metadata_size);
     t->frame.failed = t->frame.failed || resources.failed;
     str_fini(&resources);

@@ -25,7 +25,8 @@ recall(uint64_t lease_id)
     struct wk_link *link = ref->peer->out;
     struct wk_task *found[WK_WINDOW_WORDS];
     size_t n = 0;
-    for (uint32_t i = 0; link && link->inflight && i < WK_WINDOW_WORDS; i++) {
+    for (uint32_t i = 0; link && link->inflight && i < link->window->n_used && n < WK_WINDOW_WORDS;
+         i++) {
         if (link->inflight[i] && link->inflight[i]->lease == lease) {
             found[n++] = link->inflight[i];
         }

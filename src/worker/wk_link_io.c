@@ -226,22 +226,24 @@ wk_link_window(struct wk_link *link)
     if (link->window) {
         return ST_OK;
     }
-    const size_t bytes = (net_window_bytes(WK_WINDOW_WORDS) + 4095) & ~(size_t)4095;
+    const size_t bytes = (net_window_bytes(WK_CALLS_WORDS) + 4095) & ~(size_t)4095;
     int fd = -1;
     TRY(os_shm_create("ray-window", bytes, &fd));
     int status = os_shm_map(fd, 0, bytes, OS_SHM_WRITE, 0, &link->window_memory);
     if (status == ST_OK) {
         link->window_bytes = bytes;
         (void)!os_shm_no_fork(link->window_memory, bytes);
-        status = net_window_format(link->window_memory, bytes, WK_WINDOW_WORDS);
+        status = net_window_format(link->window_memory, bytes, WK_CALLS_WORDS);
     }
-    struct net_window_owner *owner = malloc(sizeof(*owner));
-    link->inflight = calloc(WK_WINDOW_WORDS, sizeof(*link->inflight));
-    if (status == ST_OK && (!owner || !link->inflight)) {
+    /* Mostly untouched, and so without memory: record, numbers, tasks by word. */
+    const size_t own_bytes = net_window_owner_bytes(WK_CALLS_WORDS);
+    struct net_window_owner *owner =
+        calloc(1, sizeof(*owner) + own_bytes + WK_CALLS_WORDS * sizeof(*link->inflight));
+    if (status == ST_OK && !owner) {
         status = st_fail(ST_OUT_OF_MEMORY, "no memory for a task window");
     }
     if (status == ST_OK) {
-        status = net_window_owner_init(owner, link->window_memory, bytes);
+        status = net_window_owner_init(owner, link->window_memory, bytes, owner + 1);
     }
     if (status == ST_OK) {
         const struct peer_hello hello = { .protocol_version = RAY_PROTOCOL_VERSION,
@@ -259,6 +261,7 @@ wk_link_window(struct wk_link *link)
         return status;
     }
     link->window = owner;
+    link->inflight = (struct wk_task **)(void *)((char *)(owner + 1) + own_bytes);
     return ST_OK;
 }
 

@@ -12,6 +12,7 @@
 #include "os/os_sock.h"
 #include "os/os_thread.h"
 #include "worker/wk_exec.h"
+#include "worker/wk_group.h"
 #include "worker/wk_priv.h"
 #include "worker/wk_task.h"
 
@@ -246,7 +247,7 @@ on_leave(const uint8_t *body, size_t size)
         wk.leave_now = true;
     }
     ray__node__leave__free_unpacked(message, NULL);
-    wk_changed();
+    wk_leave_changed();
 }
 
 #define WITH_MESSAGE(type, name, ...)                                                              \
@@ -454,7 +455,7 @@ wk_raylet_died(void)
     if (wk.ready) { /* at shutdown they are cancelled instead */
         wk_callbacks_end();
     }
-    wk_changed();
+    wk_leave_changed();
 }
 
 static void

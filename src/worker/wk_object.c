@@ -144,8 +144,8 @@ is_pending(const struct own_ref *ref)
     return ref->state == OWN_PENDING;
 }
 
-static void
-want(struct own_ref *ref)
+void
+wk_ref_want(struct own_ref *ref)
 {
     if (ref->kind == OWN_BORROWED && is_pending(ref)) {
         struct wk_outs o;
@@ -162,7 +162,7 @@ ray_ref_is_ready(ray_ref *handle)
     }
     bool ready = false;
     if (wk_refs_check(&handle, 1, true) == ST_OK) {
-        want(wk_ref_of(handle));
+        wk_ref_want(wk_ref_of(handle));
         ready = !is_pending(wk_ref_of(handle));
     }
     wk_unlock();
@@ -209,7 +209,7 @@ ray_ref_value(ray_ref *handle, ray_value **out)
         status = wk_refs_check(&handle, 1, true);
     }
     if (status == ST_OK) {
-        want(wk_ref_of(handle));
+        wk_ref_want(wk_ref_of(handle));
         status = open_ref(wk_ref_of(handle), out);
     }
     wk_unlock();
@@ -240,7 +240,7 @@ begin_wait(ray_ref *const *refs, size_t count)
     wk_pump();
     wk_poll();
     for (size_t i = 0; i < count; i++) {
-        want(wk_ref_of(refs[i]));
+        wk_ref_want(wk_ref_of(refs[i]));
     }
     return ST_OK;
 }
@@ -378,7 +378,7 @@ ray_ref_on_ready(ray_ref *handle, ray_ready_fn fn, void *ctx)
     struct own_ref *ref = wk_ref_of(handle);
     int status = wk_refs_check(&handle, 1, true);
     if (status == ST_OK) {
-        want(ref);
+        wk_ref_want(ref);
     }
     if (status == ST_OK && !is_pending(ref)) {
         wk_callback_push(fn, ctx, false);

@@ -152,8 +152,7 @@ free_link(struct wk_link *link)
         os_shm_unmap(link->window_memory, link->window_bytes);
     }
     str_fini(&link->overflow);
-    free(link->window);
-    free(link->inflight);
+    free(link->window); /* with `inflight` */
     free(link->template_sent);
     free(link);
 }

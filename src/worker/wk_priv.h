@@ -19,7 +19,9 @@
  *   wk_actor_call.c calls of actors                  wk_actor_state.c what becomes of them
  *   wk_template.c   templates from peers             wk_exec.c        receiving pushes
  *   wk_run.c        running and replying             wk_exec_face.c   a task, as the face sees it
+ *   wk_group.c      several calls at once            wk_turn_io.c     event loops' turns
  *   wk_put.c        the store, put                   wk_object.c      references, get, wait
+ *   wk_inbox_io.c   references for event loops
  *
  * Tasks have a header in their owner (wk_task.h) and one where they run (wk_exec.h); actors have
  * wk_actor.h.
@@ -57,9 +59,10 @@ enum {
     WK_RING_BYTES = 256 * 1024, /* data of one ring */
     WK_RINGS_MAX = 128,         /* pairs; 64 MiB in all */
     WK_HOT_FRAMES = 64,         /* within WK_HOT_NS: the connection gets rings */
-    WK_WINDOW_WORDS = 512,
-    WK_BELL_BYTES = WK_RING_BYTES / 8, /* unread ones that wake a LAZY or DOZING receiver */
-    WK_DOZE_PUSHED = 16,               /* tasks in flight with which a waiting owner dozes */
+    WK_WINDOW_WORDS = 512,      /* tasks, or calls in order, in flight on one connection */
+    WK_CALLS_WORDS = NET_WINDOW_WORDS_MAX, /* the same for calls that overtake one another */
+    WK_BELL_BYTES = WK_RING_BYTES / 8,     /* unread ones that wake a LAZY or DOZING receiver */
+    WK_DOZE_PUSHED = 16,                   /* tasks in flight with which a waiting owner dozes */
     WK_OUTS = 24,
 };
 /* The request id of regions asked for ahead of need: no one waits for the answer. */
@@ -81,6 +84,7 @@ struct wk_task;
 struct wk_exec;
 struct wk_actor;
 struct wk_peer_template;
+struct wk_groups;
 
 /* ---- functions and options (wk_func.c) ---- */
 
@@ -105,6 +109,8 @@ struct ray_options {
     int32_t max_restarts, max_task_retries;
     int64_t max_pending_calls;
     bool retry_exceptions, detached;
+    bool event_loop, unordered; /* of an actor: its calls overtake one another */
+    char *groups;               /* own memory; as in struct peer_template */
     char *name, *actor_name, *actor_namespace; /* own memory, "" when none */
     uint8_t *metadata;
     size_t metadata_size;
@@ -289,7 +295,13 @@ struct wk_engine {
     /* Executing. */
     struct list exec_queue;
     uint32_t exec_count;
-    struct wk_exec *current; /* of the main thread */
+    struct wk_exec *current;  /* of the main thread, unless there are groups */
+    struct wk_groups *groups; /* of an actor with concurrency, once it is constructed */
+    struct wk_groups *groups_to_be;
+    struct list begun; /* wk_exec.link: calls in groups that have begun */
+    uint32_t begun_count;
+    const struct ray_worker_options *worker_options; /* once ray_worker_run runs */
+    uint32_t foreign_awaits; /* tokens to come into inboxes of loops that wait elsewhere */
     struct store_ctl_process *page;
     const struct store_ctl_raylet *raylet_page;
     struct {
@@ -326,6 +338,13 @@ extern struct wk_engine wk;
 /* The task that the calling thread executes, or NULL. */
 extern _Thread_local struct wk_exec *wk_current;
 
+/* Something runs here for somebody. */
+static inline bool
+wk_is_running(void)
+{
+    return wk.current || wk.begun_count > 0;
+}
+
 /* ---- wk_engine_io.c ---- */
 
 void wk_lock(void);
@@ -355,6 +374,8 @@ void wk_poll(void);
 /* Keeps replies coming while the program does other things. Lock held. */
 void wk_keep_ticking(void);
 void wk_kick(void);
+/* wk_changed, and also a leader that sleeps looks again. */
+void wk_nudge(void);
 /* A kick has come: on_ready of its watch. */
 void wk_on_kick(void *ctx, uint32_t events);
 /* Nobody leads or sleeps: as it is when the engine starts. */
@@ -480,6 +501,8 @@ wk_ref_of(ray_ref *handle)
     return (struct own_ref *)handle;
 }
 struct ray_value *wk_ref_value(const struct own_ref *ref);
+/* The value of a reference that is borrowed is asked for. */
+void wk_ref_want(struct own_ref *ref);
 /* Whether an object stands for an actor: its value, in the owner, is a struct wk_actor. */
 static inline bool
 wk_id_is_actor(const struct id_object *id)
@@ -553,7 +576,7 @@ void wk_actors_leave(void);
 void wk_tell_owning(void);
 void wk_actors_pump(void);
 /* A call, or the creation, has all its arguments. */
-void wk_actor_ready(struct wk_actor *actor);
+void wk_actor_ready(struct wk_actor *actor, struct wk_task *task);
 void wk_actor_call_done(struct wk_actor *actor);
 
 /* ---- wk_actor_state.c ---- */

@@ -17,7 +17,7 @@
 static struct wk_task *
 find_pushed(struct wk_link *link, uint32_t word, uint64_t number)
 {
-    if (!link->window || word >= WK_WINDOW_WORDS || !link->inflight[word] ||
+    if (!link->window || word >= WK_CALLS_WORDS || !link->inflight[word] ||
         link->inflight[word]->push.number != number) {
         return NULL;
     }
@@ -354,7 +354,7 @@ wk_tasks_on_death(struct wk_peer *peer)
             continue;
         }
         uint32_t unstarted = 0;
-        for (uint32_t i = 0; link && link->inflight && i < WK_WINDOW_WORDS; i++) {
+        for (uint32_t i = 0; link && link->inflight && i < link->window->n_used; i++) {
             enum net_window_state state;
             struct wk_task *task = link->inflight[i];
             unstarted += task && task->lease == ref->lease &&
@@ -370,7 +370,7 @@ wk_tasks_on_death(struct wk_peer *peer)
     }
     struct wk_task *found[WK_WINDOW_WORDS];
     size_t n = 0;
-    for (uint32_t i = 0; i < WK_WINDOW_WORDS; i++) {
+    for (uint32_t i = 0; i < link->window->n_used && n < WK_WINDOW_WORDS; i++) {
         if (link->inflight[i] && !link->inflight[i]->actor) {
             found[n++] = link->inflight[i];
         }

@@ -9,13 +9,13 @@
 
 #include "os/os_basic.h"
 #include "worker/wk_exec.h"
+#include "worker/wk_group.h"
 #include "worker/wk_priv.h"
 
 /* ---- replying ---- */
 
-/* A task that returned without giving all its values has failed. */
-static void
-complete_returns(struct wk_exec *e, int status)
+void
+wk_exec_complete(struct wk_exec *e, int status)
 {
     char text[ST_TEXT_MAX + 512];
     if (e->failure) {
@@ -139,7 +139,20 @@ send_done(struct wk_exec *e, uint64_t duration_ns, bool leaving)
     wk_frame_end(&frame, need_of_reply(duration_ns));
 }
 
+void
+wk_exec_reply(struct wk_exec *e, uint64_t duration_ns)
+{
+    send_done(e, duration_ns, false);
+}
+
 /* ---- running ---- */
+
+static bool
+is_finished(void *ctx)
+{
+    const struct wk_exec *e = ctx;
+    return e->deferral != WK_DEFERRED || wk.raylet_dead;
+}
 
 static void
 call_face(struct wk_exec *e, const struct ray_worker_options *options)
@@ -155,8 +168,13 @@ call_face(struct wk_exec *e, const struct ray_worker_options *options)
     wk_unlock();
     wk_env_apply();
     const int status = options->execute(options->ctx, (ray_task *)e);
-    complete_returns(e, status);
     wk_lock();
+    if (e->deferral == WK_DEFER_NOT) {
+        wk_exec_complete(e, status);
+    }
+    while (!is_finished(e)) { /* one at a time: the next begins when this one has ended */
+        (void)!wk_wait(is_finished, e, UINT64_MAX);
+    }
     wk.current = wk_current = NULL;
     storec_status_end(wk.store);
 }
@@ -229,6 +247,9 @@ run_creation(struct wk_exec *e, const struct ray_worker_options *options)
     message.kept_token = done.kept_token;
     (void)!wk_node_send(NODE_ACTOR_CONSTRUCTED, (const ProtobufCMessage *)&message, 0);
     free(piece);
+    if (wk.groups_to_be && !e->failure) {
+        wk_groups_begin(wk.groups_to_be);
+    }
     wk_exec_free(e);
 }
 
@@ -246,13 +267,15 @@ wk_on_become_actor(const Ray__Node__BecomeActor *msg)
         struct wk_peer *creator = wk_peer_get(&head.creator);
         if (creator && head.template_size <= size - sizeof(head) &&
             wk_peer_template_decode(at, head.template_size, &t) == ST_OK &&
+            wk_groups_make(t, &wk.groups_to_be) == ST_OK &&
             wk_exec_make(at + head.template_size, size - sizeof(head) - head.template_size,
                          creator->proc, &e) == ST_OK) {
             /* A C constructor is a function like any other, and gives no value here. */
             t->kind = RAY_CLASS;
             t->num_returns = 0;
             e->tmpl = t;
-            e->is_creation = true;
+            e->owns_template = true;
+            t->owners = 1;
             e->caller_id = head.creator.worker;
             e->push.sequence = msg->incarnation;
             memcpy(wk.self_actor_id.b, msg->actor_id.data, sizeof(wk.self_actor_id.b));
@@ -316,7 +339,12 @@ ray_worker_run(const struct ray_worker_options *options)
 {
     TRY(wk_boot_worker());
     TRY(wk_enter());
+    wk.worker_options = options;
     while (!wk.leave_now && !wk.raylet_dead && (!wk.leaving || can_run())) {
+        if (wk.groups) {
+            wk_groups_serve();
+            break;
+        }
         if (!can_run()) {
             wk_unlock();
             if (options->before_wait) {
@@ -356,6 +384,7 @@ ray_worker_exit_soon(void)
     TRY(wk_enter());
     wk.leave_now = true;
     (void)snprintf(wk.leave_reason, sizeof(wk.leave_reason), "exit_actor() is called.");
+    wk_leave_changed();
     wk_unlock();
     return RAY_OK;
 }

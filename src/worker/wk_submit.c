@@ -14,6 +14,7 @@
 
 #include "os/os_basic.h"
 #include "worker/wk_exec.h"
+#include "worker/wk_inbox.h"
 #include "worker/wk_priv.h"
 #include "worker/wk_task.h"
 
@@ -25,7 +26,7 @@ wk_task_make_ready(struct wk_task *task)
 {
     task->state = WK_TASK_READY;
     if (task->actor) {
-        wk_actor_ready(task->actor);
+        wk_actor_ready(task->actor, task);
         return;
     }
     struct wk_key *key = task->key;
@@ -109,6 +110,16 @@ ray_call_bytes(ray_function *function, const void *data, size_t size, ray_ref **
     return ray_task_submit(function, NULL, &arg, 1, out);
 }
 
+static void
+tell_waiter(const struct wk_waiter *waiter, bool cancelled)
+{
+    if (waiter->inbox) {
+        wk_inbox_put(waiter->inbox, waiter->ctx);
+    } else {
+        wk_callback_push(waiter->fn, waiter->ctx, cancelled);
+    }
+}
+
 void
 wk_on_ref_ready(struct own_ref *ref, uint64_t waiters)
 {
@@ -123,7 +134,7 @@ wk_on_ref_ready(struct own_ref *ref, uint64_t waiters)
                 wk_task_make_ready(waiter->task);
             }
         } else {
-            wk_callback_push(waiter->fn, waiter->ctx, false);
+            tell_waiter(waiter, false);
             ray_ref_release((ray_ref *)waiter->handle); /* after this lock */
         }
         free(waiter);
@@ -264,7 +275,7 @@ void
 wk_tell_owning(void)
 {
     const bool owning = own_is_needed(&wk.own);
-    if (owning == wk.told_owning || (!owning && (wk.current || wk.exec_count > 0))) {
+    if (owning == wk.told_owning || (!owning && (wk_is_running() || wk.exec_count > 0))) {
         return;
     }
     Ray__Node__Owning message = RAY__NODE__OWNING__INIT;
@@ -341,7 +352,7 @@ cancel_waiters(void *ctx, const struct own_ref *ref)
     while (waiter) {
         struct wk_waiter *next = waiter->next;
         if (!waiter->task) {
-            wk_callback_push(waiter->fn, waiter->ctx, true);
+            tell_waiter(waiter, true);
             (void)__atomic_sub_fetch(&writable->local, 1, __ATOMIC_ACQ_REL);
         } else if (--waiter->task->deps_pending == 0 && !waiter->task->actor) {
             wk_task_destroy(waiter->task);
@@ -365,7 +376,7 @@ end_callbacks(void *ctx, const struct own_ref *ref)
             waiter->next = kept;
             kept = waiter;
         } else {
-            wk_callback_push(waiter->fn, waiter->ctx, false); /* it looks, and is told */
+            tell_waiter(waiter, false); /* it looks, and is told */
             free(waiter);
         }
         waiter = next;
@@ -390,7 +401,7 @@ wk_tasks_destroy(struct list *tasks)
 void
 wk_link_tasks_destroy(struct wk_link *link)
 {
-    for (uint32_t i = 0; link && link->inflight && i < WK_WINDOW_WORDS; i++) {
+    for (uint32_t i = 0; link && link->inflight && i < link->window->n_used; i++) {
         if (link->inflight[i]) {
             wk_task_destroy(link->inflight[i]);
             link->inflight[i] = NULL;

@@ -52,9 +52,10 @@ struct wk_task {
 /* Somebody who waits for a reference's value: a linked list whose head is own_ref.waiters. */
 struct wk_waiter {
     struct wk_waiter *next;
-    struct wk_task *task;   /* a dependent task, or */
-    struct own_ref *handle; /* held, and */
-    ray_ready_fn fn;        /* a callback, for the callback thread */
+    struct wk_task *task;    /* a dependent task, or */
+    struct own_ref *handle;  /* held, and */
+    ray_ready_fn fn;         /* a callback, for the callback thread, or */
+    struct ray_inbox *inbox; /* that gets `ctx` */
     void *ctx;
 };
 

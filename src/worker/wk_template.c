@@ -30,15 +30,16 @@ wk_link_templates_free(struct wk_link *link)
     link->template_count = 0;
 }
 
-enum { TEXTS = 5 };
+enum { TEXTS = 6 };
 
 /* The texts of a template, each with its NUL, and the metadata. */
 static int
 take_texts(struct wk_peer_template *t, const struct peer_template *head, const uint8_t **at,
            const uint8_t *end)
 {
-    const uint32_t sizes[TEXTS] = { head->name_size, head->function_name_size, head->method_size,
-                                    head->resources_size, head->metadata_size };
+    const uint32_t sizes[TEXTS] = { head->name_size,   head->function_name_size,
+                                    head->method_size, head->resources_size,
+                                    head->groups_size, head->metadata_size };
     size_t total = 0, spaced = 0;
     for (int i = 0; i < TEXTS; i++) {
         if (sizes[i] > NET_FRAME_MAX) {
@@ -68,8 +69,9 @@ take_texts(struct wk_peer_template *t, const struct peer_template *head, const u
     t->function_name = parts[1];
     t->method = parts[2];
     t->resources = parts[3];
-    t->metadata = (uint8_t *)parts[4];
-    t->metadata_size = sizes[4];
+    t->groups = parts[4];
+    t->metadata = (uint8_t *)parts[5];
+    t->metadata_size = sizes[5];
     return ST_OK;
 }
 
@@ -91,6 +93,7 @@ wk_peer_template_decode(const uint8_t *body, size_t size, struct wk_peer_templat
     t->num_returns = head.num_returns;
     t->max_calls = head.max_calls;
     t->flags = head.flags;
+    t->max_concurrency = head.max_concurrency;
     memcpy(t->hash, head.hash, sizeof(t->hash));
     const uint8_t *at = body + wk_pad8(sizeof(head)), *end = body + size;
     int status = take_texts(t, &head, &at, end);

@@ -21,6 +21,7 @@ struct frame {
 struct window_state {
     _Alignas(64) unsigned char memory[64 + 8 * 3];
     struct net_window_owner owner;
+    uint64_t own[2 * 3]; /* its private memory */
     struct net_window_worker worker;
     struct frame frames[2 * TASKS];
     struct atom_u32 tail;         /* frames published */
@@ -44,7 +45,8 @@ setup(void *state)
     struct window_state *s = state;
 
     ilv_expect(net_window_format(s->memory, sizeof s->memory, words) == ST_OK, "format");
-    ilv_expect(net_window_owner_init(&s->owner, s->memory, sizeof s->memory) == ST_OK, "owner");
+    ilv_expect(net_window_owner_init(&s->owner, s->memory, sizeof s->memory, s->own) == ST_OK,
+               "owner");
     ilv_expect(net_window_worker_init(&s->worker, s->memory, sizeof s->memory) == ST_OK, "worker");
     ilv_name(s->owner.words, 8 * words, "window");
     ilv_name(s->frames, sizeof s->frames, "frame");
@@ -69,12 +71,14 @@ publish(struct window_state *s, unsigned task, const struct net_window_push *pus
 static bool
 push_task(struct window_state *s, unsigned task)
 {
-    if (s->owner.n_free == 0) {
+    const struct net_window_owner *o = &s->owner;
+    if (o->n_free == 0 && o->n_used == o->n_words) {
         return false;
     }
     if (!ilv_rule("window_post_first")) { /* the frame before the word: which it will be is known */
-        const struct net_window_push early = { s->owner.free_words[s->owner.n_free - 1],
-                                               s->owner.last_number + 1 };
+        const struct net_window_push early = { o->n_free > 0 ? o->free_words[o->n_free - 1]
+                                                             : o->n_used,
+                                               o->last_number + 1 };
 
         publish(s, task, &early);
     }

@@ -21,6 +21,7 @@ struct window {
     _Alignas(64) unsigned char memory[64 + 8 * WORDS];
     struct net_window_owner owner;
     struct net_window_worker worker;
+    uint64_t own[2 * WORDS]; /* the owner's private memory */
 };
 
 static struct window window;
@@ -30,8 +31,9 @@ setup(void **state)
 {
     memset(&window, 0, sizeof window);
     assert_int_equal(net_window_format(window.memory, sizeof window.memory, WORDS), ST_OK);
-    assert_int_equal(net_window_owner_init(&window.owner, window.memory, sizeof window.memory),
-                     ST_OK);
+    assert_int_equal(
+        net_window_owner_init(&window.owner, window.memory, sizeof window.memory, window.own),
+        ST_OK);
     assert_int_equal(net_window_worker_init(&window.worker, window.memory, sizeof window.memory),
                      ST_OK);
     *state = &window;
@@ -59,16 +61,20 @@ test_format_checks(void **state)
     assert_int_equal(net_window_format(w->memory, SIZE_MAX, NET_WINDOW_WORDS_MAX + 1),
                      ST_INVALID_ARGUMENT);
     shm->n_words = WORDS + 1;
-    assert_int_equal(net_window_owner_init(&w->owner, w->memory, sizeof w->memory), ST_PROTOCOL);
+    assert_int_equal(net_window_owner_init(&w->owner, w->memory, sizeof w->memory, w->own),
+                     ST_PROTOCOL);
     assert_int_equal(net_window_worker_init(&w->worker, w->memory, sizeof w->memory), ST_PROTOCOL);
     shm->n_words = 0;
-    assert_int_equal(net_window_owner_init(&w->owner, w->memory, sizeof w->memory), ST_PROTOCOL);
+    assert_int_equal(net_window_owner_init(&w->owner, w->memory, sizeof w->memory, w->own),
+                     ST_PROTOCOL);
     shm->n_words = WORDS;
     shm->version++;
-    assert_int_equal(net_window_owner_init(&w->owner, w->memory, sizeof w->memory), ST_PROTOCOL);
+    assert_int_equal(net_window_owner_init(&w->owner, w->memory, sizeof w->memory, w->own),
+                     ST_PROTOCOL);
     shm->version--;
     shm->magic++;
-    assert_int_equal(net_window_owner_init(&w->owner, w->memory, sizeof w->memory), ST_PROTOCOL);
+    assert_int_equal(net_window_owner_init(&w->owner, w->memory, sizeof w->memory, w->own),
+                     ST_PROTOCOL);
 }
 
 /* The legal moves, each once, and each illegal one refused. */
