@@ -115,10 +115,10 @@ RAY_API const char *ray_error_text(void);
 typedef struct ray_ref ray_ref;           /* a reference to an object: one local count */
 typedef struct ray_value ray_value;       /* bytes of a finished object, kept alive */
 typedef struct ray_function ray_function; /* a registered function, class or method */
-typedef struct ray_inbox ray_inbox;
-typedef struct ray_options ray_options; /* checked, prepared options */
-typedef struct ray_actor ray_actor;     /* a handle to an actor */
-typedef struct ray_task ray_task;       /* the task that is being executed */
+typedef struct ray_options ray_options;   /* checked, prepared options */
+typedef struct ray_actor ray_actor;       /* a handle to an actor */
+typedef struct ray_task ray_task;         /* the task that is being executed */
+typedef struct ray_inbox ray_inbox;       /* ready references, for an event loop */
 
 enum {
     RAY_JOB_ID_SIZE = 4,
@@ -430,7 +430,8 @@ RAY_API int ray_worker_run(const struct ray_worker_options *options);
  * in `inbox` (may be NULL), `fd` (-1: none) became readable since the last turn, `timeout_ns`
  * (negative: none) is over, or a signal came. RAY_OK; RAY_E_CLOSED: the process is to leave. Called
  * outside of `serve`, it waits only. */
-RAY_API int ray_worker_turn(ray_inbox *inbox, int fd, int64_t timeout_ns);
+/* *readable: `fd` did. */
+RAY_API int ray_worker_turn(ray_inbox *inbox, int fd, int64_t timeout_ns, bool *readable);
 /* Within `execute`: the end of that callback is not the end of the task. */
 RAY_API int ray_task_defer(ray_task *task);
 /* Ends a deferred task, once, from any thread, after its returns or failure were given; `status` as
@@ -453,6 +454,8 @@ RAY_API ray_value *ray_task_definition(ray_task *task); /* borrowed; NULL for me
 RAY_API const void *ray_task_metadata(const ray_task *task, size_t *size);
 RAY_API int32_t ray_task_num_returns(const ray_task *task);
 RAY_API uint32_t ray_task_attempt(const ray_task *task);
+/* Of an actor's creation: it was made with in_event_loop. */
+RAY_API bool ray_task_in_event_loop(const ray_task *task);
 RAY_API size_t ray_task_arg_count(const ray_task *task);
 /* Borrowed until the task ends; retain it to keep it longer. An argument that is a failure is a
  * value with a status. */

@@ -56,7 +56,17 @@
     X(actor_instance) /* lazy: the actor that this process is */                                   \
     X(definitions)    /* worker: dict: hash -> function or class */                                \
     X(method_names)   /* worker: dict: hash -> str */                                              \
-    X(environ)        /* lazy: os.environ */
+    X(environ)        /* lazy: os.environ */                                                       \
+    X(call_coroutine_type)                                                                         \
+    X(inbox_type)                                                                                  \
+    X(task_variable)    /* lazy: context variable: the CallCoroutine that runs */                  \
+    X(cancelled_error)  /* lazy: asyncio.CancelledError */                                         \
+    X(get_running_loop) /* lazy: asyncio.get_running_loop */                                       \
+    X(str_inbox)        /* "_ray_inbox" */                                                         \
+    X(str_create_future)                                                                           \
+    X(str_done)                                                                                    \
+    X(str_set_result)                                                                              \
+    X(str_set_exception)
 
 enum { REF_FREE_MAX = 1024, DEFINITION_CACHE = 16 };
 
@@ -86,7 +96,8 @@ struct state {
     /* Worker. */
     bool is_worker;
     int exit_code;
-    ray_task *current_task; /* of the main thread; NULL between tasks */
+    bool in_event_loop;                /* an actor whose calls are coroutines */
+    struct spare_inbox *spare_inboxes; /* of loops that are gone, with tokens still to come */
     struct definition_slot recent[DEFINITION_CACHE];
     char idle_title[128]; /* after "ray::" */
     bool follow_env;      /* libray may have set variables since the last task */
@@ -407,6 +418,41 @@ extern PyType_Spec actor_creator_spec;
 extern PyType_Spec method_spec_spec;
 extern PyType_Spec actor_handle_spec;
 extern PyType_Spec actor_method_spec;
+extern PyType_Spec call_coroutine_spec;
+extern PyType_Spec inbox_spec;
+
+/* ---- executing (executor.c, coroutine.c) ----------------------------------------------------- */
+
+/* What went wrong is told to the caller; from_argument when an argument was an error already. */
+struct outcome {
+    bool from_argument;
+};
+/* new. What the task's function returned. */
+PyObject *executor_run(struct state *st, ray_task *task, struct outcome *outcome);
+/* Gives the task's returns; 0 or -1. */
+int executor_give_back(struct state *st, ray_task *task, PyObject *result);
+/* Tells the caller of the exception that is set, and clears it; the status for libray. */
+int executor_fail(struct state *st, ray_task *task, const struct outcome *outcome);
+/* The task that the thread works on from now on; gives the one before. */
+ray_task *executor_enter(ray_task *task);
+/* Begins a call as an asyncio task of the thread's loop; the status for libray. */
+int call_coroutine_start(struct state *st, ray_task *task);
+/* new. As current_task, for an asyncio task that a call has made; None when there is none. */
+PyObject *call_coroutine_of_context(struct state *st);
+/* The id of that call, or NULL. */
+const uint8_t *call_coroutine_id_of_context(struct state *st);
+/* Whether this thread runs the loop of an actor: it should not block. */
+bool call_coroutine_in_loop(void);
+PyObject *native_loop_begin(PyObject *module, PyObject *create_task);
+
+/* ---- event loops (loop.c) -------------------------------------------------------------------- */
+
+struct spare_inbox;
+/* new. An asyncio future of the running loop for the reference. */
+PyObject *loop_future(struct state *st, PyObject *ref);
+PyObject *native_loop_turn(PyObject *module, PyObject *args);
+/* new. The value of a reference that is ready. */
+PyObject *object_ready_value(struct state *st, ray_ref *ref);
 
 /* ---- queues between libray's thread and Python's (queues.c) ---------------------------------- */
 

@@ -13,10 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What went wrong is told to the caller; *from_argument when an argument was an error already. */
-struct outcome {
-    bool from_argument;
-};
+/* The task that this thread works on. */
+static _Thread_local ray_task *current_task;
+/* The thread's state of the interpreter while libray waits on it. */
+static _Thread_local PyThreadState *saved_thread;
 
 /* ---- definitions ----------------------------------------------------------------------------- */
 
@@ -121,25 +121,36 @@ is_implicit(const char *name)
            strcmp(name, "__ray_call__") == 0;
 }
 
+/* Positional arguments as a tuple, the others as a dict; 0 or -1. */
+static int
+call_args_split(const struct call_args *args, PyObject **positional, PyObject **keywords)
+{
+    *positional = PyTuple_New(args->positional);
+    *keywords = PyDict_New();
+    if (*positional == NULL || *keywords == NULL) {
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < args->positional; i++) {
+        PyTuple_SET_ITEM(*positional, i, new_ref(args->items[1 + i]));
+    }
+    int failed = 0;
+    const Py_ssize_t nkw = args->kwnames == NULL ? 0 : PyTuple_GET_SIZE(args->kwnames);
+    for (Py_ssize_t i = 0; !failed && i < nkw; i++) {
+        failed = PyDict_SetItem(*keywords, PyTuple_GET_ITEM(args->kwnames, i),
+                                args->items[1 + args->positional + i]);
+    }
+    return failed;
+}
+
 static PyObject *
 call_implicit(struct state *st, const char *name, struct call_args *args)
 {
-    PyObject *positional = PyTuple_New(args->positional);
-    PyObject *keywords = PyDict_New();
+    PyObject *positional = NULL, *keywords = NULL;
     PyObject *text = PyUnicode_FromString(name);
     PyObject *result = NULL;
-    if (positional != NULL && keywords != NULL && text != NULL) {
-        for (Py_ssize_t i = 0; i < args->positional; i++) {
-            PyTuple_SET_ITEM(positional, i, new_ref(args->items[1 + i]));
-        }
-        int failed = 0;
-        const Py_ssize_t nkw = args->kwnames == NULL ? 0 : PyTuple_GET_SIZE(args->kwnames);
-        for (Py_ssize_t i = 0; !failed && i < nkw; i++) {
-            failed = PyDict_SetItem(keywords, PyTuple_GET_ITEM(args->kwnames, i),
-                                    args->items[1 + args->positional + i]);
-        }
+    if (text != NULL && call_args_split(args, &positional, &keywords) == 0) {
         PyObject *all[4] = { st->actor_instance, text, positional, keywords };
-        result = failed ? NULL : call_python("ray._private.executor", "call_implicit", all, 4);
+        result = call_python("ray._private.executor", "call_implicit", all, 4);
     }
     Py_XDECREF(positional);
     Py_XDECREF(keywords);
@@ -167,12 +178,38 @@ call_method(struct state *st, ray_task *task, struct call_args *args)
                                      args->kwnames);
 }
 
+/* new. Constructs within the running event loop that the actor's calls will have. */
+static PyObject *
+construct_in_loop(struct state *st, PyObject *class, struct call_args *args)
+{
+    PyObject *positional = NULL, *keywords = NULL, *done = NULL, *instance = NULL;
+    if (call_args_split(args, &positional, &keywords) == 0) {
+        PyObject *all[3] = { class, positional, keywords };
+        done = call_python("ray._private.event_loop", "construct", all, 3);
+    }
+    if (done != NULL && PyTuple_GET_ITEM(done, 0) == Py_True) {
+        instance = new_ref(PyTuple_GET_ITEM(done, 1));
+        st->in_event_loop = true;
+    } else if (done != NULL) { /* what the constructor raised, with its own traceback */
+        PyObject *exception = PyTuple_GET_ITEM(done, 1);
+        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+    }
+    Py_XDECREF(done);
+    Py_XDECREF(positional);
+    Py_XDECREF(keywords);
+    return instance;
+}
+
 /* new. None; the instance stays in the state. */
 static PyObject *
 create_actor(struct state *st, ray_task *task, struct call_args *args)
 {
     PyObject *class = find_definition(st, task);
-    PyObject *instance = class == NULL ? NULL : call_plain(class, args);
+    PyObject *instance = NULL;
+    if (class != NULL) {
+        instance = ray_task_in_event_loop(task) ? construct_in_loop(st, class, args)
+                                                : call_plain(class, args);
+    }
     Py_XDECREF(class);
     PyObject *done = NULL;
     if (instance != NULL) {
@@ -192,9 +229,8 @@ call_function(struct state *st, ray_task *task, struct call_args *args)
     return result;
 }
 
-/* new. What the task's function returned. */
-static PyObject *
-run(struct state *st, ray_task *task, struct outcome *outcome)
+PyObject *
+executor_run(struct state *st, ray_task *task, struct outcome *outcome)
 {
     struct call_args args;
     PyObject *result = NULL;
@@ -303,8 +339,8 @@ return_many(struct state *st, ray_task *task, int32_t count, PyObject *result)
     return failed;
 }
 
-static int
-give_back(struct state *st, ray_task *task, PyObject *result)
+int
+executor_give_back(struct state *st, ray_task *task, PyObject *result)
 {
     const int32_t count = ray_task_num_returns(task);
     if (ray_task_get_kind(task) == RAY_TASK_ACTOR_CREATION) {
@@ -364,9 +400,8 @@ describe(struct state *st, ray_task *task, PyObject *exception, bool from_argume
     return described;
 }
 
-/* Tells the caller of the exception that is set, and clears it. */
-static int
-fail(struct state *st, ray_task *task, const struct outcome *outcome)
+int
+executor_fail(struct state *st, ray_task *task, const struct outcome *outcome)
 {
     PyObject *type, *exception, *traceback;
     PyErr_Fetch(&type, &exception, &traceback);
@@ -426,18 +461,23 @@ follow_variable(struct state *st, const char *name, char *seen, size_t size)
 
 /* ---- what libray calls ----------------------------------------------------------------------- */
 
-struct worker {
-    struct state *st;
-    PyThreadState *saved; /* while libray waits */
-};
+ray_task *
+executor_enter(ray_task *task)
+{
+    ray_task *outer = current_task;
+    current_task = task;
+    return outer;
+}
 
 static int
 execute(void *ctx, ray_task *task)
 {
-    struct state *st = ((struct worker *)ctx)->st;
-    ray_task *outer = st->current_task;
+    struct state *st = ctx;
+    if (st->in_event_loop) {
+        return call_coroutine_start(st, task);
+    }
+    ray_task *outer = executor_enter(task);
     struct outcome outcome = { .from_argument = false };
-    st->current_task = task;
     if (st->follow_env) {
         st->follow_env = false;
         follow_variable(st, "CUDA_VISIBLE_DEVICES", st->seen_cuda, sizeof(st->seen_cuda));
@@ -445,30 +485,52 @@ execute(void *ctx, ray_task *task)
     }
     process_title_set(ray_task_name(task));
     int status = RAY_OK;
-    PyObject *result = run(st, task, &outcome);
-    if (result == NULL || give_back(st, task, result)) {
-        status = fail(st, task, &outcome);
+    PyObject *result = executor_run(st, task, &outcome);
+    if (result == NULL || executor_give_back(st, task, result)) {
+        status = executor_fail(st, task, &outcome);
     }
     Py_XDECREF(result);
-    st->current_task = outer;
+    current_task = outer;
     return status;
 }
 
 static void
 before_wait(void *ctx)
 {
-    struct worker *w = ctx;
-    process_title_set(w->st->idle_title);
-    w->saved = PyEval_SaveThread();
+    const struct state *st = ctx;
+    process_title_set(st->idle_title);
+    saved_thread = PyEval_SaveThread();
 }
 
 static void
 after_wait(void *ctx)
 {
-    struct worker *w = ctx;
-    PyEval_RestoreThread(w->saved);
-    w->saved = NULL;
-    w->st->follow_env = true; /* a lease changes hands only while we wait */
+    struct state *st = ctx;
+    PyEval_RestoreThread(saved_thread);
+    saved_thread = NULL;
+    st->follow_env = true; /* a lease changes hands only while we wait */
+}
+
+/* A thread of libray's becomes one of the interpreter's, for good. */
+static void
+thread_begin(void *ctx)
+{
+    (void)ctx;
+    (void)PyGILState_Ensure();
+}
+
+static void
+serve(void *ctx, const char *group)
+{
+    (void)ctx;
+    PyObject *name = PyUnicode_FromString(group);
+    PyObject *done =
+        name == NULL ? NULL : call_python("ray._private.event_loop", "serve", &name, 1);
+    if (done == NULL) {
+        PyErr_WriteUnraisable(name);
+    }
+    Py_XDECREF(name);
+    Py_XDECREF(done);
 }
 
 PyObject *
@@ -476,7 +538,6 @@ native_worker_run(PyObject *module, PyObject *unused)
 {
     (void)unused;
     struct state *st = state_of_module(module);
-    struct worker worker = { .st = st };
     st->is_worker = true;
     st->session = ++st->sessions_started;
     snprintf(st->idle_title, sizeof(st->idle_title), "IDLE");
@@ -484,9 +545,11 @@ native_worker_run(PyObject *module, PyObject *unused)
     const struct ray_worker_options options = {
         .struct_size = sizeof(options),
         .execute = execute,
-        .ctx = &worker,
+        .ctx = st,
         .before_wait = before_wait,
         .after_wait = after_wait,
+        .thread_begin = thread_begin,
+        .serve = serve,
     };
     int code = ray_worker_run(&options);
     if (st->exit_code != 0) {
@@ -539,9 +602,9 @@ native_current_task(PyObject *module, PyObject *unused)
 {
     (void)unused;
     struct state *st = state_of_module(module);
-    const ray_task *task = st->current_task;
+    const ray_task *task = current_task;
     if (task == NULL) {
-        Py_RETURN_NONE;
+        return call_coroutine_of_context(st);
     }
     PyObject *owner = st->actor_instance;
     PyObject *found = NULL;

@@ -230,6 +230,35 @@ text_option(PyObject *settings, const char *name)
     return value == NULL || value == Py_None ? NULL : PyUnicode_AsUTF8(value);
 }
 
+/* A list of groups made of a dict: as resources_of. */
+static int
+groups_of(PyObject *dict, struct ray_concurrency_group **out, size_t *count)
+{
+    *out = NULL;
+    *count = 0;
+    if (dict == NULL || !PyDict_Check(dict)) {
+        return 0;
+    }
+    struct ray_concurrency_group *list =
+        PyMem_Calloc((size_t)PyDict_GET_SIZE(dict) + 1, sizeof(*list));
+    if (list == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    *out = list;
+    Py_ssize_t at = 0;
+    PyObject *name, *limit;
+    while (PyDict_Next(dict, &at, &name, &limit)) {
+        list[*count].name = PyUnicode_AsUTF8(name);
+        list[*count].max_concurrency = (int32_t)PyLong_AsLong(limit);
+        if (list[*count].name == NULL || PyErr_Occurred()) {
+            return -1;
+        }
+        (*count)++;
+    }
+    return 0;
+}
+
 static int
 fill_options(PyObject *settings, struct ray_task_options *options)
 {
@@ -237,7 +266,10 @@ fill_options(PyObject *settings, struct ray_task_options *options)
     options->max_retries = (int32_t)int_option(settings, "max_retries", 0);
     options->max_calls = (int32_t)int_option(settings, "max_calls", 0);
     options->max_pending_calls = int_option(settings, "max_pending_calls", -1);
+    options->max_concurrency = (int32_t)int_option(settings, "max_concurrency", 0);
     options->name = text_option(settings, "name");
+    options->concurrency_group = text_option(settings, "concurrency_group");
+    options->in_event_loop = PyDict_GetItemString(settings, "in_event_loop") == Py_True;
     PyObject *retry = PyDict_GetItemString(settings, "retry_exceptions"); /* borrowed */
     options->retry_exceptions = retry == Py_True;
     PyObject *metadata = PyDict_GetItemString(settings, "metadata"); /* borrowed */
@@ -261,13 +293,17 @@ native_make_options(PyObject *module, PyObject *settings)
     ray_task_options_default(&options);
     struct ray_resource *held = NULL;
     struct ray_resource *placement = NULL;
+    struct ray_concurrency_group *groups = NULL;
     PyTypeObject *type = (PyTypeObject *)st->options_type;
     Options *self = NULL;
     if (fill_options(settings, &options) == 0 &&
         resources_of(PyDict_GetItemString(settings, "resources"), &held, &options.resource_count) ==
             0 &&
         resources_of(PyDict_GetItemString(settings, "placement_resources"), &placement,
-                     &options.placement_resource_count) == 0) {
+                     &options.placement_resource_count) == 0 &&
+        groups_of(PyDict_GetItemString(settings, "concurrency_groups"), &groups,
+                  &options.group_count) == 0) {
+        options.groups = groups;
         options.resources = held;
         options.placement_resources = placement;
         self = (Options *)type->tp_alloc(type, 0);
@@ -281,5 +317,6 @@ native_make_options(PyObject *module, PyObject *settings)
     }
     PyMem_Free(held);
     PyMem_Free(placement);
+    PyMem_Free(groups);
     return (PyObject *)self;
 }

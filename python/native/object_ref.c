@@ -266,13 +266,75 @@ static PyObject *
 ref_as_future(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    return call_python("ray._private.futures", "as_future", &self, 1);
+    struct state *st = state_of_type(Py_TYPE(self));
+    return st == NULL ? NULL : loop_future(st, self);
 }
 
 static PyObject *
 ref_await(PyObject *self)
 {
-    return call_python("ray._private.futures", "await_ref", &self, 1);
+    struct state *st = state_of_type(Py_TYPE(self));
+    PyObject *future = st == NULL ? NULL : loop_future(st, self);
+    if (future == NULL) {
+        return NULL;
+    }
+    const PyAsyncMethods *methods = Py_TYPE(future)->tp_as_async;
+    PyObject *iterator = methods != NULL && methods->am_await != NULL
+                             ? methods->am_await(future)
+                             : PyObject_CallMethod(future, "__await__", NULL);
+    Py_DECREF(future);
+    return iterator;
+}
+
+static PyObject *
+ref_done(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    ray_ref *ref = object_ref_get(self);
+    return ref == NULL ? NULL : PyBool_FromLong(ray_ref_is_ready(ref));
+}
+
+static PyObject *
+ref_add_done_callback(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char fn_name[] = "fn", context_name[] = "context";
+    static char *names[] = { fn_name, context_name, NULL };
+    PyObject *all[3] = { self, NULL, Py_None };
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$O:add_done_callback", names, &all[1],
+                                     &all[2])) {
+        return NULL;
+    }
+    return call_python("ray._private.futures", "add_done_callback", all, 3);
+}
+
+static PyObject *
+ref_remove_done_callback(PyObject *self, PyObject *callback)
+{
+    (void)self;
+    (void)callback;
+    return PyLong_FromLong(0);
+}
+
+static PyObject *
+ref_cancelled(PyObject *self, PyObject *unused)
+{
+    (void)self;
+    (void)unused;
+    return new_ref(Py_False);
+}
+
+static PyObject *
+ref_result(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return call_python("ray._private.futures", "result", &self, 1);
+}
+
+static PyObject *
+ref_exception(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return call_python("ray._private.futures", "exception", &self, 1);
 }
 
 static PyObject *
@@ -372,6 +434,16 @@ static PyMethodDef ref_methods[] = {
     { "call_site", ref_call_site, METH_NOARGS, "Where the reference was created, if recorded." },
     { "future", ref_future, METH_NOARGS, "A concurrent.futures.Future for the value." },
     { "as_future", ref_as_future, METH_NOARGS, "An asyncio future for the value." },
+    /* What asyncio.wait asks of a future. */
+    { "done", ref_done, METH_NOARGS, "Whether the value is here." },
+    { "result", ref_result, METH_NOARGS, "The value, which is here, or raises its exception." },
+    { "exception", ref_exception, METH_NOARGS, "The exception of what is here, or None." },
+    { "cancelled", ref_cancelled, METH_NOARGS, "False: a reference is never cancelled." },
+    { "add_done_callback", (PyCFunction)(void (*)(void))ref_add_done_callback,
+      METH_VARARGS | METH_KEYWORDS,
+      "The running event loop calls fn(ref) when the value is here." },
+    { "remove_done_callback", ref_remove_done_callback, METH_O,
+      "Removes nothing: the callback is called all the same." },
     { "_on_completed", ref_on_completed, METH_O, "Calls back with the value, from a thread." },
     { "__reduce__", ref_reduce, METH_NOARGS, "How it is pickled outside of Ray's values." },
     { "__class_getitem__", Py_GenericAlias, METH_CLASS | METH_O, "ObjectRef[T], for type hints." },

@@ -135,9 +135,8 @@ wait_for_all(ray_ref *const *refs, size_t count, int64_t timeout_ms, size_t *err
     }
 }
 
-/* new. The value of a reference that is ready. */
-static PyObject *
-ready_value(struct state *st, ray_ref *ref)
+PyObject *
+object_ready_value(struct state *st, ray_ref *ref)
 {
     ray_value *value = NULL;
     const int status = ray_ref_value(ref, &value);
@@ -161,11 +160,11 @@ get_one(struct state *st, PyObject *o, int64_t timeout_ms)
         size_t error;
         Py_INCREF(o);
         const int waited = wait_for_all(&ref, 1, timeout_ms, &error);
-        PyObject *result = waited < 0 ? NULL : ready_value(st, ref);
+        PyObject *result = waited < 0 ? NULL : object_ready_value(st, ref);
         Py_DECREF(o);
         return result;
     }
-    return ready_value(st, ref);
+    return object_ready_value(st, ref);
 }
 
 /* Fills `refs`, one count each, with what is in the list; the list may change while we wait. */
@@ -197,7 +196,7 @@ get_values(struct state *st, ray_ref **refs, size_t count)
 {
     PyObject *values = PyList_New((Py_ssize_t)count);
     for (size_t i = 0; values != NULL && i < count; i++) {
-        PyObject *value = ready_value(st, refs[i]);
+        PyObject *value = object_ready_value(st, refs[i]);
         if (value == NULL) {
             Py_CLEAR(values);
         } else {
@@ -231,7 +230,7 @@ get_list(struct state *st, PyObject *list, int64_t timeout_ms)
         if (waited == 0) {
             values = get_values(st, refs, count);
         } else if (waited > 0) {
-            values = ready_value(st, refs[error]); /* raises */
+            values = object_ready_value(st, refs[error]); /* raises */
             if (values != NULL) {
                 Py_CLEAR(values);
                 PyErr_SetString(PyExc_SystemError, "an error turned out to be a value");
@@ -247,6 +246,18 @@ get_list(struct state *st, PyObject *list, int64_t timeout_ms)
     return values;
 }
 
+/* The calling thread runs an actor's event loop, which stands still meanwhile; 0 or -1. */
+static int
+warn_blocking(const char *what)
+{
+    PyObject *name = PyUnicode_FromString(what);
+    PyObject *done =
+        name == NULL ? NULL : call_python("ray._private.event_loop", "warn_blocking", &name, 1);
+    Py_XDECREF(name);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
 PyObject *
 native_get(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -254,6 +265,9 @@ native_get(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwnames
     struct state *st = state_of_module(module);
     PyObject *slots[2];
     int64_t timeout_ms = -1;
+    if (call_coroutine_in_loop() && warn_blocking("get")) {
+        return NULL;
+    }
     if (parse("get", args, nargs, kwnames, names, slots, 2) ||
         timeout_of(slots[1], true, &timeout_ms) || ensure_session(st)) {
         return NULL;
@@ -525,6 +539,9 @@ native_wait(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwname
     PyObject *slots[4];
     int64_t timeout_ms = -1;
     size_t num_returns = 1;
+    if (call_coroutine_in_loop() && warn_blocking("wait")) {
+        return NULL;
+    }
     if (parse("wait", args, nargs, kwnames, names, slots, 4) || check_waitables(st, slots[0]) ||
         timeout_of(slots[2], false, &timeout_ms)) {
         return NULL;

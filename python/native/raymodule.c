@@ -121,6 +121,10 @@ static PyMethodDef module_methods[] = {
     { "on_ready", native_on_ready, METH_VARARGS,
       "Queues a callback for when a reference is ready." },
     { "take_ready", native_take_ready, METH_NOARGS, "Waits for queued callbacks." },
+    { "loop_begin", native_loop_begin, METH_O,
+      "This thread runs a loop of the actor's, whose create_task is given." },
+    { "loop_turn", native_loop_turn, METH_VARARGS,
+      "A turn of the thread's event loop: (over, readable)." },
     { "zygote_run", native_zygote_run, METH_NOARGS, "Serves fork requests; 1 in a worker." },
     { "worker_run", native_worker_run, METH_NOARGS, "Runs tasks; gives the exit code." },
     { NULL, NULL, 0, NULL },
@@ -148,6 +152,8 @@ static const struct type_entry type_entries[] = {
     { &method_spec_spec, SLOT(method_spec_type), SLOT(call_target_type), "MethodSpecBase" },
     { &actor_handle_spec, SLOT(actor_handle_type), SIZE_MAX, "ActorHandleBase" },
     { &actor_method_spec, SLOT(actor_method_type), SIZE_MAX, "ActorMethodBase" },
+    { &call_coroutine_spec, SLOT(call_coroutine_type), SIZE_MAX, NULL },
+    { &inbox_spec, SLOT(inbox_type), SIZE_MAX, "Inbox" },
 };
 
 static PyObject **
@@ -189,9 +195,17 @@ add_strings(struct state *st)
         size_t slot;
         const char *text;
     } strings[] = {
-        { SLOT(str_export), "_export" },  { SLOT(str_dump), "dump" },
-        { SLOT(str_buffers), "buffers" }, { SLOT(str_module), "__module__" },
-        { SLOT(str_main), "__main__" },   { SLOT(str_qualname), "__qualname__" },
+        { SLOT(str_export), "_export" },
+        { SLOT(str_dump), "dump" },
+        { SLOT(str_buffers), "buffers" },
+        { SLOT(str_module), "__module__" },
+        { SLOT(str_main), "__main__" },
+        { SLOT(str_qualname), "__qualname__" },
+        { SLOT(str_inbox), "_ray_inbox" },
+        { SLOT(str_create_future), "create_future" },
+        { SLOT(str_done), "done" },
+        { SLOT(str_set_result), "set_result" },
+        { SLOT(str_set_exception), "set_exception" },
     };
     for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {
         PyObject *text = PyUnicode_InternFromString(strings[i].text);

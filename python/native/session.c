@@ -181,12 +181,15 @@ native_session(PyObject *module, PyObject *unused)
 PyObject *
 native_context(PyObject *module, PyObject *unused)
 {
-    (void)module;
     (void)unused;
     struct ray_context c = { .struct_size = sizeof(c) };
     const int status = ray_context_get(&c);
     if (status != RAY_OK) {
         return raise_status(status);
+    }
+    const uint8_t *within = call_coroutine_id_of_context(state_of_module(module));
+    if (within != NULL) {
+        memcpy(c.task_id, within, sizeof(c.task_id));
     }
     return Py_BuildValue(
         "{s:y#,s:y#,s:y#,s:y#,s:y#,s:O,s:I,s:s,s:s,s:s,s:s,s:s,s:s}", "job_id", c.job_id,

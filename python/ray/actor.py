@@ -100,7 +100,7 @@ class MethodSpec(_native.MethodSpecBase):
 
 
 def _plan_method(options: dict[str, Any], is_generator: bool) -> dict[str, Any]:
-    for key in ("concurrency_group", "max_task_retries", "tensor_transport"):
+    for key in ("max_task_retries", "tensor_transport"):
         if options.get(key):
             raise not_built(f"The method option '{key}'")
     if options.get("retry_exceptions"):
@@ -108,6 +108,7 @@ def _plan_method(options: dict[str, Any], is_generator: bool) -> dict[str, Any]:
     return {
         "num_returns": opt.plan_num_returns(options.get("num_returns"), is_generator),
         "name": options.get("name") or None,
+        "concurrency_group": options.get("concurrency_group") or None,
     }
 
 
@@ -364,6 +365,7 @@ class Creator(_native.ActorCreatorBase):
 
         source = self._source
         plan = opt.plan_actor(self._options, _has_async(source._cls))
+        _check_groups(source.__ray_metadata__, plan.concurrency_groups)
         session = api.ensure_session()
         function = definitions.export_class(source, session)
         self._bind(
@@ -373,6 +375,16 @@ class Creator(_native.ActorCreatorBase):
             ActorHandle,
             session,
         )
+
+
+def _check_groups(meta: ActorMeta, groups: dict[str, int]) -> None:
+    for spec in meta.methods.values():
+        group = spec.options.get("concurrency_group")
+        if group and group not in groups:
+            raise AssertionError(
+                f"The method {spec.class_name}.{spec.name} is in the concurrency group {group!r}, "
+                f"but the class declares {sorted(groups)} in its option 'concurrency_groups'."
+            )
 
 
 def _has_async(cls: type) -> bool:

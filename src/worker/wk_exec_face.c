@@ -81,6 +81,12 @@ ray_task_attempt(const ray_task *task)
     return wk_exec_of(task)->push.attempt;
 }
 
+RAY_API bool
+ray_task_in_event_loop(const ray_task *task)
+{
+    return (wk_exec_of(task)->tmpl->flags & PEER_TEMPLATE_EVENT_LOOP) != 0;
+}
+
 RAY_API size_t
 ray_task_arg_count(const ray_task *task)
 {

@@ -81,9 +81,10 @@ wait_for_turn(struct turn *turn, int64_t timeout_ns)
 }
 
 RAY_API int
-ray_worker_turn(ray_inbox *inbox, int fd, int64_t timeout_ns)
+ray_worker_turn(ray_inbox *inbox, int fd, int64_t timeout_ns, bool *readable)
 {
     struct turn *turn = &my_turn;
+    *readable = false;
     wk_lock();
     if (!wk.running || !wk.worker_options) {
         wk_unlock();
@@ -100,6 +101,7 @@ ray_worker_turn(ray_inbox *inbox, int fd, int64_t timeout_ns)
         wait_for_turn(turn, timeout_ns);
     }
     begin_calls();
+    *readable = turn->readable;
     turn->readable = false;
     turn->inbox = NULL;
     const bool closed = wk_must_leave();

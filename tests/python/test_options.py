@@ -211,12 +211,10 @@ def test_actor_plan_resources():
 @pytest.mark.parametrize(
     "options",
     [
-        {"max_concurrency": 2},
         {"name": "n"},
         {"lifetime": "detached"},
         {"max_restarts": 1},
         {"max_task_retries": -1},
-        {"concurrency_groups": {"a": 1}},
         {"runtime_env": {"env_vars": {"A": "1"}}},
         {"label_selector": {"a": "b"}},
     ],
@@ -226,9 +224,28 @@ def test_unbuilt_actor_features_say_so(options):
         opt.plan_actor(options)
 
 
+def test_actor_plan_concurrency():
+    plan = opt.plan_actor({})
+    assert (plan.max_concurrency, plan.concurrency_groups, plan.in_event_loop) == (0, {}, False)
+    plan = opt.plan_actor({"max_concurrency": 7, "concurrency_groups": {"io": 2}}, has_async=True)
+    assert (plan.max_concurrency, plan.concurrency_groups, plan.in_event_loop) == (
+        7,
+        {"io": 2},
+        True,
+    )
+    plan = opt.plan_actor({"concurrency_groups": [{"name": "io", "max_concurrency": 3}]})
+    assert plan.concurrency_groups == {"io": 3}
+
+
+@pytest.mark.parametrize(
+    "groups", [{"": 1}, {"a\nb": 1}, {"a": 0}, {"a": "1"}, {1: 1}, ["io"], [{"name": "io"}]]
+)
+def test_concurrency_groups_that_make_no_sense(groups):
+    with pytest.raises(ValueError, match="concurrency"):
+        opt.check_actor({"concurrency_groups": groups})
+
+
 def test_unbuilt_task_features_say_so():
-    with pytest.raises(NotImplementedError, match="not built yet"):
-        opt.plan_actor({}, has_async=True)
     with pytest.raises(NotImplementedError, match="not built yet"):
         opt.plan_task({}, is_generator=True)
     with pytest.raises(NotImplementedError, match="not built yet"):

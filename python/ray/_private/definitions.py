@@ -130,5 +130,8 @@ def prepare_actor_options(plan: ActorPlan) -> Any:
             "resources": plan.resources,
             "placement_resources": plan.placement,
             "max_pending_calls": plan.max_pending_calls,
+            "max_concurrency": plan.max_concurrency,
+            "concurrency_groups": plan.concurrency_groups,
+            "in_event_loop": plan.in_event_loop,
         }
     )

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""References as futures: ``ref.future()``, ``await ref``.
+"""References as futures: ``ref.future()``, and what asyncio asks of them.
 
-One thread of this process, started when first needed, calls back when references become ready.
+For ``ref.future()`` one thread of this process, started when first needed, calls back when
+references become ready. Event loops have an inbox instead (``await ref`` is C).
 """
 
 from __future__ import annotations
 
 import _thread
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ray import _native
@@ -63,16 +64,45 @@ def future(ref: _native.ObjectRef) -> concurrent.futures.Future[Any]:
     return made
 
 
-def as_future(ref: _native.ObjectRef) -> asyncio.Future[Any]:
-    """An asyncio future for the running loop."""
-    import asyncio
+def make_inbox(loop: asyncio.AbstractEventLoop) -> _native.Inbox:
+    """What tells a loop of ready references, which it reads like any other descriptor."""
+    inbox = _native.Inbox()
+    loop.add_reader(inbox.fd(), inbox.drain)
+    loop._ray_inbox = inbox  # type: ignore[attr-defined]
+    return inbox
 
-    return asyncio.wrap_future(future(ref))
+
+def add_done_callback(ref: _native.ObjectRef, fn: Callable[[Any], object], context: Any) -> None:
+    """As of a future: the running loop calls `fn(ref)` when the value is here."""
+
+    def call(_: Any) -> None:
+        fn(ref)
+
+    awaited = ref.as_future()
+    awaited.add_done_callback(call, context=context)
+    awaited.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
-def await_ref(ref: _native.ObjectRef) -> Generator[Any, None, Any]:
-    """What ``await ref`` iterates over."""
-    return as_future(ref).__await__()
+def result(ref: _native.ObjectRef) -> Any:
+    """As of a future: the value, which is here, or raises."""
+    if not ref.done():
+        import asyncio
+
+        raise asyncio.InvalidStateError("Result is not set.")
+    return _native.get(ref, timeout=0)
+
+
+def exception(ref: _native.ObjectRef) -> BaseException | None:
+    """As of a future: what `result` would raise, or None."""
+    if not ref.done():
+        import asyncio
+
+        raise asyncio.InvalidStateError("Exception is not set.")
+    try:
+        _native.get(ref, timeout=0)
+    except BaseException as exc:
+        return exc
+    return None
 
 
 def on_completed(ref: _native.ObjectRef, callback: Callable[[Any], None]) -> None:

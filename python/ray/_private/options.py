@@ -137,6 +137,31 @@ def _lifetime(value: Any) -> str | None:
     return f"Invalid 'lifetime' {value!r}: it must be one of None, 'detached' and 'non_detached'."
 
 
+def _concurrency_groups(value: Any) -> str | None:
+    groups = value.items() if isinstance(value, dict) else ()
+    if isinstance(value, list):
+        if not all(isinstance(g, dict) and {"name", "max_concurrency"} <= set(g) for g in value):
+            return (
+                "A list in 'concurrency_groups' must hold dicts with 'name' and 'max_concurrency', "
+                f"got {value!r}."
+            )
+        groups = [(g["name"], g["max_concurrency"]) for g in value]
+    for name, limit in groups:
+        if not isinstance(name, str) or not name or "\n" in name:
+            return f"The name of a concurrency group must be a non-empty string, got {name!r}."
+        if not isinstance(limit, int) or not 1 <= limit <= INT32_MAX:
+            return f"The concurrency group {name!r} needs a limit of 1 or more, got {limit!r}."
+    return None
+
+
+def _groups(options: Mapping[str, Any]) -> dict[str, int]:
+    """Name -> limit, of the option in either form."""
+    value = options.get("concurrency_groups") or {}
+    if isinstance(value, list):
+        return {g["name"]: g["max_concurrency"] for g in value}
+    return dict(value)
+
+
 def _actor_name(value: Any) -> str | None:
     return "Actor name cannot be an empty string." if value == "" else None
 
@@ -195,7 +220,7 @@ TASK_OPTIONS: dict[str, Option] = {
 ACTOR_OPTIONS: dict[str, Option] = {
     **_COMMON,
     "allow_out_of_order_execution": Option((bool, type(None))),
-    "concurrency_groups": Option((list, dict, type(None))),
+    "concurrency_groups": Option((list, dict, type(None)), None, _concurrency_groups),
     "enable_tensor_transport": Option((bool, type(None))),
     "get_if_exists": Option((bool,), False),
     "lifetime": Option(_TEXT, None, _lifetime),
@@ -405,21 +430,25 @@ def plan_task(options: Mapping[str, Any], is_generator: bool = False) -> TaskPla
 class ActorPlan:
     """What the options of an actor class mean to the runtime."""
 
-    __slots__ = ("max_pending_calls", "name", "placement", "resources")
+    __slots__ = (
+        "concurrency_groups",
+        "in_event_loop",
+        "max_concurrency",
+        "max_pending_calls",
+        "name",
+        "placement",
+        "resources",
+    )
     resources: dict[str, float]  # held while the actor lives
     placement: dict[str, float]  # needed to be placed
     max_pending_calls: int
+    max_concurrency: int  # 0: the default, 1 or, with an event loop, 1000
+    concurrency_groups: dict[str, int]
+    in_event_loop: bool  # calls are coroutines
     name: str | None
 
 
-def _refuse_unbuilt_actor(options: Mapping[str, Any], has_async: bool) -> None:
-    if has_async:
-        raise not_built("An actor with 'async def' methods", "Use plain methods.")
-    concurrency = options.get("max_concurrency")
-    if concurrency is not None and concurrency > 1:
-        raise not_built("An actor with max_concurrency above 1")
-    if options.get("concurrency_groups"):
-        raise not_built("The option 'concurrency_groups'")
+def _refuse_unbuilt_actor(options: Mapping[str, Any]) -> None:
     if options.get("name"):
         raise not_built("A named actor", "Pass the handle to whoever needs the actor.")
     if options.get("lifetime") == "detached":
@@ -428,15 +457,14 @@ def _refuse_unbuilt_actor(options: Mapping[str, Any], has_async: bool) -> None:
         raise not_built("An actor that restarts (max_restarts)")
     if options.get("max_task_retries"):
         raise not_built("The option 'max_task_retries'")
-    for name in ("allow_out_of_order_execution", "enable_tensor_transport"):
-        if options.get(name):
-            raise not_built(f"The option '{name}'")
+    if options.get("enable_tensor_transport"):
+        raise not_built("The option 'enable_tensor_transport'")
 
 
 def plan_actor(options: Mapping[str, Any], has_async: bool = False) -> ActorPlan:
     """Turns validated options of an actor class into what the runtime is told."""
     _refuse_unbuilt(options)
-    _refuse_unbuilt_actor(options, has_async)
+    _refuse_unbuilt_actor(options)
     asked = any(
         options.get(key) is not None for key in ("num_cpus", "num_gpus", "accelerator_type")
     ) or bool(options.get("resources"))
@@ -448,5 +476,8 @@ def plan_actor(options: Mapping[str, Any], has_async: bool = False) -> ActorPlan
     plan.resources = held
     plan.placement = placement
     plan.max_pending_calls = -1 if limit is None else int(limit)
+    plan.max_concurrency = min(int(options.get("max_concurrency") or 0), INT32_MAX)
+    plan.concurrency_groups = _groups(options)
+    plan.in_event_loop = has_async
     plan.name = options.get("name")
     return plan
