@@ -185,11 +185,18 @@ leave_lead(bool lazy)
     }
 }
 
+/* A few results are awaited by event loops that sleep elsewhere: each should wake them at once. */
+static bool
+awaited_elsewhere(void)
+{
+    return wk.foreign_awaits > 0 && wk.tasks_pushed < WK_DOZE_PUSHED;
+}
+
 static bool
 rests_lazily(void)
 {
-    return spin_paid || atom_u32_load(&wk.ticking, ATOM_RELAXED) != 0 || wk.exec_count > 0 ||
-           (wk.tasks_pending > 0 && !wk_current);
+    return !awaited_elsewhere() && (spin_paid || atom_u32_load(&wk.ticking, ATOM_RELAXED) != 0 ||
+                                    wk.exec_count > 0 || (wk.tasks_pending > 0 && !wk_current));
 }
 
 /* Looks at the bell page for up to WK_SPIN_NS without the lock. True: something came. */
@@ -422,8 +429,18 @@ wk_poll(void)
 void
 wk_keep_ticking(void)
 {
-    if (atom_u32_load(&wk.ticking, ATOM_RELAXED) == 0 && net_bell_lead(&wk.bell, my_number())) {
+    if (atom_u32_load(&wk.ticking, ATOM_RELAXED) == 0 && !awaited_elsewhere() &&
+        net_bell_lead(&wk.bell, my_number())) {
         leave_lead(true);
+    }
+}
+
+void
+wk_rest_awaited(void)
+{
+    if (atom_u32_load(&wk.bell.state, ATOM_RELAXED) == NET_BELL_LAZY && awaited_elsewhere() &&
+        net_bell_lead(&wk.bell, my_number())) {
+        leave_lead(false);
     }
 }
 
@@ -452,7 +469,7 @@ background_turn(uint32_t *idle_ticks, uint64_t *seen_changes)
         (*idle_ticks)++;
     }
     const bool in_flight = wk.tasks_pending > 0 || wk.exec_count > 0 || wk_is_running();
-    const bool lazy = (in_flight || spin_paid) && *idle_ticks < IDLE_TICKS;
+    const bool lazy = (in_flight || spin_paid) && *idle_ticks < IDLE_TICKS && !awaited_elsewhere();
     const bool again = net_bell_leave(&wk.bell, lazy);
     if (wk.waiters > 0) {
         (void)pthread_cond_broadcast(&wk.changed);

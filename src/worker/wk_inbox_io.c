@@ -128,7 +128,10 @@ ray_ref_notify(ray_ref *handle, ray_inbox *inbox, void *token)
                 memcpy(&ref->waiters, &waiter, sizeof(waiter));
                 inbox->refs++;
                 inbox->awaited++;
-                wk.foreign_awaits += inbox->fd >= 0;
+                if (inbox->fd >= 0) {
+                    wk.foreign_awaits++;
+                    wk_rest_awaited();
+                }
             } else {
                 status = st_fail(ST_OUT_OF_MEMORY, "no memory to wait for a reference");
             }

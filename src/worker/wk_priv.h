@@ -373,6 +373,8 @@ bool wk_task_waits(void);
 void wk_poll(void);
 /* Keeps replies coming while the program does other things. Lock held. */
 void wk_keep_ticking(void);
+/* The opposite: an event loop that sleeps elsewhere awaits something. Lock held. */
+void wk_rest_awaited(void);
 void wk_kick(void);
 /* wk_changed, and also a leader that sleeps looks again. */
 void wk_nudge(void);

@@ -88,92 +88,93 @@ def test_more_than_a_thousand_when_asked_for():
     assert ray.get(refs) == list(range(3000))
 
 
+@ray.remote
+class Plain:
+    def __init__(self):
+        import contextvars
+
+        self.variable = contextvars.ContextVar("variable", default="unset")
+        self.loop = asyncio.get_running_loop()
+        self.ticks = 0
+        self.background = asyncio.create_task(self.tick())
+
+    async def tick(self):
+        while self.ticks < 5:
+            await asyncio.sleep(0.001)
+            self.ticks += 1
+
+    async def ticked(self):
+        await self.background
+        return self.ticks
+
+    async def same_loop(self):
+        return asyncio.get_running_loop() is self.loop
+
+    def task_in_plain_method(self):
+        return asyncio.current_task() in asyncio.all_tasks()
+
+    async def current(self):
+        task = asyncio.current_task()
+        await asyncio.sleep(0)
+        return isinstance(task, asyncio.Task) and task is asyncio.current_task()
+
+    async def context(self, value):
+        before = self.variable.get()
+        self.variable.set(value)
+        await asyncio.sleep(0.002)
+
+        async def child():
+            return self.variable.get()
+
+        return before, self.variable.get(), await asyncio.create_task(child())
+
+    async def times_out(self):
+        try:
+            if sys.version_info >= (3, 11):
+                async with asyncio.timeout(0.01):
+                    await asyncio.Event().wait()
+            else:
+                await asyncio.wait_for(asyncio.Event().wait(), 0.01)
+        except (TimeoutError, asyncio.TimeoutError):
+            return "timed out"
+
+    async def subprocess(self):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", "print('out')", stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await process.communicate()
+        return out.strip(), process.returncode
+
+    async def thread(self):
+        return await asyncio.to_thread(threading.get_ident) != threading.get_ident()
+
+    async def streams(self):
+        async def serve(reader, writer):
+            writer.write(await reader.readline())
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"echo\n")
+            answer = await reader.read()
+            writer.close()
+        return answer
+
+    async def cancel_caught(self):
+        asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "caught"
+
+    async def cancels_itself(self):
+        asyncio.current_task().cancel()
+        await asyncio.sleep(0)
+
+
 def test_plain_asyncio_within():
-    @ray.remote
-    class Plain:
-        def __init__(self):
-            import contextvars
-
-            self.variable = contextvars.ContextVar("variable", default="unset")
-            self.loop = asyncio.get_running_loop()
-            self.ticks = 0
-            self.background = asyncio.create_task(self.tick())
-
-        async def tick(self):
-            while self.ticks < 5:
-                await asyncio.sleep(0.001)
-                self.ticks += 1
-
-        async def ticked(self):
-            await self.background
-            return self.ticks
-
-        async def same_loop(self):
-            return asyncio.get_running_loop() is self.loop
-
-        def task_in_plain_method(self):
-            return asyncio.current_task() in asyncio.all_tasks()
-
-        async def current(self):
-            task = asyncio.current_task()
-            await asyncio.sleep(0)
-            return isinstance(task, asyncio.Task) and task is asyncio.current_task()
-
-        async def context(self, value):
-            before = self.variable.get()
-            self.variable.set(value)
-            await asyncio.sleep(0.002)
-
-            async def child():
-                return self.variable.get()
-
-            return before, self.variable.get(), await asyncio.create_task(child())
-
-        async def times_out(self):
-            try:
-                if sys.version_info >= (3, 11):
-                    async with asyncio.timeout(0.01):
-                        await asyncio.Event().wait()
-                else:
-                    await asyncio.wait_for(asyncio.Event().wait(), 0.01)
-            except (TimeoutError, asyncio.TimeoutError):
-                return "timed out"
-
-        async def subprocess(self):
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", "print('out')", stdout=asyncio.subprocess.PIPE
-            )
-            out, _ = await process.communicate()
-            return out.strip(), process.returncode
-
-        async def thread(self):
-            return await asyncio.to_thread(threading.get_ident) != threading.get_ident()
-
-        async def streams(self):
-            async def serve(reader, writer):
-                writer.write(await reader.readline())
-                await writer.drain()
-                writer.close()
-
-            server = await asyncio.start_server(serve, "127.0.0.1", 0)
-            async with server:
-                reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-                writer.write(b"echo\n")
-                answer = await reader.read()
-                writer.close()
-            return answer
-
-        async def cancel_caught(self):
-            asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                return "caught"
-
-        async def cancels_itself(self):
-            asyncio.current_task().cancel()
-            await asyncio.sleep(0)
-
     actor = Plain.remote()
     assert ray.get(actor.ticked.remote()) == 5
     assert ray.get(actor.same_loop.remote())
