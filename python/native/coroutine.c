@@ -109,6 +109,23 @@ call_coroutine_id_of_context(struct state *st)
 
 /* ---- steps ----------------------------------------------------------------------------------- */
 
+/* After a method of a coroutine gave NULL: STEP_RETURN with its value (new), or STEP_ERROR. */
+static enum step
+take_stop(PyObject **result)
+{
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration)) {
+        return STEP_ERROR;
+    }
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    *result = PyObject_GetAttrString(value, "value");
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+    return *result == NULL ? STEP_ERROR : STEP_RETURN;
+}
+
 /* *result is new, also with STEP_RETURN. */
 static enum step
 send_into(PyObject *coroutine, PyObject *value, PyObject **result)
@@ -125,10 +142,7 @@ send_into(PyObject *coroutine, PyObject *value, PyObject **result)
     }
 #else
     *result = PyObject_CallMethod(coroutine, "send", "O", value);
-    if (*result != NULL) {
-        return STEP_NEXT;
-    }
-    return _PyGen_FetchStopIterationValue(result) == 0 ? STEP_RETURN : STEP_ERROR;
+    return *result != NULL ? STEP_NEXT : take_stop(result);
 #endif
 }
 
@@ -225,9 +239,7 @@ step(CallCoroutine *self, PyObject *value, PyObject *thrown, PyObject **result)
         PyObject *method = PyObject_GetAttrString(self->inner, "throw");
         *result = method == NULL ? NULL : PyObject_Call(method, thrown, NULL);
         Py_XDECREF(method);
-        done = *result != NULL                               ? STEP_NEXT
-               : _PyGen_FetchStopIterationValue(result) == 0 ? STEP_RETURN
-                                                             : STEP_ERROR;
+        done = *result != NULL ? STEP_NEXT : take_stop(result);
     } else {
         done = self->begun ? send_into(self->inner, value, result) : first_step(self, result);
     }

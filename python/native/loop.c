@@ -146,7 +146,13 @@ settle(struct state *st, PyObject *ref, PyObject *future)
     }
     Py_DECREF(done);
     ray_ref *inside = object_ref_get(ref);
-    PyObject *value = inside == NULL ? NULL : object_ready_value(st, inside);
+    PyObject *value = NULL;
+    if (inside != NULL && ray_ref_is_ready(inside)) {
+        value = object_ready_value(st, inside);
+    } else if (inside != NULL) { /* it never will be, and this tells why */
+        size_t error;
+        raise_status(ray_wait_all(&inside, 1, 0, &error));
+    }
     if (value == NULL) {
         return set_exception(st, future);
     }

@@ -265,7 +265,7 @@ native_get(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwnames
     struct state *st = state_of_module(module);
     PyObject *slots[2];
     int64_t timeout_ms = -1;
-    if (call_coroutine_in_loop() && warn_blocking("get")) {
+    if (st->in_event_loop && call_coroutine_in_loop() && warn_blocking("get")) {
         return NULL;
     }
     if (parse("get", args, nargs, kwnames, names, slots, 2) ||
@@ -539,7 +539,7 @@ native_wait(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwname
     PyObject *slots[4];
     int64_t timeout_ms = -1;
     size_t num_returns = 1;
-    if (call_coroutine_in_loop() && warn_blocking("wait")) {
+    if (st->in_event_loop && call_coroutine_in_loop() && warn_blocking("wait")) {
         return NULL;
     }
     if (parse("wait", args, nargs, kwnames, names, slots, 4) || check_waitables(st, slots[0]) ||

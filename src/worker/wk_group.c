@@ -237,7 +237,7 @@ add_thread(struct wk_group *g)
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (error == 0) {
         char name[16];
-        (void)snprintf(name, sizeof(name), "ray-%.8s-%u", *g->name ? g->name : "call", g->threads);
+        (void)snprintf(name, sizeof(name), "call-%.5s%u", g->name, g->threads);
         (void)pthread_setname_np(thread, name);
         (void)pthread_detach(thread);
         g->threads++;

@@ -39,8 +39,9 @@ meet(ray_task *task)
         (void)pthread_cond_wait(&self.changed, &self.lock);
     }
     self.inside--;
+    const uint64_t met = ++self.met;
     (void)pthread_mutex_unlock(&self.lock);
-    return c_face_return(task, ++self.met);
+    return c_face_return(task, met);
 }
 RAY_REMOTE(meet);
 

@@ -528,3 +528,43 @@ def test_driver_killed_with_calls_in_flight():
     poll.register(watch, select.POLLIN)
     assert poll.poll(30000)
     os.close(watch)
+
+
+def test_raylet_and_session_end_while_something_is_awaited(run_program):
+    code, out, err = run_program(
+        """
+        import asyncio, os, signal, ray
+
+        @ray.remote(num_cpus=0)
+        class Waits:
+            async def wait(self):
+                await asyncio.Event().wait()
+
+            def raylet(self):
+                return os.getppid()
+
+        async def awaits(end):
+            actor = Waits.remote()
+            waiting = actor.wait.remote().as_future()
+            await end(actor)
+            try:
+                await waiting
+            except Exception as exc:
+                print(type(exc).__name__)
+
+        async def shut_down(actor):
+            await actor.raylet.remote()
+            ray.shutdown()
+
+        async def kill(actor):
+            os.kill(await actor.raylet.remote(), signal.SIGKILL)
+
+        for end in (shut_down, kill):
+            ray.init(num_cpus=1)
+            asyncio.run(awaits(end))
+        ray.init(num_cpus=1)
+        print(ray.get(ray.put("again")))
+        """
+    )
+    assert code == 0, err
+    assert out.split() == ["RuntimeError", "LocalRayletDiedError", "again"]
