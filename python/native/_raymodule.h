@@ -62,6 +62,7 @@
     X(task_variable)    /* lazy: context variable: the CallCoroutine that runs */                  \
     X(cancelled_error)  /* lazy: asyncio.CancelledError */                                         \
     X(get_running_loop) /* lazy: asyncio.get_running_loop */                                       \
+    X(name_keyword)     /* ("name",) */                                                            \
     X(str_inbox)        /* "_ray_inbox" */                                                         \
     X(str_create_future)                                                                           \
     X(str_done)                                                                                    \
@@ -443,7 +444,7 @@ PyObject *call_coroutine_of_context(struct state *st);
 const uint8_t *call_coroutine_id_of_context(struct state *st);
 /* Whether this thread runs the loop of an actor: it should not block. */
 bool call_coroutine_in_loop(void);
-PyObject *native_loop_begin(PyObject *module, PyObject *create_task);
+PyObject *native_loop_begin(PyObject *module, PyObject *function);
 
 /* ---- event loops (loop.c) -------------------------------------------------------------------- */
 

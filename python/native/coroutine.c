@@ -374,7 +374,9 @@ call_coroutine_start(struct state *st, ray_task *task)
         self->task = task;
         self->name = name;
         memcpy(self->id, ray_task_id(task), sizeof(self->id));
-        self->holder = PyObject_CallOneArg(create_task, (PyObject *)self);
+        /* With a name, or each task would make one up. */
+        PyObject *args[2] = { (PyObject *)self, name };
+        self->holder = PyObject_Vectorcall(create_task, args, 1, st->name_keyword);
     }
     if (name == NULL || self->holder == NULL) {
         Py_XDECREF(self);

@@ -228,6 +228,7 @@ module_exec(PyObject *module)
         return -1;
     }
     st->empty_tuple = PyTuple_New(0);
+    st->name_keyword = Py_BuildValue("(s)", "name");
     st->serializers = PyDict_New();
     st->definitions = PyDict_New();
     st->method_names = PyDict_New();
@@ -235,8 +236,9 @@ module_exec(PyObject *module)
     st->load_actor = PyObject_GetAttrString(module, "_actor_at");
     st->logs = log_queue_create();
     st->ready = ready_queue_create();
-    if (st->empty_tuple == NULL || st->serializers == NULL || st->definitions == NULL ||
-        st->method_names == NULL || st->load_ref == NULL || st->load_actor == NULL) {
+    if (st->empty_tuple == NULL || st->name_keyword == NULL || st->serializers == NULL ||
+        st->definitions == NULL || st->method_names == NULL || st->load_ref == NULL ||
+        st->load_actor == NULL) {
         return -1;
     }
     if (st->logs == NULL || st->ready == NULL) {

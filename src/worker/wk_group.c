@@ -266,13 +266,11 @@ thread_should_look(void *ctx)
 }
 
 static void
-park(struct wk_group *g, bool for_ever)
+park(struct wk_group *g)
 {
-    g->parked += !for_ever;
-    do {
-        wk.now_ns = 0; /* as everybody who gives the lock up */
-        (void)pthread_cond_wait(&g->unparked, &wk.lock);
-    } while (for_ever);
+    wk.now_ns = 0; /* as everybody who gives the lock up */
+    g->parked++;
+    (void)pthread_cond_wait(&g->unparked, &wk.lock);
     g->parked--;
 }
 
@@ -286,7 +284,7 @@ rest(struct wk_group *g)
         (void)!wk_wait(thread_should_look, g, UINT64_MAX);
         all->receiver = NULL;
     } else {
-        park(g, wk.leave_now);
+        park(g); /* when the process leaves, nobody wakes it */
     }
 }
 
@@ -308,7 +306,9 @@ pool_main(void *arg)
         wk.worker_options->serve(wk.worker_options->ctx, g->name);
         wk_call_back(wk.worker_options->before_wait);
         wk_lock();
-        park(g, true);
+        for (;;) {
+            park(g);
+        }
     }
     for (;;) {
         wk_call_back(wk.worker_options->before_wait);

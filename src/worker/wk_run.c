@@ -94,7 +94,8 @@ static enum net_bell_need
 need_of_reply(uint64_t duration_ns)
 {
     if (wk.exec_count == 0) {
-        return duration_ns >= WK_LONG_NS ? NET_BELL_URGENT : NET_BELL_WAITED;
+        const bool dry = wk.begun_count == 0; /* of an actor's calls that run at once, the last */
+        return dry && duration_ns >= WK_LONG_NS ? NET_BELL_URGENT : NET_BELL_WAITED;
     }
     return duration_ns >= WK_PROMPT_NS ? NET_BELL_WAITED : NET_BELL_CALM;
 }

@@ -130,7 +130,7 @@ def test_loops_in_groups():
 def test_thousands_queued_in_one_group_do_not_hold_up_another():
     actor = Threaded.options(max_concurrency=2).remote()
     held = [actor.io.remote() for _ in range(3000)]
-    assert ray.get(actor.inside_now.remote())["io"] <= 2
+    assert ray.get(actor.inside_now.remote()).get("io", 0) <= 2
     ray.get(actor.let_go.remote("io"))
     assert ray.get(held) == ["io"] * 3000
 
