@@ -399,7 +399,7 @@ wk_wait(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
     if (done(ctx)) {
         return ST_OK;
     }
-    const bool is_task = wk_current != NULL && !wk.is_driver;
+    const bool is_task = wk_current != NULL && !wk.groups && !wk.is_driver;
     const int status =
         is_task ? wait_in_task(done, ctx, deadline_ns) : wait_once(done, ctx, deadline_ns);
     if (status == ST_RAYLET_DIED) {

@@ -10,6 +10,7 @@
 #include "worker/wk_priv.h"
 
 struct ray_inbox {
+    struct list link; /* of those with a descriptor */
     uint32_t refs;    /* the program's, and one a token to come */
     uint32_t awaited; /* tokens to come */
     int fd;           /* an eventfd, -1 none */
@@ -20,5 +21,7 @@ struct ray_inbox {
 
 /* A token that was announced comes. */
 void wk_inbox_put(struct ray_inbox *inbox, void *token);
+/* In a child of the user's fork. */
+void wk_inboxes_close_in_child(void);
 
 #endif

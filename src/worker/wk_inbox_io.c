@@ -12,6 +12,8 @@
 #include "os/os_basic.h"
 #include "worker/wk_task.h"
 
+static struct list with_fd = { &with_fd, &with_fd }; /* ray_inbox.link */
+
 RAY_API int
 ray_inbox_create(ray_inbox **out)
 {
@@ -22,6 +24,7 @@ ray_inbox_create(ray_inbox **out)
     }
     inbox->refs = 1;
     inbox->fd = -1;
+    list_init(&inbox->link);
     return RAY_OK;
 }
 
@@ -42,6 +45,7 @@ ray_inbox_fd(ray_inbox *inbox)
     if (inbox->fd < 0) {
         inbox->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (inbox->fd >= 0) {
+            list_push_back(&with_fd, &inbox->link);
             wk.foreign_awaits += inbox->awaited;
             if (inbox->count > 0) {
                 signal_fd(inbox);
@@ -57,9 +61,18 @@ static void
 drop(struct ray_inbox *inbox)
 {
     if (--inbox->refs == 0) {
+        list_remove(&inbox->link);
         os_close(&inbox->fd);
         free(inbox->tokens);
         free(inbox);
+    }
+}
+
+void
+wk_inboxes_close_in_child(void)
+{
+    LIST_FOR (l, &with_fd) {
+        os_close(&LIST_ENTRY(l, struct ray_inbox, link)->fd);
     }
 }
 

@@ -12,6 +12,7 @@
 
 #include "os/os_basic.h"
 #include "os/os_shm.h"
+#include "worker/wk_inbox.h"
 #include "worker/wk_priv.h"
 
 /* ---- timers ---- */
@@ -128,6 +129,7 @@ after_fork_child(void)
         wk.forked = true;
         net_loop_close_in_child(wk.loop);
         os_close(&wk.bell_fd);
+        wk_inboxes_close_in_child();
         if (wk.store) {
             storec_after_fork_child(wk.store);
         }

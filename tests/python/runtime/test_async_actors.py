@@ -568,3 +568,36 @@ def test_raylet_and_session_end_while_something_is_awaited(run_program):
     )
     assert code == 0, err
     assert out.split() == ["RuntimeError", "LocalRayletDiedError", "again"]
+
+
+def test_a_fork_while_something_is_awaited(run_program):
+    code, out, err = run_program(
+        """
+        import asyncio, os, ray
+
+        ray.init(num_cpus=1)
+
+        @ray.remote
+        class Waits:
+            async def wait(self):
+                await asyncio.sleep(0.01)
+                return "waited"
+
+        def events():
+            links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
+            return sum("eventfd" in os.readlink(link) for link in links if os.path.exists(link))
+
+        async def main():
+            actor = Waits.remote()
+            waiting = actor.wait.remote().as_future()
+            assert events() > 0
+            pid = os.fork()
+            if pid == 0:
+                os._exit(events())
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            print(await waiting)
+
+        asyncio.run(main())
+        """
+    )
+    assert (code, out.strip()) == (0, "waited"), err
