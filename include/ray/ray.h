@@ -429,8 +429,7 @@ RAY_API int ray_worker_run(const struct ray_worker_options *options);
  * the call has begun, having said ray_task_defer. When none may, waits until one does, something is
  * in `inbox` (may be NULL), `fd` (-1: none) became readable since the last turn, `timeout_ns`
  * (negative: none) is over, or a signal came. RAY_OK; RAY_E_CLOSED: the process is to leave. Called
- * outside of `serve`, it waits only. */
-/* *readable: `fd` did. */
+ * outside of `serve`, it waits only. *readable: `fd` did. */
 RAY_API int ray_worker_turn(ray_inbox *inbox, int fd, int64_t timeout_ns, bool *readable);
 /* Within `execute`: the end of that callback is not the end of the task. */
 RAY_API int ray_task_defer(ray_task *task);

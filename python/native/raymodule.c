@@ -124,7 +124,7 @@ static PyMethodDef module_methods[] = {
     { "loop_begin", native_loop_begin, METH_O,
       "This thread runs a loop of the actor's, whose create_task is given." },
     { "loop_turn", native_loop_turn, METH_VARARGS,
-      "A turn of the thread's event loop: (over, readable)." },
+      "A turn of the thread's event loop: 1 it is over, 2 the descriptor is readable." },
     { "zygote_run", native_zygote_run, METH_NOARGS, "Serves fork requests; 1 in a worker." },
     { "worker_run", native_worker_run, METH_NOARGS, "Runs tasks; gives the exit code." },
     { NULL, NULL, 0, NULL },

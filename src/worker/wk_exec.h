@@ -61,6 +61,7 @@ struct wk_exec {
     enum wk_deferral deferral;
     bool in_execute;    /* the face's callback has not returned */
     bool owns_template; /* one of tmpl->owners */
+    bool leaves;        /* it ends the process */
 };
 
 /* ---- wk_exec.c ---- */

@@ -139,7 +139,12 @@ end_call(struct wk_exec *e)
         struct list *last = list_last(&wk.begun);
         show(last ? LIST_ENTRY(last, struct wk_exec, link) : NULL);
     }
+    const bool leaves = e->leaves;
     wk_exec_free(e);
+    if (leaves) {
+        wk.leave_now = true;
+        wk_leave_changed();
+    }
     if (wk_my_group != g && wk_group_may_begin(g)) { /* its own threads look anyway */
         staff(g);
         wk_nudge();

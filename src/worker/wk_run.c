@@ -223,7 +223,12 @@ run_pushed(struct wk_exec *e, const struct ray_worker_options *options)
 static void
 run_creation(struct wk_exec *e, const struct ray_worker_options *options)
 {
-    call_face(e, options);
+    if (wk.groups_to_be && wk.groups_to_be->event_loop && !options->serve) {
+        (void)ray_task_fail((ray_task *)e, ST_NOT_SUPPORTED, false,
+                            "this program's workers run no event loops", NULL);
+    } else {
+        call_face(e, options);
+    }
     Ray__Node__ActorConstructed message = RAY__NODE__ACTOR_CONSTRUCTED__INIT;
     struct id_actor actor = id_task_actor(&e->push.task);
     struct peer_done done = { 0 };
@@ -383,7 +388,11 @@ RAY_API int
 ray_worker_exit_soon(void)
 {
     TRY(wk_enter());
-    wk.leave_now = true;
+    if (wk_current && wk_current->group) {
+        wk_current->leaves = true; /* others may run on: once this one is answered */
+    } else {
+        wk.leave_now = true;
+    }
     (void)snprintf(wk.leave_reason, sizeof(wk.leave_reason), "exit_actor() is called.");
     wk_leave_changed();
     wk_unlock();

@@ -502,6 +502,20 @@ test_limit_of_pending_calls_travels_with_the_handle(void **state)
     ray_actor_release(actor);
 }
 
+static void
+test_no_event_loops_in_c(void **state)
+{
+    (void)state;
+    struct ray_task_options how;
+    ray_task_options_default(&how);
+    how.in_event_loop = true;
+    ray_actor *actor = create(&how);
+    const char *text =
+        c_face_failure(RAY_E_ACTOR_INIT_FAILED, c_face_method(actor, ray_remote_plain, 1));
+    assert_non_null(strstr(text, "run no event loops"));
+    ray_actor_release(actor);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -519,6 +533,7 @@ main(int argc, char **argv)
         C_FACE_TEST(test_calls_overtake_late_arguments),
         C_FACE_TEST(test_threads_that_wait_for_others),
         C_FACE_TEST(test_limit_of_pending_calls_travels_with_the_handle),
+        C_FACE_TEST(test_no_event_loops_in_c),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
