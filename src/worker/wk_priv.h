@@ -547,9 +547,6 @@ void wk_send_packed(struct net_conn *conn, uint16_t kind, const ProtobufCMessage
 
 /* ---- wk_submit.c ---- */
 
-/* Tells the raylet whether this worker owns something that others refer to, when that changed. */
-void wk_tell_owning(void);
-
 /* ---- wk_gcs_io.c ---- */
 
 int wk_gcs_send(uint16_t kind, const ProtobufCMessage *message) MUST_USE;
