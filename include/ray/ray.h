@@ -198,7 +198,8 @@ struct ray_context {
     uint8_t task_id[RAY_TASK_ID_SIZE];   /* the driver's own task in a driver */
     uint8_t actor_id[RAY_ACTOR_ID_SIZE]; /* nil (all ones) when in no actor */
     bool is_driver;
-    uint32_t attempt; /* 0 for the first try of the current task */
+    uint32_t attempt;           /* 0 for the first try of the current task */
+    uint64_t actor_incarnation; /* how often this actor was restarted before */
     char session_dir[256];
     char session_name[128];
     char gcs_address[64];
@@ -339,11 +340,12 @@ struct ray_task_options {
     bool retry_exceptions; /* also after RAY_E_TASK_FAILED that the executor allows */
     int32_t max_calls;     /* the worker leaves after so many; 0 never */
     const char *name;      /* shown instead of the function's; NULL */
-    /* Actors. Not built yet, and refused with RAY_E_NOT_SUPPORTED: max_task_retries, actor_name,
-     * detached. */
+    /* Actors. Not built yet, and refused with RAY_E_NOT_SUPPORTED: actor_name, detached. */
     const struct ray_resource *placement_resources; /* needed to be placed, if more than held */
     size_t placement_resource_count;
-    int32_t max_restarts, max_task_retries;
+    int32_t max_restarts;      /* of the actor, after its process's death; -1 for ever */
+    int32_t max_task_retries;  /* of a call: after the process's death while it ran, and with
+                                * retry_exceptions as for tasks; -1 for ever, 0 at most once */
     int64_t max_pending_calls; /* of one process that calls; beyond it
                                 * RAY_E_PENDING_CALLS_LIMIT. -1, 0: no limit */
     int32_t max_concurrency;   /* calls that run at once, each on a thread; 1. 0: the default */

@@ -397,7 +397,7 @@ PyObject *native_is_initialized(PyObject *module, PyObject *unused);
 PyObject *native_session(PyObject *module, PyObject *unused);
 PyObject *native_context(PyObject *module, PyObject *unused);
 PyObject *native_state_json(PyObject *module, PyObject *what);
-PyObject *native_kill_actor(PyObject *module, PyObject *handle);
+PyObject *native_kill_actor(PyObject *module, PyObject *args);
 PyObject *native_current_actor(PyObject *module, PyObject *args);
 PyObject *native_in_actor(PyObject *module, PyObject *unused);
 PyObject *native_current_task(PyObject *module, PyObject *unused);

@@ -265,6 +265,8 @@ fill_options(PyObject *settings, struct ray_task_options *options)
     options->num_returns = (int32_t)int_option(settings, "num_returns", 1);
     options->max_retries = (int32_t)int_option(settings, "max_retries", 0);
     options->max_calls = (int32_t)int_option(settings, "max_calls", 0);
+    options->max_restarts = (int32_t)int_option(settings, "max_restarts", 0);
+    options->max_task_retries = (int32_t)int_option(settings, "max_task_retries", 0);
     options->max_pending_calls = int_option(settings, "max_pending_calls", -1);
     options->max_concurrency = (int32_t)int_option(settings, "max_concurrency", 0);
     options->name = text_option(settings, "name");

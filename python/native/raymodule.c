@@ -112,7 +112,7 @@ static PyMethodDef module_methods[] = {
     { "session", native_session, METH_NOARGS, "The session's number, 0 when there is none." },
     { "context", native_context, METH_NOARGS, "Where the calling thread stands." },
     { "state_json", native_state_json, METH_O, "State of the cluster as JSON." },
-    { "kill_actor", native_kill_actor, METH_O, "Ends an actor at once." },
+    { "kill_actor", native_kill_actor, METH_VARARGS, "Ends an actor at once, for good or not." },
     { "current_actor", native_current_actor, METH_VARARGS, "A weak handle to this actor." },
     { "in_actor", native_in_actor, METH_NOARGS, "Whether this process is an actor." },
     { "current_task", native_current_task, METH_NOARGS, "The running task, or None." },

@@ -192,13 +192,14 @@ native_context(PyObject *module, PyObject *unused)
         memcpy(c.task_id, within, sizeof(c.task_id));
     }
     return Py_BuildValue(
-        "{s:y#,s:y#,s:y#,s:y#,s:y#,s:O,s:I,s:s,s:s,s:s,s:s,s:s,s:s}", "job_id", c.job_id,
+        "{s:y#,s:y#,s:y#,s:y#,s:y#,s:O,s:I,s:K,s:s,s:s,s:s,s:s,s:s,s:s}", "job_id", c.job_id,
         (Py_ssize_t)sizeof(c.job_id), "node_id", c.node_id, (Py_ssize_t)sizeof(c.node_id),
         "worker_id", c.worker_id, (Py_ssize_t)sizeof(c.worker_id), "task_id", c.task_id,
         (Py_ssize_t)sizeof(c.task_id), "actor_id", c.actor_id, (Py_ssize_t)sizeof(c.actor_id),
         "is_driver", c.is_driver ? Py_True : Py_False, "attempt", (unsigned)c.attempt,
-        "session_dir", c.session_dir, "session_name", c.session_name, "gcs_address", c.gcs_address,
-        "node_ip", c.node_ip, "raylet_socket", c.raylet_socket, "job_namespace", c.job_namespace);
+        "actor_incarnation", (unsigned long long)c.actor_incarnation, "session_dir", c.session_dir,
+        "session_name", c.session_name, "gcs_address", c.gcs_address, "node_ip", c.node_ip,
+        "raylet_socket", c.raylet_socket, "job_namespace", c.job_namespace);
 }
 
 PyObject *
@@ -222,16 +223,21 @@ native_state_json(PyObject *module, PyObject *what)
 }
 
 PyObject *
-native_kill_actor(PyObject *module, PyObject *handle)
+native_kill_actor(PyObject *module, PyObject *args)
 {
     struct state *st = state_of_module(module);
+    PyObject *handle;
+    int no_restart;
+    if (!PyArg_ParseTuple(args, "Op:kill_actor", &handle, &no_restart)) {
+        return NULL;
+    }
     if (!is_actor_handle(st, handle)) {
         PyErr_SetString(PyExc_TypeError, "kill_actor needs a handle");
         return NULL;
     }
     ray_actor *actor = ray_actor_retain(((ActorHandle *)handle)->actor);
     int status;
-    Py_BEGIN_ALLOW_THREADS status = ray_actor_kill(actor, true);
+    Py_BEGIN_ALLOW_THREADS status = ray_actor_kill(actor, no_restart != 0);
     ray_actor_release(actor);
     Py_END_ALLOW_THREADS if (status != RAY_OK)
     {

@@ -80,12 +80,12 @@ class MethodSpec(_native.MethodSpecBase):
 
     def _export(self) -> None:
         """Prepares the method for the current session; called by the first call in it."""
-        from ray._private import api
+        from ray._private import api, definitions
 
         session = api.ensure_session()
-        plan = _plan_method(self.options, self.is_generator)
+        plan = opt.plan_method(self.options, self.is_generator)
         function = _native.export_method(f"{self.class_name}.{self.name}", self.name)
-        self._bind(function, _method_options(plan), plan["num_returns"], session)
+        self._bind(function, definitions.prepare_method_options(plan), plan.num_returns, session)
 
     def with_options(self, method_options: dict[str, Any]) -> MethodSpec:
         """The same method with options that overlay its own."""
@@ -97,23 +97,6 @@ class MethodSpec(_native.MethodSpecBase):
     def state(self) -> tuple[Any, ...]:
         """What travels with a handle."""
         return self.name, tuple(self._signature), self.options, self.is_generator
-
-
-def _plan_method(options: dict[str, Any], is_generator: bool) -> dict[str, Any]:
-    for key in ("max_task_retries", "tensor_transport"):
-        if options.get(key):
-            raise not_built(f"The method option '{key}'")
-    if options.get("retry_exceptions"):
-        raise not_built("The method option 'retry_exceptions'")
-    return {
-        "num_returns": opt.plan_num_returns(options.get("num_returns"), is_generator),
-        "name": options.get("name") or None,
-        "concurrency_group": options.get("concurrency_group") or None,
-    }
-
-
-def _method_options(plan: dict[str, Any]) -> Any:
-    return _native.make_options({**plan, "max_retries": 0, "resources": {}})
 
 
 _NO_METHODS = ("__class__", "__init_subclass__", "__new__", "__subclasshook__")
@@ -163,6 +146,17 @@ class ActorMeta:
                 name, MethodSpec(self.class_name, name, signature, {}, False)
             )
         return self
+
+    def with_retries(self, max_task_retries: int) -> ActorMeta:
+        """The same class whose methods are retried so often, but for those that say it
+        themselves."""
+        methods = {
+            name: spec
+            if spec.options.get("max_task_retries") is not None
+            else spec.with_options({"max_task_retries": max_task_retries})
+            for name, spec in self.methods.items()
+        }
+        return ActorMeta(self.class_name, methods)
 
     def __reduce__(self) -> tuple[Any, ...]:
         methods = tuple(m.state() for name, m in self.methods.items() if name not in _IMPLICIT)
@@ -368,10 +362,12 @@ class Creator(_native.ActorCreatorBase):
         _check_groups(source.__ray_metadata__, plan.concurrency_groups)
         session = api.ensure_session()
         function = definitions.export_class(source, session)
+        retries = self._options.get("max_task_retries")
+        meta = source.__ray_metadata__
         self._bind(
             function,
             definitions.prepare_actor_options(plan),
-            source.__ray_metadata__,
+            meta.with_retries(retries) if retries else meta,
             ActorHandle,
             session,
         )

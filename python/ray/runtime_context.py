@@ -66,7 +66,7 @@ class RuntimeContext:
     def was_current_actor_reconstructed(self) -> bool:
         """Whether the current actor was restarted."""
         assert self.get_actor_id() is not None, "This method should only be called in an actor."
-        return False
+        return int(self._context()["actor_incarnation"]) > 0
 
     @property
     def current_actor(self) -> Any:

@@ -100,6 +100,9 @@ struct ray_value *wk_actor_death(const struct wk_actor *actor);
 
 /* ---- wk_actor_state.c ---- */
 
+/* An attempt of the call has failed. True: one of its retries is taken, it is to be sent again. */
+bool wk_actor_call_again(struct wk_task *task);
+
 /* It is dead, unless it was: every call fails. `update` may be NULL. */
 void wk_actor_die(struct wk_actor *actor, int status, const char *reason,
                   const Ray__Gcs__ActorUpdate *update);

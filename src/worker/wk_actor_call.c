@@ -42,6 +42,9 @@ push_calls(struct wk_actor *actor)
         if (actor->state != ACTOR_ALIVE || actor->killed || task->deps_pending > 0) {
             return;
         }
+        if (actor->last_peer || !list_is_empty(&actor->limbo)) {
+            return; /* calls that were made before come first: what becomes of them is not known */
+        }
         struct wk_link *link = wk_peer_link(actor->peer);
         if (!link) {
             return; /* its death is on the way */
@@ -149,6 +152,14 @@ wk_actor_unorder(struct wk_actor *actor)
 }
 
 void
+wk_actor_queue_again(struct wk_task *task)
+{
+    task->state = WK_TASK_READY;
+    list_push_front(&task->actor->queue, &task->link);
+    wk_actor_mark_dirty(task->actor);
+}
+
+void
 wk_actor_call_done(struct wk_actor *actor)
 {
     actor->pending--;
@@ -194,6 +205,7 @@ ray_actor_call(ray_actor *handle, ray_function *method, ray_options *options,
     }
     if (status == ST_OK) {
         task->actor = actor;
+        task->retries_left = options->max_task_retries;
         task->depth = wk_depth();
         task->state = WK_TASK_READY;
         actor->pending++;

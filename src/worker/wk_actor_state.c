@@ -105,7 +105,22 @@ set_place(struct wk_actor *actor, const Ray__Gcs__ActorUpdate *update)
     return true;
 }
 
-/* Calls that were in flight: what had not begun goes again, in order, before what is queued. */
+/* Whether a call that an attempt has failed is made again. */
+bool
+wk_actor_call_again(struct wk_task *task)
+{
+    if (task->retries_left == 0) {
+        return false;
+    }
+    if (task->retries_left > 0) {
+        task->retries_left--;
+    }
+    task->attempt++;
+    return true;
+}
+
+/* Calls that were in flight: what had not begun, or may run again, goes again, in order, before
+ * what is queued. */
 static void
 leave_limbo(struct wk_actor *actor)
 {
@@ -113,7 +128,7 @@ leave_limbo(struct wk_actor *actor)
     list_init(&again);
     while (!list_is_empty(&actor->limbo)) {
         struct wk_task *task = LIST_ENTRY(list_take_front(&actor->limbo), struct wk_task, link);
-        if (task->push.number == 0) { /* settled as unstarted */
+        if (task->push.number == 0 /* settled as unstarted */ || wk_actor_call_again(task)) {
             list_push_back(&again, &task->link);
             continue;
         }
@@ -122,8 +137,7 @@ leave_limbo(struct wk_actor *actor)
             .actor_id = actor->id.b,
             .class_name = actor->class_name,
             .node_ip = wk.node_ip,
-            .text = "its process died while the call ran, and it is being restarted; the call may "
-                    "or may not have been executed",
+            .text = "its process died while the call ran, and it is being restarted",
         };
         wk_task_fail(task, wk_value_create_failure(&failure), OWN_SELF);
     }
@@ -230,8 +244,7 @@ wk_actor_on_link_failed(struct wk_actor *actor, struct wk_link *link)
             .actor_id = actor->id.b,
             .class_name = actor->class_name,
             .node_ip = wk.node_ip,
-            .text = "the connection with its process ended while the call ran; the call may or may "
-                    "not have been executed",
+            .text = "the connection with its process ended while the call ran",
         };
         wk_task_fail(task, wk_value_create_failure(&failure), OWN_SELF);
     }

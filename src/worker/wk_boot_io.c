@@ -568,6 +568,7 @@ ray_context_get(struct ray_context *out)
     memcpy(out->task_id, e ? e->push.task.b : wk.source.task.b, sizeof(out->task_id));
     out->is_driver = wk.is_driver;
     out->attempt = e ? e->push.attempt : 0;
+    out->actor_incarnation = wk.self_actor_incarnation;
     (void)snprintf(out->session_dir, sizeof(out->session_dir), "%s", wk.session_dir);
     (void)snprintf(out->session_name, sizeof(out->session_name), "%s", wk.session_name);
     (void)snprintf(out->gcs_address, sizeof(out->gcs_address), "%s", wk.gcs_socket);

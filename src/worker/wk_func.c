@@ -249,10 +249,15 @@ fill_options(const struct ray_task_options *from, struct ray_options *o)
                        ">= 0",
                        from->num_returns, from->max_retries, from->max_calls);
     }
-    if (from->max_task_retries != 0 || from->detached || from->actor_name) {
-        return st_fail(ST_NOT_SUPPORTED,
-                       "max_task_retries, detached and named actors are not built yet: leave them "
-                       "at their defaults");
+    if (from->max_restarts < -1 || from->max_task_retries < -1) {
+        return st_fail(
+            ST_INVALID_ARGUMENT,
+            "max_restarts is %d, max_task_retries %d; allowed are -1 (for ever) and more",
+            from->max_restarts, from->max_task_retries);
+    }
+    if (from->detached || from->actor_name) {
+        return st_fail(ST_NOT_SUPPORTED, "detached and named actors are not built yet: leave "
+                                         "them at their defaults");
     }
     TRY(copy_groups(from, &o->groups));
     o->num_returns = from->num_returns;

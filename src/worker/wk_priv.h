@@ -313,6 +313,7 @@ struct wk_engine {
     bool bouncing;                 /* a blocked task runs: unstarted ones are sent back */
     void *actor_state;             /* C actors */
     struct id_actor self_actor_id; /* nil when it is none */
+    uint64_t self_actor_incarnation;
     struct own_addr self_actor_owner;
     char self_actor_class[128];
     char *self_actor_resources; /* JSON, own memory */
@@ -577,6 +578,8 @@ void wk_actors_pump(void);
 /* A call, or the creation, has all its arguments. */
 void wk_actor_ready(struct wk_actor *actor, struct wk_task *task);
 void wk_actor_call_done(struct wk_actor *actor);
+/* A call whose method has failed, and is called again: before those that are queued. */
+void wk_actor_queue_again(struct wk_task *task);
 
 /* ---- wk_actor_state.c ---- */
 

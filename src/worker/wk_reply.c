@@ -139,7 +139,7 @@ static bool
 retry_after_failure(struct wk_task *task, const struct peer_done *done, uint32_t executor)
 {
     if (done->status != ST_TASK_FAILED || !(done->flags & PEER_DONE_RETRY_ALLOWED) ||
-        !task->retry_exceptions || task->retries_left == 0 || task->actor) {
+        !task->retry_exceptions || task->retries_left == 0) {
         return false;
     }
     struct wk_outs o;
@@ -152,7 +152,11 @@ retry_after_failure(struct wk_task *task, const struct peer_done *done, uint32_t
     }
     task->attempt++;
     wk_task_forget_pushed(task);
-    wk_task_make_ready(task);
+    if (task->actor) {
+        wk_actor_queue_again(task);
+    } else {
+        wk_task_make_ready(task);
+    }
     return true;
 }
 

@@ -285,6 +285,7 @@ wk_on_become_actor(const Ray__Node__BecomeActor *msg)
             e->caller_id = head.creator.worker;
             e->push.sequence = msg->incarnation;
             memcpy(wk.self_actor_id.b, msg->actor_id.data, sizeof(wk.self_actor_id.b));
+            wk.self_actor_incarnation = msg->incarnation;
             wk.self_actor_owner = head.creator;
             free(wk.self_actor_resources);
             wk.self_actor_resources = strdup(t->resources);

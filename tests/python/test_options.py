@@ -213,8 +213,6 @@ def test_actor_plan_resources():
     [
         {"name": "n"},
         {"lifetime": "detached"},
-        {"max_restarts": 1},
-        {"max_task_retries": -1},
         {"runtime_env": {"env_vars": {"A": "1"}}},
         {"label_selector": {"a": "b"}},
     ],

@@ -249,7 +249,9 @@ def method(*args: Any, **kwargs: Any) -> Any:
 
 
 def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
-    """Ends an actor at once. Calls in flight fail; its exit handlers don't run.
+    """Ends an actor's process at once. Calls in flight fail; its exit handlers don't run.
+
+    With `no_restart` false, the actor starts again if its max_restarts allows.
 
     Raises ValueError for anything but a handle.
     """
@@ -259,9 +261,7 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
             f"{type(actor)}."
         )
     ensure_session()
-    if not no_restart:
-        raise not_built("ray.kill(no_restart=False)")
-    _native.kill_actor(actor)
+    _native.kill_actor(actor, bool(no_restart))
 
 
 def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) -> None:

@@ -17,7 +17,7 @@ TYPE_CHECKING = False  # see ray/__init__.py
 if TYPE_CHECKING:
     from typing import Any
 
-    from ray._private.options import ActorPlan, TaskPlan
+    from ray._private.options import ActorPlan, MethodPlan, TaskPlan
     from ray.actor import ActorClass
     from ray.remote_function import RemoteFunction
 
@@ -123,6 +123,21 @@ def prepare_task_options(plan: TaskPlan) -> Any:
     )
 
 
+def prepare_method_options(plan: MethodPlan) -> Any:
+    """The runtime's form of a method's options."""
+    return _native.make_options(
+        {
+            "num_returns": plan.num_returns,
+            "resources": {},
+            "name": plan.name,
+            "concurrency_group": plan.concurrency_group,
+            "max_task_retries": plan.max_task_retries,
+            "retry_exceptions": plan.retry_exceptions,
+            "metadata": _retry_metadata(plan.retry_on),
+        }
+    )
+
+
 def prepare_actor_options(plan: ActorPlan) -> Any:
     """The runtime's form of an actor's options."""
     return _native.make_options(
@@ -133,5 +148,6 @@ def prepare_actor_options(plan: ActorPlan) -> Any:
             "max_concurrency": plan.max_concurrency,
             "concurrency_groups": plan.concurrency_groups,
             "in_event_loop": plan.in_event_loop,
+            "max_restarts": plan.max_restarts,
         }
     )

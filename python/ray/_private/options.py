@@ -435,6 +435,7 @@ class ActorPlan:
         "in_event_loop",
         "max_concurrency",
         "max_pending_calls",
+        "max_restarts",
         "name",
         "placement",
         "resources",
@@ -442,10 +443,15 @@ class ActorPlan:
     resources: dict[str, float]  # held while the actor lives
     placement: dict[str, float]  # needed to be placed
     max_pending_calls: int
+    max_restarts: int  # -1: for ever
     max_concurrency: int  # 0: the default, 1 or, with an event loop, 1000
     concurrency_groups: dict[str, int]
     in_event_loop: bool  # calls are coroutines
     name: str | None
+
+
+def _clip(count: int) -> int:
+    return min(int(count), INT32_MAX)
 
 
 def _refuse_unbuilt_actor(options: Mapping[str, Any]) -> None:
@@ -453,10 +459,6 @@ def _refuse_unbuilt_actor(options: Mapping[str, Any]) -> None:
         raise not_built("A named actor", "Pass the handle to whoever needs the actor.")
     if options.get("lifetime") == "detached":
         raise not_built("A detached actor")
-    if options.get("max_restarts"):
-        raise not_built("An actor that restarts (max_restarts)")
-    if options.get("max_task_retries"):
-        raise not_built("The option 'max_task_retries'")
     if options.get("enable_tensor_transport"):
         raise not_built("The option 'enable_tensor_transport'")
 
@@ -476,8 +478,45 @@ def plan_actor(options: Mapping[str, Any], has_async: bool = False) -> ActorPlan
     plan.resources = held
     plan.placement = placement
     plan.max_pending_calls = -1 if limit is None else int(limit)
+    plan.max_restarts = _clip(options.get("max_restarts") or 0)
     plan.max_concurrency = min(int(options.get("max_concurrency") or 0), INT32_MAX)
     plan.concurrency_groups = _groups(options)
     plan.in_event_loop = has_async
     plan.name = options.get("name")
+    return plan
+
+
+class MethodPlan:
+    """What the runtime is told about a method of an actor."""
+
+    __slots__ = (
+        "concurrency_group",
+        "max_task_retries",
+        "name",
+        "num_returns",
+        "retry_exceptions",
+        "retry_on",
+    )
+
+    num_returns: int
+    max_task_retries: int  # -1: for ever
+    retry_exceptions: bool
+    retry_on: tuple[type[Exception], ...]  # empty: all
+    concurrency_group: str | None  # None: the default one
+    name: str | None
+
+
+def plan_method(options: Mapping[str, Any], is_generator: bool = False) -> MethodPlan:
+    """Turns validated options of a method, over those of its class, into what the runtime is
+    told."""
+    if options.get("tensor_transport"):
+        raise not_built("The method option 'tensor_transport'")
+    retry = options.get("retry_exceptions") or False
+    plan = MethodPlan()
+    plan.num_returns = plan_num_returns(options.get("num_returns"), is_generator)
+    plan.max_task_retries = _clip(options.get("max_task_retries") or 0)
+    plan.retry_exceptions = bool(retry)
+    plan.retry_on = tuple(retry) if isinstance(retry, (list, tuple)) else ()
+    plan.concurrency_group = options.get("concurrency_group") or None
+    plan.name = options.get("name") or None
     return plan
