@@ -192,23 +192,26 @@ class Moody:
         return self.fail(times)
 
 
+def call(actor, method, *args, **options):
+    return ray.get(getattr(actor, method).options(**options).remote(*args))
+
+
 def test_exceptions_are_retried():
-    actor = Moody.remote()
-    assert ray.get(actor.annotated.remote(2)) == 3
+    assert call(Moody.remote(), "annotated", 2) == 3
     with pytest.raises(Expected):
-        ray.get(Moody.remote().annotated.remote(3))
+        call(Moody.remote(), "annotated", 3)
     with pytest.raises(KeyError):
-        ray.get(Moody.remote().annotated.remote(2, KeyError))
+        call(Moody.remote(), "annotated", 2, KeyError)
 
 
 def test_whose_retries_count():
-    call = {"retry_exceptions": True, "max_task_retries": 4}
-    assert ray.get(Moody.remote().fail.options(**call).remote(4)) == 5
+    own = {"retry_exceptions": True, "max_task_retries": 4}
+    assert call(Moody.remote(), "fail", 4, **own) == 5
     with pytest.raises(Expected):  # the method's own number goes before the class's
-        ray.get(Moody.options(max_task_retries=9).remote().annotated.remote(3))
-    assert ray.get(Moody.options(max_task_retries=1).remote().by_class.remote(1)) == 2
+        call(Moody.options(max_task_retries=9).remote(), "annotated", 3)
+    assert call(Moody.options(max_task_retries=1).remote(), "by_class", 1) == 2
     with pytest.raises(Expected):
-        ray.get(Moody.remote().by_class.remote(1))
+        call(Moody.remote(), "by_class", 1)
 
 
 @ray.remote
