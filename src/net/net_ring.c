@@ -279,6 +279,12 @@ net_ring_advance(struct net_ring_rx *rx)
 }
 
 bool
+net_ring_settle(struct net_ring_rx *rx)
+{
+    return rx->head - rx->released >= rx->size / 16 && net_ring_release(rx);
+}
+
+bool
 net_ring_release(struct net_ring_rx *rx)
 {
     if (rx->released == rx->head) {

@@ -147,7 +147,14 @@ MUST_USE int net_ring_peek(struct net_ring_rx *rx, const void **frame, size_t *l
  */
 MUST_USE bool net_ring_advance(struct net_ring_rx *rx);
 
-/* Gives all read space back: after a drain, before sleeping. True: bell the producer. */
+/* Gives all read space back. True: bell the producer. */
 MUST_USE bool net_ring_release(struct net_ring_rx *rx);
+
+/*
+ * After a drain, before sleeping: the same, unless it is less than a sixteenth of the ring. Nobody
+ * can wait for that: the largest frame, with what is left unused before the ring's end, takes half
+ * of it. So a short exchange pays no fence. True: bell the producer.
+ */
+MUST_USE bool net_ring_settle(struct net_ring_rx *rx);
 
 #endif

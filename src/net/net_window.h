@@ -17,7 +17,9 @@
  *   POSTED    -> STARTED             worker  CAS, just before the task runs
  *   POSTED    -> RECALLED            owner   CAS; the frame still in the ring is then void
  *   POSTED    -> BOUNCED             worker  CAS; the frame it sends afterwards only wakes the
- * owner STARTED, RECALLED, BOUNCED -> FREE  owner  store, after it has acted on the end
+ *
+ * An end state stays until the word is posted anew: that the owner has acted on it is noted in its
+ * private memory alone, and saves a store into a cache line of the worker's.
  *
  * Every CAS compares state and push number, and the frame carries the push number: a frame of an
  * earlier push of the same word finds another number and is dropped.

@@ -493,7 +493,7 @@ read_ring(struct wk_link *link)
             net_conn_ring_bell(link->conn, PEER_BELL);
         }
     }
-    if (net_ring_release(&link->rx)) {
+    if (net_ring_settle(&link->rx)) {
         net_conn_ring_bell(link->conn, PEER_BELL);
     }
 }
