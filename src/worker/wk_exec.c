@@ -43,7 +43,7 @@ wk_exec_free(struct wk_exec *e)
         free(e->returns);
     }
     ray_value_release(e->failure);
-    if (e->owns_template && --e->tmpl->owners == 0) {
+    if (e->owns_template && e->tmpl && --e->tmpl->owners == 0) {
         wk_peer_template_free(e->tmpl);
     }
     ray_value_release(e->block);

@@ -109,8 +109,8 @@ struct ray_options {
     int32_t max_restarts, max_task_retries;
     int64_t max_pending_calls;
     bool retry_exceptions, detached;
-    bool event_loop, unordered; /* of an actor: its calls overtake one another */
-    char *groups;               /* own memory; as in struct peer_template */
+    bool event_loop, unordered;                /* of an actor: its calls overtake one another */
+    char *groups;                              /* own memory; as in struct peer_template */
     char *name, *actor_name, *actor_namespace; /* own memory, "" when none */
     uint8_t *metadata;
     size_t metadata_size;
