@@ -7,7 +7,8 @@
  * return): ownership counts it like any other, and its end ends the actor. Calls queue here in
  * the order of submission and go, in that order, over one connection to the actor's process as soon
  * as ray-gcs tells where that is. When the process dies, calls in flight wait for the word of
- * ray-gcs: restarted, those that had not begun are sent again; dead, all fail with the cause.
+ * ray-gcs: restarted, those that had not begun, or have retries left, are sent again before any
+ * later one; dead, all fail with the cause.
  *
  *   states here: UNKNOWN -> ALIVE <-> RESTARTING -> DEAD (and UNKNOWN -> DEAD)
  */

@@ -90,8 +90,10 @@ set_place(struct wk_actor *actor, const Ray__Gcs__ActorUpdate *update)
         return false;
     }
     if (actor->peer && actor->peer != peer) {
+        if (actor->last_peer) {
+            return false; /* two deaths are still to be told; the first asks anew for the place */
+        }
         /* Restarted before the first process's death was told: that one settles its calls. */
-        wk_actor_leave_last_peer(actor);
         actor->last_peer = actor->peer;
     }
     if (!*peer->socket) {
@@ -289,5 +291,6 @@ wk_actor_on_peer_death(struct wk_actor *actor, struct wk_peer *peer)
     if (actor->state == ACTOR_DEAD) {
         fail_all(actor, &actor->limbo);
     }
+    wk_actor_mark_dirty(actor);
     wk_actor_watch(actor);
 }

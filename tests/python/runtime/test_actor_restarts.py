@@ -102,7 +102,7 @@ def test_every_call_is_answered_once_and_in_order(tmp_path):
     for _ in range(10):
         answers = [call_many.remote(actor, c, count) for c in range(callers)]
         pid = ray.get(actor.pid.remote())
-        time.sleep(chance.random() * 0.02)
+        time.sleep(chance.random() * 0.02)  # the moment of the blow, not a wait
         kill(pid)
         assert ray.get(answers) == [list(range(count))] * callers
     # What runs again is what was running when the process died: it repeats a number, and never
