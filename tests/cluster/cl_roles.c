@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -28,15 +30,33 @@ struct worker {
     int exit_code;
 };
 
+/* Returns when the process between has ended: the kernel sends the signal as it gives this one to
+ * its new parent, so who asks for the parent from now on sees the new one. */
+static void
+wait_for_adoption(pid_t middle)
+{
+    sigset_t set;
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGUSR1);
+    (void)sigprocmask(SIG_BLOCK, &set, NULL);
+    (void)prctl(PR_SET_PDEATHSIG, SIGUSR1);
+    while (getppid() == middle) {
+        (void)sigwaitinfo(&set, NULL);
+    }
+    (void)prctl(PR_SET_PDEATHSIG, 0);
+}
+
 /* Two forks away, so that only a subreaper is its parent, in a session of its own. */
 static void
 leave_orphan(void)
 {
     const pid_t first = fork();
     if (first == 0) {
+        const pid_t middle = getpid();
         if (setsid() < 0 || fork() != 0) {
             _exit(0);
         }
+        wait_for_adoption(middle);
         (void)printf("orphan %d\n", (int)getpid());
         (void)fflush(stdout);
         for (;;) {
