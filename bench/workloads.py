@@ -348,6 +348,108 @@ def async_many_to_many(bench):
     calls_many_to_many(bench, ready_actors(async_actor_class(), bench.many, "async actors"))
 
 
+# Queues and generators ---------------------------------------------------------------------------
+
+
+@workload("Queue: put, one by one")
+def queue_put(bench):
+    queue = new_queue()
+
+    def step():
+        for _ in range(100):
+            queue.put(SMALL)
+        if len(queue.get_nowait_batch(100)) != 100:
+            raise RuntimeError("items were lost")
+
+    bench.rate(step, 100, "items/s")
+
+
+@workload("Queue: put and get, one by one")
+def queue_put_and_get(bench):
+    queue = new_queue()
+
+    def step():
+        queue.put(SMALL)
+        queue.get()
+
+    bench.rate(step, 1, "pairs/s")
+
+
+@workload("Queue: get in one task, put in another")
+def queue_between_tasks(bench):
+    queue = new_queue()
+
+    @ray.remote
+    def put(count):
+        for i in range(count):
+            queue.put(i)
+
+    @ray.remote
+    def get(count):
+        return sum(queue.get() for _ in range(count))
+
+    def step():
+        total, _none = ray.get([get.remote(1000), put.remote(1000)])
+        if total != sum(range(1000)):
+            raise RuntimeError("items were lost")
+
+    bench.rate(step, 1000, "items/s")
+
+
+def new_queue():
+    from ray.util.queue import Queue
+
+    queue = Queue()
+    queue.put(SMALL)
+    queue.get()
+    return queue
+
+
+ITEMS = 5000
+
+
+def read_all(generator, count):
+    total = 0
+    for ref in generator:
+        total += ray.get(ref)
+    if total != sum(range(count)):
+        raise RuntimeError("items were lost")
+
+
+@workload("streamed items of a task")
+def streamed_items_of_a_task(bench):
+    @ray.remote(num_returns="streaming")
+    def count_up(count):
+        yield from range(count)
+
+    bench.rate(lambda: read_all(count_up.remote(ITEMS), ITEMS), ITEMS, "items/s")
+
+
+@workload("streamed items of an actor")
+def streamed_items_of_an_actor(bench):
+    @ray.remote
+    class Source:
+        def count_up(self, count):
+            yield from range(count)
+
+    source = Source.remote()
+    step = source.count_up.options(num_returns="streaming")
+    bench.rate(lambda: read_all(step.remote(ITEMS), ITEMS), ITEMS, "items/s")
+
+
+@workload("streamed items of an async actor")
+def streamed_items_of_an_async_actor(bench):
+    @ray.remote
+    class Source:
+        async def count_up(self, count):
+            for i in range(count):
+                yield i
+
+    source = Source.remote()
+    step = source.count_up.options(num_returns="streaming")
+    bench.rate(lambda: read_all(step.remote(ITEMS), ITEMS), ITEMS, "items/s")
+
+
 # Many of a thing on one node ---------------------------------------------------------------------
 
 
