@@ -11,54 +11,54 @@ from __future__ import annotations
 from ray._version import __commit__, __version__
 
 TYPE_CHECKING = False  # as typing has it, which would take a fifth of the time that we have
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # "as": a type checker takes these for public
     from ray import (
-        actor,
-        cloudpickle,
-        dag,
-        exceptions,
-        job_config,
-        remote_function,
-        runtime_context,
-        util,
+        actor as actor,
+        cloudpickle as cloudpickle,
+        dag as dag,
+        exceptions as exceptions,
+        job_config as job_config,
+        remote_function as remote_function,
+        runtime_context as runtime_context,
+        util as util,
     )
-    from ray._native import ObjectRef
+    from ray._native import ObjectRef as ObjectRef
     from ray._private.api import (
-        LOCAL_MODE,
-        SCRIPT_MODE,
-        WORKER_MODE,
-        available_resources,
-        cancel,
-        cluster_resources,
-        get,
-        get_actor,
-        get_gpu_ids,
-        init,
-        is_initialized,
-        kill,
-        method,
-        nodes,
-        put,
-        remote,
-        shutdown,
-        timeline,
-        wait,
+        LOCAL_MODE as LOCAL_MODE,
+        SCRIPT_MODE as SCRIPT_MODE,
+        WORKER_MODE as WORKER_MODE,
+        available_resources as available_resources,
+        cancel as cancel,
+        cluster_resources as cluster_resources,
+        get as get,
+        get_actor as get_actor,
+        get_gpu_ids as get_gpu_ids,
+        init as init,
+        is_initialized as is_initialized,
+        kill as kill,
+        method as method,
+        nodes as nodes,
+        put as put,
+        remote as remote,
+        shutdown as shutdown,
+        timeline as timeline,
+        wait as wait,
     )
     from ray._private.ids import (
-        ActorClassID,
-        ActorID,
-        ClusterID,
-        FunctionID,
-        JobID,
-        NodeID,
-        PlacementGroupID,
-        TaskID,
-        UniqueID,
-        WorkerID,
+        ActorClassID as ActorClassID,
+        ActorID as ActorID,
+        ClusterID as ClusterID,
+        FunctionID as FunctionID,
+        JobID as JobID,
+        NodeID as NodeID,
+        PlacementGroupID as PlacementGroupID,
+        TaskID as TaskID,
+        UniqueID as UniqueID,
+        WorkerID as WorkerID,
     )
-    from ray._private.language import Language
-    from ray._private.logconfig import LoggingConfig
-    from ray.runtime_context import get_runtime_context
+    from ray._private.language import Language as Language
+    from ray._private.logconfig import LoggingConfig as LoggingConfig
+    from ray.runtime_context import get_runtime_context as get_runtime_context
 
 # Public name -> module that defines it.
 _NAMES: dict[str, str] = {

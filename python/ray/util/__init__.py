@@ -5,13 +5,17 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 
-if TYPE_CHECKING:
-    from ray.util.actor_pool import ActorPool
-    from ray.util.check_serialize import inspect_serializability
-    from ray.util.debug import disable_log_once_globally, enable_periodic_logging, log_once
-    from ray.util.helpers import as_completed, map_unordered
-    from ray.util.net import get_node_ip_address
-    from ray.util.serialization import deregister_serializer, register_serializer
+if TYPE_CHECKING:  # "as": a type checker takes these for public
+    from ray.util.actor_pool import ActorPool as ActorPool
+    from ray.util.check_serialize import inspect_serializability as inspect_serializability
+    from ray.util.debug import disable_log_once_globally as disable_log_once_globally
+    from ray.util.debug import enable_periodic_logging as enable_periodic_logging
+    from ray.util.debug import log_once as log_once
+    from ray.util.helpers import as_completed as as_completed
+    from ray.util.helpers import map_unordered as map_unordered
+    from ray.util.net import get_node_ip_address as get_node_ip_address
+    from ray.util.serialization import deregister_serializer as deregister_serializer
+    from ray.util.serialization import register_serializer as register_serializer
 
 _NAMES = {
     "ActorPool": "ray.util.actor_pool",
