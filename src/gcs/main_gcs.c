@@ -55,6 +55,7 @@ main(int argc, char **argv)
     }
     os_panic_install();
     os_log_init("gcs");
+    os_log_own_file();
     os_raise_fd_limit();
     if (os_fault_init("gcs") != ST_OK || gcs_server_run(&config) != ST_OK) {
         os_log(OS_LOG_ERROR, "ends: %s", st_last()->text);

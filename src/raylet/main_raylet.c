@@ -49,6 +49,7 @@ main(int argc, char **argv)
     }
     os_panic_install();
     os_log_init("raylet");
+    os_log_own_file();
     os_raise_fd_limit();
     if (os_fault_init("raylet") != ST_OK) {
         os_log(OS_LOG_ERROR, "%s", st_last()->text);

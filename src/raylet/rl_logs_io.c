@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -28,32 +27,14 @@ enum {
 #define LOG_FILE_MAX    (UINT64_C(64) << 20)
 #define LOG_SESSION_MAX (UINT64_C(2) << 30)
 
-static uint64_t
-number_from_environment(const char *name, uint64_t otherwise)
-{
-    /* tidy: getenv: read once, before any thread runs */
-    const char *text = getenv(name);
-    if (!text || !*text) {
-        return otherwise;
-    }
-    char *end = NULL;
-    errno = 0;
-    const unsigned long long n = strtoull(text, &end, 10);
-    if (*end || errno != 0 || *text == '-') {
-        os_log(OS_LOG_WARN, "%s=%.40s is no number and is ignored", name, text);
-        return otherwise;
-    }
-    return n;
-}
-
 void
 rl_logs_configure(struct raylet *r)
 {
-    const uint64_t file = number_from_environment("RAY_ROTATION_MAX_BYTES", LOG_FILE_MAX);
-    const uint64_t backups = number_from_environment("RAY_ROTATION_BACKUP_COUNT", 1);
+    const uint64_t file = os_env_number("RAY_ROTATION_MAX_BYTES", LOG_FILE_MAX);
+    const uint64_t backups = os_env_number("RAY_ROTATION_BACKUP_COUNT", 1);
     r->log_file_max = file > 0 ? file : UINT64_MAX; /* 0: never rotated, as Python has it */
     r->log_backups = backups < RL_LOG_BACKUPS_MAX ? (uint32_t)backups : RL_LOG_BACKUPS_MAX;
-    r->log_session_max = number_from_environment("RAY_LOG_SESSION_MAX_BYTES", LOG_SESSION_MAX);
+    r->log_session_max = os_env_number("RAY_LOG_SESSION_MAX_BYTES", LOG_SESSION_MAX);
 }
 
 /* A finished file, to be removed when the session's files get too large. */
