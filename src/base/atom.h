@@ -319,6 +319,24 @@ atom_copy_out(void *to, const void *shared, size_t len)
 #endif
 }
 
+/* Fetches the line of `p` to be written, or to be read, soon. Changes nothing that a program sees.
+ */
+ATOM_INLINE void
+atom_expect_write(const void *p)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)p)); /* older processors: no effect */
+#else
+    __builtin_prefetch(p, 1);
+#endif
+}
+
+ATOM_INLINE void
+atom_expect_read(const void *p)
+{
+    __builtin_prefetch(p, 0);
+}
+
 /* Tells the processor that this thread spins. */
 ATOM_INLINE void
 atom_pause(void)

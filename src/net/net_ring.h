@@ -132,7 +132,29 @@ uint64_t net_ring_free_bytes(struct net_ring_tx *tx);
  */
 MUST_USE bool net_ring_want_room(struct net_ring_tx *tx, size_t len);
 
+/* Once the consumer has read what was published: the lines that the next frame is written to are
+ * fetched from its cache, so that publishing need not wait for them. */
+static inline void
+net_ring_expect_write(const struct net_ring_tx *tx)
+{
+    const unsigned char *at = tx->shm->data + (tx->tail & (tx->size - 1));
+    atom_expect_write(&tx->shm->tail);
+    atom_expect_write(at);
+    atom_expect_write(at + 64);
+}
+
 /* ---- consumer ---- */
+
+/* Something was published: the lines of the oldest unread frame are fetched from the producer's
+ * cache while the bell is still being taken. */
+static inline void
+net_ring_expect_read(const struct net_ring_rx *rx)
+{
+    const unsigned char *at = rx->shm->data + (rx->head & (rx->size - 1));
+    atom_expect_read(&rx->shm->tail);
+    atom_expect_read(at);
+    atom_expect_read(at + 64);
+}
 
 /*
  * The oldest unread frame, in place: valid until net_ring_release or the ring's quarter mark (see

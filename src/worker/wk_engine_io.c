@@ -222,6 +222,9 @@ spin(uint64_t start_ns)
         }
     }
     wk_lock();
+    if (hit) {
+        wk_rings_expect();
+    }
     wk.now_ns = last; /* a microsecond ago */
     spin_paid = hit;
     if (hit) {

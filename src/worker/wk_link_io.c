@@ -499,6 +499,15 @@ read_ring(struct wk_link *link)
 }
 
 void
+wk_rings_expect(void)
+{
+    const struct wk_link *link = wk.rings[wk.last_ring];
+    if (link && link->receiving) {
+        net_ring_expect_read(&link->rx);
+    }
+}
+
+void
 wk_rings_drain(void)
 {
     struct net_bell_take take;
@@ -506,6 +515,10 @@ wk_rings_drain(void)
     net_bell_take_begin(&wk.bell, &take);
     while (net_bell_take_next(&take, &ring)) {
         if (ring < WK_RINGS_MAX && wk.rings[ring]) {
+            wk.last_ring = ring;
+            if (wk.rings[ring]->rings) { /* what was sent is read, since it is answered */
+                net_ring_expect_write(&wk.rings[ring]->tx);
+            }
             read_ring(wk.rings[ring]);
         }
     }

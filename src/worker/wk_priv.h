@@ -290,6 +290,7 @@ struct wk_engine {
     struct wk_peer **peer_by_proc;
     uint32_t peer_capacity;
     struct wk_link *rings[WK_RINGS_MAX];
+    uint32_t last_ring; /* read last: most likely the one that is written next */
     struct str scratch;
 
     /* Executing. */
@@ -460,6 +461,8 @@ void wk_link_free_held(struct wk_link *link);
 /* Reads everything that the peer has sent. */
 void wk_peer_drain(struct wk_peer *peer);
 void wk_rings_drain(void);
+/* A bell is set: fetches what most likely set it. */
+void wk_rings_expect(void);
 bool wk_rings_any(void);
 void wk_link_flush_room(struct wk_link *link);
 
