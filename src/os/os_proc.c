@@ -196,6 +196,22 @@ os_exit_text(const struct os_exit *exit, char *out, size_t capacity)
     return out;
 }
 
+bool
+os_proc_is_ending(pid_t pid)
+{
+    enum { EXITING = 4 }; /* PF_EXITING in the kernel's flags, proc(5) */
+    char path[64], text[512];
+    (void)snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
+    if (os_read_text(path, text, sizeof(text)) <= 0) {
+        return true;
+    }
+    const char *after = strrchr(text, ')'); /* a name may contain anything */
+    char state = 0;
+    unsigned flags = 0;
+    return !after || sscanf(after + 1, " %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2 ||
+           state == 'Z' || state == 'X' || (flags & EXITING) != 0;
+}
+
 int
 os_proc_become_subreaper(void)
 {

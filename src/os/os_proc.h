@@ -85,6 +85,9 @@ int64_t os_proc_children(pid_t *out, size_t capacity);
 /* Sends a signal to a process or, when it's gone, does nothing. */
 void os_proc_signal(pid_t pid, int signal);
 
+/* Whether the process is gone, or dies: descriptors end before a parent can see the death. */
+bool os_proc_is_ending(pid_t pid);
+
 /* How gladly the kernel kills the process when memory runs out: -1000 to 1000. A courtesy: what
  * can't be set is left alone. */
 void os_proc_set_oom_score(pid_t pid, int score);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "os/os_basic.h"
+#include "os/os_proc.h"
 #include "os/os_shm.h"
 #include "os/os_sock.h"
 #include "worker/wk_exec.h"
@@ -158,7 +159,8 @@ free_link(struct wk_link *link)
 }
 
 /* The connection ended a while ago, and no death was announced. An incoming one is forgotten: its
- * peer connects again. An outgoing one has tasks that would wait for ever. */
+ * peer connects again. An outgoing one has tasks that would wait for ever, unless the process has
+ * ended: then the word of it, with the cause, is on the way, however busy the machine is. */
 static void
 on_repair(void *ctx)
 {
@@ -170,6 +172,10 @@ on_repair(void *ctx)
     if (!link->outgoing) {
         peer->in = NULL;
         free_link(link);
+        return;
+    }
+    if (peer->pid > 0 && os_proc_is_ending(peer->pid)) {
+        (void)!net_loop_arm(wk.loop, &link->repair_timer, wk_now() + WK_REPAIR_NS);
         return;
     }
     wk_tasks_on_link_failed(link);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -214,6 +215,29 @@ test_signals_come_through_a_descriptor(void **state)
     os_close(&fd);
 }
 
+/* A killed process counts as ending before it is reaped. */
+static void
+test_ending_is_seen(void **state)
+{
+    (void)state;
+    const pid_t pid = fork();
+    if (pid == 0) {
+        for (;;) {
+            (void)pause();
+        }
+    }
+    assert_true(pid > 0);
+    assert_false(os_proc_is_ending(getpid()));
+    assert_false(os_proc_is_ending(pid));
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    siginfo_t info;
+    assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+    assert_true(os_proc_is_ending(pid));
+    struct os_exit ended;
+    assert_int_equal(os_proc_wait(pid, &ended), ST_OK);
+    assert_true(os_proc_is_ending(pid));
+}
+
 int
 main(void)
 {
@@ -221,6 +245,7 @@ main(void)
         cmocka_unit_test(test_spawn_sets_everything_up),
         cmocka_unit_test(test_only_named_descriptors_are_kept),
         cmocka_unit_test(test_spawn_tells_why_it_failed),
+        cmocka_unit_test(test_ending_is_seen),
         cmocka_unit_test(test_ignored_and_blocked_signals_are_not_inherited),
         cmocka_unit_test(test_orphans_come_to_the_subreaper),
         cmocka_unit_test(test_child_dies_with_its_parent),

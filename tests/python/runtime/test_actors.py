@@ -333,3 +333,28 @@ def test_a_peer_whose_listener_has_no_room_holds_nobody_up():
     finally:
         os.kill(pid, signal.SIGCONT)
     assert ray.get(result, timeout=60) == pid
+
+
+def test_a_death_that_is_told_late_is_still_a_death():
+    """The raylet is slow to say that the process has died: its connection ended long before."""
+
+    @ray.remote
+    class Sleeper:
+        def pids(self):
+            return os.getpid(), os.getppid()
+
+        def sleep(self):
+            time.sleep(600)
+
+    sleeper = Sleeper.remote()
+    pid, raylet = ray.get(sleeper.pids.remote())
+    call = sleeper.sleep.remote()
+    assert ray.wait([call], timeout=0.1)[0] == []
+    os.kill(raylet, signal.SIGSTOP)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        assert ray.wait([call], timeout=1)[0] == []
+    finally:
+        os.kill(raylet, signal.SIGCONT)
+    with pytest.raises(ActorDiedError):
+        ray.get(call, timeout=60)
