@@ -178,6 +178,27 @@ def _dual_init(self: Any, error: RayTaskError) -> None:
     self.__dict__.update((name, getattr(error, name)) for name in _TASK_ERROR_FIELDS)
     self.__dict__["_text"] = str(error)
     self.args = (error.cause,)
+    _copy_members(self, error.cause)
+
+
+def _copy_members(dual: Any, cause: BaseException) -> None:
+    """Gives a dual error what the cause has in members of its class, such as `errno`.
+
+    They are found on the dual's class as well, so that `_dual_getattr` is never asked for them.
+    """
+    from types import GetSetDescriptorType, MemberDescriptorType
+
+    for cls in type(cause).__mro__:
+        if cls in (Exception, BaseException, object):
+            continue
+        for name, member in vars(cls).items():
+            if name.startswith("__"):
+                continue
+            if isinstance(member, (GetSetDescriptorType, MemberDescriptorType)):
+                try:
+                    member.__set__(dual, member.__get__(cause))
+                except (AttributeError, TypeError):  # not set in the cause, or read-only
+                    continue
 
 
 def _dual_getattr(self: Any, name: str) -> Any:

@@ -89,7 +89,7 @@ class RuntimeContext:
         """What the running task or actor holds, by resource name."""
         assert not self._context()["is_driver"], "This method can't be called in a driver."
         found: dict[str, float] = json.loads(_native.state_json("assigned_resources"))
-        return found
+        return {name: float(amount) for name, amount in found.items()}
 
     def get_accelerator_ids(self) -> dict[str, list[str]]:
         """The accelerators that the running task or actor was given, by kind."""

@@ -112,6 +112,22 @@ def test_attributes_fall_through_to_the_cause():
         _ = dual.nothing_of_the_kind
 
 
+def raise_not_found():
+    open("/nonexistent/file")
+
+
+def test_members_of_builtin_errors_are_the_causes():
+    dual = task_error(raise_not_found).as_instanceof_cause()
+    assert isinstance(dual, FileNotFoundError)
+    assert (dual.errno, dual.strerror) == (2, "No such file or directory")
+    assert dual.filename == "/nonexistent/file" and dual.filename2 is None
+    copy = pickle.loads(pickle.dumps(dual))
+    assert (copy.errno, copy.filename) == (2, "/nonexistent/file")
+    decoding = task_error(lambda: b"a\xff".decode()).as_instanceof_cause()
+    assert (decoding.encoding, decoding.start, decoding.object) == ("utf-8", 1, b"a\xff")
+    assert task_error(lambda: next(iter(()))).as_instanceof_cause().value is None
+
+
 class Final(Exception):
     def __init_subclass__(cls, **kwargs):
         raise TypeError("not a base")

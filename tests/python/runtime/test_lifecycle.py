@@ -170,7 +170,7 @@ def test_runtime_context():
     ref = task.remote()
     task_id, worker_id, resources, actor_id = ray.get(ref)
     assert task_id == ref.task_id().hex() and worker_id != context.get_worker_id()
-    assert resources == {"CPU": 1.0} and actor_id is None
+    assert repr(resources) == "{'CPU': 1.0}" and actor_id is None
 
     @ray.remote
     class Actor:
