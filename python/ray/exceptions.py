@@ -8,6 +8,7 @@ be caught as either, and prints the remote traceback.
 
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
 _NO_ID = "ff" * 28
@@ -140,7 +141,7 @@ class RayTaskError(RayError):
             return self
         try:
             dual_class = self.make_dual_exception_type()
-            dual: RayTaskError = dual_class.__new__(dual_class, self.cause)
+            dual = _dual_new(dual_class, self.cause)
             _dual_init(dual, self)
             return dual
         except TypeError as exc:
@@ -171,6 +172,16 @@ _TASK_ERROR_FIELDS = (
     "_actor_id",
     "_in_parts",
 )
+
+
+def _dual_new(dual_class: Any, cause: Any) -> Any:
+    groups = getattr(builtins, "BaseExceptionGroup", ())  # none before Python 3.11
+    args = (cause.message, cause.exceptions) if isinstance(cause, groups) else (cause,)
+    try:
+        return dual_class.__new__(dual_class, *args)
+    except TypeError:  # MemoryError's must not be called for this class; a user's may want more
+        new: Any = Exception.__new__
+        return new(dual_class, cause)
 
 
 def _dual_init(self: Any, error: RayTaskError) -> None:

@@ -2,6 +2,7 @@
 """The tree of exceptions, their texts, and what becomes of a user's exception on its way."""
 
 import pickle
+import sys
 import threading
 import traceback
 
@@ -126,6 +127,43 @@ def test_members_of_builtin_errors_are_the_causes():
     decoding = task_error(lambda: b"a\xff".decode()).as_instanceof_cause()
     assert (decoding.encoding, decoding.start, decoding.object) == ("utf-8", 1, b"a\xff")
     assert task_error(lambda: next(iter(()))).as_instanceof_cause().value is None
+
+
+class MadeOfTwo(Exception):
+    def __new__(cls, first, second):
+        made = super().__new__(cls, first)
+        made.second = second
+        return made
+
+    def __init__(self, first, second):
+        super().__init__(first)
+
+    def __reduce__(self):
+        return MadeOfTwo, (*self.args, self.second)
+
+
+def raise_made_of_two():
+    raise MadeOfTwo(1, "two")
+
+
+def test_errors_that_are_made_in_their_own_way():
+    dual = task_error(lambda: bytearray(1 << 50)).as_instanceof_cause()
+    assert isinstance(dual, MemoryError) and isinstance(dual, e.RayTaskError)
+    dual = task_error(raise_made_of_two).as_instanceof_cause()
+    assert isinstance(dual, MadeOfTwo) and dual.second == "two"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="there are no exception groups")
+def test_exception_groups():
+    def fail():
+        raise ExceptionGroup("both", [ValueError(1), KeyError(2)])
+
+    dual = task_error(fail).as_instanceof_cause()
+    assert isinstance(dual, ExceptionGroup) and isinstance(dual, e.RayTaskError)
+    assert dual.message == "both" and dual.args == (dual.cause,)
+    values, rest = dual.split(ValueError)
+    assert [type(exc) for exc in (*values.exceptions, *rest.exceptions)] == [ValueError, KeyError]
+    assert isinstance(pickle.loads(pickle.dumps(dual)), ExceptionGroup)
 
 
 class Final(Exception):
