@@ -141,7 +141,7 @@ class RayTaskError(RayError):
             return self
         try:
             dual_class = self.make_dual_exception_type()
-            dual = _dual_new(dual_class, self.cause)
+            dual: RayTaskError = _dual_new(dual_class, self.cause)
             _dual_init(dual, self)
             return dual
         except TypeError as exc:
