@@ -44,7 +44,9 @@ class _Inspection:
         if problem is None:
             return True
         self.say(f"!!! FAIL serialization: {problem}")
-        if id(obj) in self.seen or depth <= 0:
+        if id(obj) in self.seen:  # what is wrong with it is found there
+            return False
+        if depth <= 0:
             self.record(obj, name, parent)
             return False
         self.seen.add(id(obj))
@@ -88,6 +90,9 @@ def _short(obj: Any) -> str:
 
 def _children(obj: Any) -> list[tuple[str, list[_Child]]]:
     """The parts that a pickler would go into, by where they were found."""
+    from ray.actor import ActorClass
+    from ray.remote_function import RemoteFunction
+
     found: list[tuple[str, list[_Child]]] = []
     if inspect.ismethod(obj):
         found.append(("Checking the method's instance...", [_Child("__self__", obj.__self__)]))
@@ -102,6 +107,10 @@ def _children(obj: Any) -> list[tuple[str, list[_Child]]]:
     elif isinstance(obj, (list, tuple, set, frozenset)):
         items = [_Child(f"[{i}]", v) for i, v in enumerate(obj)]
         found.append(("Checking the items...", items))
+    elif isinstance(obj, RemoteFunction):
+        found.append(("Checking the function...", [_Child(obj._function.__name__, obj._function)]))
+    elif isinstance(obj, ActorClass):
+        found.append(("Checking the class...", [_Child(obj._cls.__name__, obj._cls)]))
     elif isinstance(obj, type):
         members = [_Child(k, v) for k, v in vars(obj).items() if not k.startswith("__")]
         inits = [_Child(k, v) for k, v in vars(obj).items() if k in ("__init__", "__call__")]
@@ -133,6 +142,8 @@ def inspect_serializability(
     line = f"Checking Serializability of {_short(base_obj)}"
     print(f"{'=' * len(line)}\n{line}\n{'=' * len(line)}", file=file)
     serializable = inspection.visit(base_obj, title, None, depth)
+    if not serializable and not inspection.failures:  # a loop of things that fail by each other
+        inspection.record(base_obj, title, None)
     failures = set(inspection.failures.values())
     if not serializable:
         rule = "=" * 80

@@ -66,6 +66,30 @@ def test_inspect_looks_deep():
     assert next(iter(failures)).parent is held
 
 
+def test_inspect_names_only_what_is_wrong():
+    lock = threading.Lock()
+
+    class Actor:
+        def uses(self):
+            return lock
+
+        def uses_too(self):
+            return lock
+
+        def makes_another(self):
+            return remote_class.remote()
+
+    remote_class = ray.remote(Actor)
+    out = io.StringIO()
+    good, failures = inspect_serializability(remote_class, depth=5, print_file=out)
+    assert not good and {f.name for f in failures} == {"lock"}
+    assert "_creator" not in out.getvalue()
+    loop = {"lock": lock}
+    loop["self"] = loop
+    good, failures = inspect_serializability(loop, print_file=io.StringIO())
+    assert not good and {f.name for f in failures} == {"'lock'"}
+
+
 def test_errors_name_the_culprit():
     with pytest.raises(TypeError) as info:
         ray.put({"fine": 1, "wrong": threading.Lock()})
