@@ -12,6 +12,7 @@ from ray import _native, exceptions
 from ray._private.errors import DEPENDENCY_LINE
 
 _actor_class: type | None = None
+_own_handle: Any = None
 
 # As the job's environment has it; this module is loaded before a lease changes the variable.
 _job_devices = os.environ.get("CUDA_VISIBLE_DEVICES", "")
@@ -27,18 +28,24 @@ def name_devices(numbers: list[str]) -> list[str] | None:
 
 def set_actor(instance: Any) -> None:
     """Remembers the actor that this process is."""
-    global _actor_class
-    _actor_class = type(instance)
+    global _actor_class, _own_handle
+    _actor_class, _own_handle = type(instance), None
 
 
 def current_actor() -> Any:
-    """A weak handle to the actor that this process is; RuntimeError elsewhere."""
+    """A weak handle to the actor that this process is; RuntimeError elsewhere.
+
+    It is kept, so that ``current_actor.method.remote()`` works, and its class is looked at once.
+    """
+    global _own_handle
     from ray.actor import ActorHandle, ActorMeta
 
     if _actor_class is None:
         raise RuntimeError("This method is only available in an actor.")
-    name = _actor_class.__qualname__.rsplit("<locals>.", 1)[-1]
-    return _native.current_actor(ActorMeta.of_class(_actor_class, name), ActorHandle)
+    if _own_handle is None:
+        name = _actor_class.__qualname__.rsplit("<locals>.", 1)[-1]
+        _own_handle = _native.current_actor(ActorMeta.of_class(_actor_class, name), ActorHandle)
+    return _own_handle
 
 
 def _is_retried(exc: BaseException, metadata: bytes) -> bool:

@@ -250,6 +250,25 @@ def test_current_actor():
     assert me == counter and ray.get(me.add.remote()) == 2
 
 
+def test_methods_of_the_current_actor():
+    @ray.remote
+    class Actor:
+        def start(self):
+            return ray.get_runtime_context().current_actor.finish.remote(1)
+
+        def finish(self, x):
+            return x + 1
+
+    actor = Actor.remote()
+    assert ray.get(ray.get(actor.start.remote())) == 2
+    fd = os.pidfd_open(ray.get(actor.__ray_call__.remote(lambda self: os.getpid())))
+    del actor  # the actor's own handle does not keep it
+    import select
+
+    assert select.select([fd], [], [], 30)[0]
+    os.close(fd)
+
+
 def test_class_and_static_methods_and_inheritance():
     class Base:
         def base(self):
