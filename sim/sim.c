@@ -442,6 +442,14 @@ sim_proc_kill(struct sim *sim, uint32_t proc)
 }
 
 void
+sim_watch(struct sim *sim, uint32_t proc, uint32_t watched)
+{
+    if (!proc_of(sim, watched)->alive) {
+        tell_death(sim, watched, proc);
+    }
+}
+
+void
 sim_break(struct sim *sim, uint32_t a, uint32_t b, uint32_t lane)
 {
     ASSERT(proc_of(sim, a)->alive && proc_of(sim, b)->alive && sim->world->broke);

@@ -110,6 +110,8 @@ uint32_t sim_proc_count(const struct sim *sim); /* numbers are 1 to this, the de
 /* Sends a copy of `size` bytes. Nothing happens when `to` is known dead or `from` is dead. */
 void sim_send(struct sim *sim, uint32_t from, uint32_t to, uint32_t lane, uint16_t kind,
               uint64_t payload, const void *msg, size_t size);
+/* A live process asks to be told of the death of another: it is, also when that was long ago. */
+void sim_watch(struct sim *sim, uint32_t proc, uint32_t watched);
 /* Breaks the connection between two processes, for worlds with `broke`. */
 void sim_break(struct sim *sim, uint32_t a, uint32_t b, uint32_t lane);
 /* Arms the process's timer `tag` (below 8) for `when_ns`; 0 disarms. */

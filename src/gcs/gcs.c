@@ -271,13 +271,15 @@ gcs_create(const struct mem *mem, const struct gcs_config *config, struct gcs **
         .allocator_data = (void *)(uintptr_t)mem, /* only its functions are used */
     };
     struct map *const maps[] = { &gcs->peers,  &gcs->nodes, &gcs->jobs,   &gcs->drivers,
-                                 &gcs->actors, &gcs->names, &gcs->owners, &gcs->kv };
+                                 &gcs->actors, &gcs->names, &gcs->owners, &gcs->kv,
+                                 &gcs->gone };
     for (size_t i = 0; i < COUNT_OF(maps); i++) {
         map_init(maps[i], mem);
     }
     struct list *const lists[] = { &gcs->node_list,    &gcs->job_list,       &gcs->dead_jobs,
                                    &gcs->dirty_actors, &gcs->dead_actors,    &gcs->kv_list,
-                                   &gcs->erase_actors, &gcs->unknown_actors, &gcs->freed_actors };
+                                   &gcs->erase_actors, &gcs->unknown_actors, &gcs->freed_actors,
+                                   &gcs->gone_list };
     for (size_t i = 0; i < COUNT_OF(lists); i++) {
         list_init(lists[i]);
     }
@@ -308,6 +310,9 @@ gcs_destroy(struct gcs **pgcs)
     }
     list_splice_back(&gcs->freed_actors, &gcs->erase_actors);
     free_forgotten(gcs);
+    LIST_FOR_SAFE (l, next, &gcs->gone_list) {
+        gcs_gone_free(gcs, LIST_ENTRY(l, struct gcs_gone, order));
+    }
     LIST_FOR_SAFE (l, next, &gcs->job_list) {
         gcs_job_free(gcs, LIST_ENTRY(l, struct gcs_job, all));
     }
@@ -318,7 +323,8 @@ gcs_destroy(struct gcs **pgcs)
         gcs_kv_free(gcs, LIST_ENTRY(l, struct gcs_kv, all));
     }
     struct map *const maps[] = { &gcs->peers,  &gcs->nodes, &gcs->jobs,   &gcs->drivers,
-                                 &gcs->actors, &gcs->names, &gcs->owners, &gcs->kv };
+                                 &gcs->actors, &gcs->names, &gcs->owners, &gcs->kv,
+                                 &gcs->gone };
     for (size_t i = 0; i < COUNT_OF(maps); i++) {
         map_fini(maps[i]);
     }

@@ -278,6 +278,17 @@ ray_actor_current(ray_actor **out)
     return status;
 }
 
+int
+wk_actor_say_kill(struct wk_actor *actor, bool no_restart)
+{
+    Ray__Gcs__KillActor message = RAY__GCS__KILL_ACTOR__INIT;
+    message.actor_id.data = actor->id.b;
+    message.actor_id.len = sizeof(actor->id.b);
+    message.no_restart = no_restart;
+    wk_set_text(&message.reason, "The actor is dead because it was killed by `ray.kill`.");
+    return wk_gcs_request(GCS_KILL_ACTOR, (const ProtobufCMessage *)&message, NULL, NULL);
+}
+
 RAY_API int
 ray_actor_kill(ray_actor *handle, bool no_restart)
 {
@@ -293,12 +304,7 @@ ray_actor_kill(ray_actor *handle, bool no_restart)
         wk_actors_pump();
         wk_changed();
     } else {
-        Ray__Gcs__KillActor message = RAY__GCS__KILL_ACTOR__INIT;
-        message.actor_id.data = actor->id.b;
-        message.actor_id.len = sizeof(actor->id.b);
-        message.no_restart = no_restart;
-        wk_set_text(&message.reason, "The actor is dead because it was killed by `ray.kill`.");
-        status = wk_gcs_request(GCS_KILL_ACTOR, (const ProtobufCMessage *)&message, NULL, NULL);
+        status = wk_actor_say_kill(actor, no_restart);
         actor->calls.held = actor->calls.held || (status == ST_OK && no_restart);
     }
     wk_unlock();

@@ -72,6 +72,9 @@ void wk_actor_free(struct wk_actor *actor);
 /* Asks ray-gcs to tell what becomes of it. */
 void wk_actor_watch(struct wk_actor *actor);
 
+/* Asks ray-gcs to kill it. */
+int wk_actor_say_kill(struct wk_actor *actor, bool no_restart) MUST_USE;
+
 /* ---- wk_actor_create.c ---- */
 
 /* The creation has its arguments: ray-gcs is asked for the actor. */

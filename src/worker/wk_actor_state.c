@@ -128,6 +128,10 @@ wk_actor_on_update(const uint8_t *body, size_t size)
         case _RAY__GCS__ACTOR_STATE_IS_INT_SIZE:
             break;
         }
+        if (actor->calls.held && actor->calls.state != ACTOR_DEAD) {
+            /* It had not been created when this process killed it: its calls wait for the end. */
+            (void)!wk_actor_say_kill(actor, true);
+        }
         wk_actor_mark_dirty(actor);
         wk_changed();
     }

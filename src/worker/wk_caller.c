@@ -266,6 +266,9 @@ wk_caller_is_with(const struct wk_caller *c, uint64_t process)
 bool
 wk_caller_on_died(struct wk_caller *c, uint64_t process)
 {
+    if (process == 0 || (process != c->process && process != c->last_process)) {
+        return false;
+    }
     /* Whether ray-gcs has said already what follows this process. */
     const bool decided = process == c->last_process || c->state == ACTOR_RESTARTING;
     if (wk_caller_is_with(c, process)) {
