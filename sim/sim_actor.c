@@ -272,6 +272,12 @@ caller_saw_death(struct sa_world *w, struct sa_proc *p, uint32_t dead)
     } else if (d->role == SA_WORKER) {
         look(w, &p->views[d->actor], dead, false);
         client_step(w, p, d->actor, WK_CALLER_IN_DIED, dead, NULL, NULL);
+        LIST_FOR (l, &p->views[d->actor].client.sent) {
+            struct wk_call *call = LIST_ENTRY(l, struct wk_call, link);
+            const struct sa_call *c = CONTAINER_OF(call, struct sa_call, call);
+            SIM_CHECK(w->sim, w->pushes[c->push].worker != dead,
+                      "call %u is in flight with P%u, whose death was acted on", c->index, dead);
+        }
     }
 }
 
@@ -368,14 +374,16 @@ quiet(struct sim *sim, void *world)
             SIM_CHECK(sim, !p->views[k].watching || c->state == ACTOR_DEAD,
                       "P%u doesn't know that actor %u is dead", i, k);
         }
-        SIM_CHECK(sim, !sim_proc_alive(sim, i) || p->frame_count == 0,
-                  "P%u has requests without an answer", i);
     }
     for (uint32_t i = 0; i < SA_ACTORS; i++) {
         SIM_CHECK(sim, w->actors[i].record.state == SA_ABSENT, "the raylet still has actor %u", i);
         const int state = sa_stored_state(w, i);
         SIM_CHECK(sim, state == -1 || state == RAY__GCS__ACTOR_STATE__DEAD,
                   "actor %u is stored in state %d", i, state);
+    }
+    for (uint32_t i = 1; i <= sim_proc_count(sim); i++) {
+        SIM_CHECK(sim, !sim_proc_alive(sim, i) || w->procs[i]->frame_count == 0,
+                  "P%u has requests without an answer", i);
     }
 }
 
@@ -424,7 +432,7 @@ create_actor(struct sa_world *w, struct sa_proc *p, uint32_t actor)
         .creator = p->number,
         .unordered = sim_chance(w->sim, 250),
         .fails = sim_chance(w->sim, 50),
-        .max_restarts = restarts[sim_below(w->sim, COUNT_OF(restarts))],
+        .max_restarts = w->storm ? -1 : restarts[sim_below(w->sim, COUNT_OF(restarts))],
         .max_pending = sim_chance(w->sim, 200) ? 4 : -1,
     };
     m.actor_id = sa_binary(id.b, sizeof(id.b));
@@ -557,9 +565,9 @@ act(struct sim *sim, void *world)
     const uint64_t what = sim_below(sim, 100);
     if (!w->actors[actor].created) {
         create_actor(w, p, actor);
-    } else if (what < 20) {
+    } else if (what < (w->storm ? 45 : 20)) {
         fault(w);
-    } else if (what < 30) {
+    } else if (what < (w->storm ? 50 : 30)) {
         arguments_come(w, false);
     } else if (p->views[actor].handle) {
         use_handle(w, p, actor);
@@ -595,6 +603,7 @@ create(struct sim *sim)
     w->kills = sim_chance(sim, 800);
     w->gcs_dies = sim_chance(sim, 500);
     w->breaks = sim_chance(sim, 500);
+    w->storm = sim_chance(sim, 300);
     arena_init(&w->arena, sim_mem(sim));
     struct sa_proc *node = sa_proc_new(w, SA_NODE, "raylet");
     sa_gcs_start(w);

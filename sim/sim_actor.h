@@ -146,6 +146,7 @@ struct sa_world {
     uint32_t call_count, push_count, wound_down;
     uint64_t next_frame;
     bool kills, gcs_dies, breaks;
+    bool storm; /* many faults, calls that run long, restarts without end */
 };
 
 enum { SA_TAG_START = 0, SA_TAG_CONNECT = 1, SA_TAG_REPAIR = 2, SA_TAG_BUILT = 6 };

@@ -287,7 +287,7 @@ run(struct sa_world *w, struct sa_proc *p)
         push->word = SA_STARTED;
         p->running[slot] = item;
         sa_begins(w, p, item.push);
-        const uint64_t longest = sim_chance(w->sim, 800) ? 100 * US : 10 * SIM_MS;
+        const uint64_t longest = sim_chance(w->sim, w->storm ? 300 : 800) ? 100 * US : 10 * SIM_MS;
         sim_timer(w->sim, p->number, slot, sim_now(w->sim) + 1 + sim_below(w->sim, longest));
     }
     if (p->leaving && p->inbox_count == 0) {

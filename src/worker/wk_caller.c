@@ -152,9 +152,9 @@ wk_caller_next(const struct wk_caller *c)
     if (list_is_empty(&c->queue) || c->state != ACTOR_ALIVE || c->held) {
         return NULL;
     }
-    /* Calls that were made before come first: what becomes of them is not known. */
-    if ((c->last_process && !WITHOUT(c, last_process)) ||
-        (!list_is_empty(&c->limbo) && !WITHOUT(c, limbo_first))) {
+    /* Calls that were made before come first: what becomes of them is not known. While any are in
+     * limbo the actor isn't ALIVE here. */
+    if (c->last_process && !WITHOUT(c, last_process)) {
         return NULL;
     }
     struct list *at = c->queue.next;

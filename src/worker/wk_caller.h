@@ -35,7 +35,6 @@
 
 /* Rules that the simulator switches off one by one (RAY_MUTATIONS), to show that each is needed. */
 #define WK_CALLER_RULES(RULE)                                                                      \
-    RULE(limbo_first, "later calls are sent while earlier ones wait for the word of ray-gcs")      \
     RULE(last_process, "a new process is used before the death of the last one is told")           \
     RULE(two_deaths, "a third process is taken while two deaths are to be told")                   \
     RULE(in_place, "calls that go again queue up behind those submitted later")                    \
