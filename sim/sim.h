@@ -13,7 +13,8 @@
  * dead is dropped; a process that started after that death gets its notice when it first sends. A
  * stopped process (SIGSTOP) gets nothing until it goes on. A connection can also break while both
  * ends live (sim_break): in each direction any prefix of what it carried is delivered, then each
- * end is told; what an end sends before it is told is lost, what it sends after goes over a new one.
+ * end is told; what an end sends before it is told is lost, what it sends after goes over a new
+ * one.
  *
  * Phases. Chaos: the world's `act` is called `actions` times, at random moments. Then `heal` once:
  * the world winds its work down, nobody is killed any more, and the history must go quiet: no

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The actor world: callers, actors that restart, ray-gcs with its store, one raylet. The actor client
- * (wk_caller.c) and the control service (src/gcs) are the real ones; here are the callers' engines,
- * chaos, and the invariants of docs/protocols/actors.md.
+ * The actor world: callers, actors that restart, ray-gcs with its store, one raylet. The actor
+ * client (wk_caller.c) and the control service (src/gcs) are the real ones; here are the callers'
+ * engines, chaos, and the invariants of docs/protocols/actors.md.
  */
 #include "sim_actor.h"
 
@@ -12,7 +12,17 @@
 static const char *const mutations[] = {
     WK_CALLER_RULES(RULE_NAME)
     /* of the engines, in the order of enum sa_rule */
-    "current", "announced", "watch_again", "ask_again", "tell_again", "start", "stored", "untold", "kill_again", "watch_place", NULL,
+    "current",
+    "announced",
+    "watch_again",
+    "ask_again",
+    "tell_again",
+    "start",
+    "stored",
+    "untold",
+    "kill_again",
+    "watch_place",
+    NULL,
 };
 
 /* --- names ------------------------------------------------------------------------------------
@@ -312,8 +322,7 @@ sa_begins(struct sa_world *w, struct sa_proc *p, uint32_t number)
     if (!sim_proc_alive(w->sim, call->caller)) {
         return;
     }
-    SIM_CHECK(w->sim, !call->held, "call %u begins after its caller killed the actor",
-              call->index);
+    SIM_CHECK(w->sim, !call->held, "call %u begins after its caller killed the actor", call->index);
     SIM_CHECK(w->sim, !call->answered, "call %u begins after it was answered", call->index);
     for (uint32_t i = call->index - 1; i > 0 && !w->actors[call->actor].unordered; i--) {
         const struct sa_call *before = &w->calls[i];
@@ -361,8 +370,7 @@ quiet(struct sim *sim, void *world)
     for (uint32_t i = 1; i <= w->call_count; i++) {
         const struct sa_call *call = &w->calls[i];
         SIM_CHECK(sim, call->answered || !sim_proc_alive(sim, call->caller),
-                  "call %u of P%u is never answered (place %u)", i, call->caller,
-                  call->call.place);
+                  "call %u of P%u is never answered (place %u)", i, call->caller, call->call.place);
     }
     for (uint32_t i = 1; i <= sim_proc_count(sim); i++) {
         const struct sa_proc *p = w->procs[i];
@@ -533,8 +541,7 @@ fault(struct sa_world *w)
     static const enum sa_role roles[] = { SA_WORKER, SA_WORKER, SA_WORKER, SA_CALLER, SA_GCS };
     struct sa_proc *p = random_proc(w, roles[sim_below(w->sim, COUNT_OF(roles))]);
     const uint64_t what = sim_below(w->sim, 3);
-    if (!p || (p->role == SA_GCS && !w->gcs_dies) ||
-        sim_proc_count(w->sim) >= SIM_PROCS_MAX - 16) {
+    if (!p || (p->role == SA_GCS && !w->gcs_dies) || sim_proc_count(w->sim) >= SIM_PROCS_MAX - 16) {
         return;
     }
     struct sa_proc *other = random_proc(w, sim_chance(w->sim, 800) ? SA_CALLER : SA_NODE);
@@ -645,8 +652,8 @@ destroy(struct sim *sim, void *world)
 }
 
 static void
-deliver(struct sim *sim, void *world, uint32_t proc, uint32_t from, uint16_t kind,
-        uint64_t payload, const void *msg)
+deliver(struct sim *sim, void *world, uint32_t proc, uint32_t from, uint16_t kind, uint64_t payload,
+        const void *msg)
 {
     struct sa_world *w = world;
     struct sa_proc *p = w->procs[proc];

@@ -130,7 +130,7 @@ struct sa_actor {
 
 struct sa_row {
     bool used;
-    struct id_actor id;    /* of an actor; nil: the job's */
+    struct id_actor id; /* of an actor; nil: the job's */
     struct sa_bytes *bytes;
 };
 
@@ -182,8 +182,7 @@ int sa_stored_state(struct sa_world *w, uint32_t actor);
 bool sa_connect(struct sa_world *w, struct sa_proc *p);
 /* A frame that is kept until it is answered; and one that isn't. */
 void sa_request(struct sa_world *w, struct sa_proc *p, uint16_t kind, const void *message);
-void sa_say(struct sa_world *w, struct sa_proc *p, uint16_t kind, uint64_t id,
-            const void *message);
+void sa_say(struct sa_world *w, struct sa_proc *p, uint16_t kind, uint64_t id, const void *message);
 void sa_answered(struct sa_world *w, struct sa_proc *p, uint64_t id);
 void sa_forget_frames(struct sa_world *w, struct sa_proc *p);
 

@@ -271,8 +271,7 @@ sa_request(struct sa_world *w, struct sa_proc *p, uint16_t kind, const void *mes
 {
     SIM_CHECK(w->sim, p->frame_count < SA_FRAMES, "P%u has too many requests", p->number);
     struct sa_frame *frame = &p->frames[p->frame_count++];
-    *frame =
-        (struct sa_frame){ .kind = kind, .id = ++w->next_frame, .bytes = sa_pack(w, message) };
+    *frame = (struct sa_frame){ .kind = kind, .id = ++w->next_frame, .bytes = sa_pack(w, message) };
     send_bytes(w, p, kind, frame->id, frame->bytes);
 }
 
@@ -283,8 +282,7 @@ sa_answered(struct sa_world *w, struct sa_proc *p, uint64_t id)
         if (p->frames[i].id == id) {
             sa_bytes_free(w, p->frames[i].bytes);
             p->frame_count--;
-            memmove(&p->frames[i], &p->frames[i + 1],
-                    (p->frame_count - i) * sizeof(p->frames[0]));
+            memmove(&p->frames[i], &p->frames[i + 1], (p->frame_count - i) * sizeof(p->frames[0]));
             return;
         }
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * World `actor`: what the raylet does for actors (as rl_actor_io.c does it, without leases), and the
- * processes that run them.
+ * World `actor`: what the raylet does for actors (as rl_actor_io.c does it, without leases), and
+ * the processes that run them.
  */
 #include "sim_actor.h"
 

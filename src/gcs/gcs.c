@@ -270,9 +270,8 @@ gcs_create(const struct mem *mem, const struct gcs_config *config, struct gcs **
         .free = block_free,
         .allocator_data = (void *)(uintptr_t)mem, /* only its functions are used */
     };
-    struct map *const maps[] = { &gcs->peers,  &gcs->nodes, &gcs->jobs,   &gcs->drivers,
-                                 &gcs->actors, &gcs->names, &gcs->owners, &gcs->kv,
-                                 &gcs->gone };
+    struct map *const maps[] = { &gcs->peers, &gcs->nodes,  &gcs->jobs, &gcs->drivers, &gcs->actors,
+                                 &gcs->names, &gcs->owners, &gcs->kv,   &gcs->gone };
     for (size_t i = 0; i < COUNT_OF(maps); i++) {
         map_init(maps[i], mem);
     }
@@ -322,9 +321,8 @@ gcs_destroy(struct gcs **pgcs)
     LIST_FOR_SAFE (l, next, &gcs->kv_list) {
         gcs_kv_free(gcs, LIST_ENTRY(l, struct gcs_kv, all));
     }
-    struct map *const maps[] = { &gcs->peers,  &gcs->nodes, &gcs->jobs,   &gcs->drivers,
-                                 &gcs->actors, &gcs->names, &gcs->owners, &gcs->kv,
-                                 &gcs->gone };
+    struct map *const maps[] = { &gcs->peers, &gcs->nodes,  &gcs->jobs, &gcs->drivers, &gcs->actors,
+                                 &gcs->names, &gcs->owners, &gcs->kv,   &gcs->gone };
     for (size_t i = 0; i < COUNT_OF(maps); i++) {
         map_fini(maps[i]);
     }

@@ -163,10 +163,10 @@ ray_actor_call(ray_actor *handle, ray_function *method, ray_options *options,
     if (actor->session != wk.session) {
         status = st_fail(ST_NOT_FOUND, "ActorHandle objects are not valid across Ray sessions");
     } else if (!wk_caller_admits(&actor->calls)) {
-        status = st_fail(ST_PENDING_CALLS_LIMIT,
-                         "the actor's max_pending_calls is %lld, and %llu calls are pending",
-                         (long long)actor->calls.max_pending,
-                         (unsigned long long)actor->calls.pending);
+        status =
+            st_fail(ST_PENDING_CALLS_LIMIT,
+                    "the actor's max_pending_calls is %lld, and %llu calls are pending",
+                    (long long)actor->calls.max_pending, (unsigned long long)actor->calls.pending);
     }
     struct wk_task *task = NULL;
     if (status == ST_OK) {

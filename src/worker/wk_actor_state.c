@@ -61,8 +61,8 @@ wk_actor_die(struct wk_actor *actor, int status, const char *reason,
         };
         actor->death = wk_value_create_failure(&failure);
     }
-    wk_actor_end_creation(actor, actor->constructed > actor->calls.incarnation ? OWN_SELF
-                                                                         : wk_actor_proc(actor));
+    wk_actor_end_creation(
+        actor, actor->constructed > actor->calls.incarnation ? OWN_SELF : wk_actor_proc(actor));
     wk_actor_mark_dirty(actor);
 }
 

@@ -88,11 +88,11 @@ struct wk_caller {
     bool held;      /* killed by this process, for good: later calls wait for the end */
     uint32_t rules_off;
     uint64_t incarnation;
-    uint64_t process;      /* the engine's number for it; 0 none */
-    uint64_t last_process; /* of the incarnation before, its death not told yet; 0 none */
-    uint64_t sequence;     /* the last one given */
-    uint64_t pending;      /* calls not answered */
-    int64_t max_pending;   /* no limit unless above 0 */
+    uint64_t process;            /* the engine's number for it; 0 none */
+    uint64_t last_process;       /* of the incarnation before, its death not told yet; 0 none */
+    uint64_t sequence;           /* the last one given */
+    uint64_t pending;            /* calls not answered */
+    int64_t max_pending;         /* no limit unless above 0 */
     uint32_t sent_count, window; /* calls in flight; at most, when ordered */
     struct list queue, late, sent, limbo, failed;
 };

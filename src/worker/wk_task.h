@@ -40,7 +40,7 @@ struct wk_task {
     uint64_t pushed_ns;
     struct id_task id;
     uint32_t depth;
-    uint16_t state;       /* enum wk_task_state */
+    uint16_t state; /* enum wk_task_state */
     bool retry_exceptions;
     uint32_t deps_pending;
     uint32_t arg_count;
