@@ -158,13 +158,13 @@ struct id_worker sa_worker_id(uint32_t proc);
 uint32_t sa_proc_of(const ProtobufCBinaryData *worker_id);
 uint32_t sa_actor_of(const ProtobufCBinaryData *actor_id);
 /* The call of a push begins in a process. */
-void sa_begins(struct sa_world *w, struct sa_proc *p, uint32_t push);
+void sa_begins(struct sa_world *w, struct sa_proc *p, uint32_t number);
 
 /* --- sim_actor_gcs.c --- */
 ProtobufCBinaryData sa_binary(void *bytes, size_t size);
 struct sa_bytes *sa_pack(struct sa_world *w, const void *message);
 void sa_bytes_free(struct sa_world *w, struct sa_bytes *bytes);
-void *sa_unpack(struct sa_world *w, const ProtobufCMessageDescriptor *d, const void *bytes);
+void *sa_unpack(struct sa_world *w, const ProtobufCMessageDescriptor *d, const void *msg);
 /* A process for ray-gcs, with what is stored. */
 void sa_gcs_start(struct sa_world *w);
 void sa_gcs_end(struct sa_world *w, struct sa_proc *p);
