@@ -221,11 +221,17 @@ on_hello(struct gcs *gcs, const struct step_in *in)
 }
 
 static void
-peer_free(struct gcs *gcs, struct gcs_peer *peer)
+free_watches(struct gcs *gcs, struct gcs_peer *peer)
 {
     LIST_FOR_SAFE (l, next, &peer->watches) {
         gcs_watch_free(gcs, LIST_ENTRY(l, struct gcs_watch, of_peer));
     }
+}
+
+static void
+peer_free(struct gcs *gcs, struct gcs_peer *peer)
+{
+    free_watches(gcs, peer);
     peer->magic = 0;
     mem_free(gcs->mem, peer, sizeof(*peer));
 }
@@ -297,6 +303,11 @@ gcs_destroy(struct gcs **pgcs)
     }
     ASSERT(gcs->magic == GCS_MAGIC);
     struct map_walk walk;
+    map_walk_init(&walk);
+    for (struct map_link *l = map_walk_next(&gcs->peers, &walk); l;
+         l = map_walk_next(&gcs->peers, &walk)) {
+        free_watches(gcs, CONTAINER_OF(l, struct gcs_peer, link)); /* they look their peers up */
+    }
     map_walk_init(&walk);
     for (struct map_link *l = map_walk_next(&gcs->peers, &walk); l;
          l = map_walk_next(&gcs->peers, &walk)) {
