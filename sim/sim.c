@@ -37,6 +37,7 @@ struct message {
     uint16_t kind;
     uint64_t payload;
     size_t size;
+    bool end; /* of a connection that broke: nothing else is in it */
     char bytes[] __attribute__((aligned(16)));
 };
 
@@ -44,6 +45,7 @@ struct conn {
     struct map_link link;
     uint32_t from, to, lane;
     uint64_t last_arrival;
+    bool cut; /* it broke, and its sender doesn't know: what it sends is lost */
     struct list queue;
 };
 
@@ -308,6 +310,22 @@ tell_death(struct sim *sim, uint32_t dead, uint32_t observer)
     }
 }
 
+/* At the end of the connection, to arrive after all before it. */
+static struct message *
+add_message(struct sim *sim, struct conn *c, size_t size)
+{
+    struct message *m = sim_alloc(sim, sizeof(*m) + size);
+    m->size = size;
+    list_push_back(&c->queue, &m->link);
+    uint64_t when = sim->now + random_delay(sim, sim->params.delay_max_ns);
+    if (when < c->last_arrival) {
+        when = c->last_arrival;
+    }
+    c->last_arrival = when;
+    add_event(sim, EV_MESSAGE, when, c->to, c->from)->conn = c;
+    return m;
+}
+
 void
 sim_send(struct sim *sim, uint32_t from, uint32_t to, uint32_t lane, uint16_t kind,
          uint64_t payload, const void *msg, size_t size)
@@ -318,26 +336,18 @@ sim_send(struct sim *sim, uint32_t from, uint32_t to, uint32_t lane, uint16_t ki
     if (!proc_of(sim, to)->alive) {
         tell_death(sim, to, from); /* one that started later learns it when it can't connect */
     }
-    if (!sender->alive || has_bit(sender->known_dead, to)) {
+    if (!sender->alive || c->cut || has_bit(sender->known_dead, to)) {
         if (sim->world->dropped) {
             sim->world->dropped(sim, sim->state, to, from, kind, payload, msg);
         }
         return;
     }
-    struct message *m = sim_alloc(sim, sizeof(*m) + size);
+    struct message *m = add_message(sim, c, size);
     m->kind = kind;
     m->payload = payload;
-    m->size = size;
     if (size > 0) {
         memcpy(m->bytes, msg, size);
     }
-    list_push_back(&c->queue, &m->link);
-    uint64_t when = sim->now + random_delay(sim, sim->params.delay_max_ns);
-    if (when < c->last_arrival) {
-        when = c->last_arrival;
-    }
-    c->last_arrival = when;
-    add_event(sim, EV_MESSAGE, when, to, from)->conn = c;
 }
 
 void
@@ -385,21 +395,21 @@ static void
 drop_message(struct sim *sim, struct conn *c, struct message *m)
 {
     list_remove(&m->link);
-    if (sim->world->dropped) {
+    if (sim->world->dropped && !m->end) {
         sim->world->dropped(sim, sim->state, c->to, c->from, m->kind, m->payload, m->bytes);
     }
     mem_free(&sim->mem, m, sizeof(*m) + m->size);
 }
 
-/* Keeps a random prefix of what the dead process sent on this connection. */
+/* Keeps a random prefix of what is on its way on this connection. */
 static void
 cut_tail(struct sim *sim, struct conn *c)
 {
     uint32_t count = 0;
     LIST_FOR (l, &c->queue) {
-        count++;
+        count = LIST_ENTRY(l, struct message, link)->end ? 0 : count + 1;
     }
-    uint32_t lost = sim->params.local ? 0 : (uint32_t)sim_below(sim, count + 1);
+    uint32_t lost = (uint32_t)sim_below(sim, count + 1);
     while (lost-- > 0) {
         drop_message(sim, c, LIST_ENTRY(c->queue.prev, struct message, link));
     }
@@ -419,7 +429,7 @@ sim_proc_kill(struct sim *sim, uint32_t proc)
     map_walk_init(&walk);
     for (struct map_link *l; (l = map_walk_next(&sim->conns, &walk));) {
         struct conn *c = CONTAINER_OF(l, struct conn, link);
-        if (c->from == proc) {
+        if (c->from == proc && !sim->params.local) {
             cut_tail(sim, c);
         }
     }
@@ -428,6 +438,30 @@ sim_proc_kill(struct sim *sim, uint32_t proc)
     }
     for (uint32_t i = 1; i <= sim->proc_count; i++) {
         tell_death(sim, proc, i);
+    }
+}
+
+void
+sim_watch(struct sim *sim, uint32_t proc, uint32_t watched)
+{
+    if (!proc_of(sim, watched)->alive) {
+        tell_death(sim, watched, proc);
+    }
+}
+
+void
+sim_break(struct sim *sim, uint32_t a, uint32_t b, uint32_t lane)
+{
+    ASSERT(proc_of(sim, a)->alive && proc_of(sim, b)->alive && sim->world->broke);
+    struct conn *const both[] = { find_conn(sim, a, b, lane), find_conn(sim, b, a, lane) };
+    if (both[0]->cut || both[1]->cut) {
+        return; /* it is broken, and one end doesn't know yet */
+    }
+    SIM_TRACE(sim, "the connection between P%u and P%u breaks", a, b);
+    for (size_t i = 0; i < COUNT_OF(both); i++) {
+        cut_tail(sim, both[i]);
+        add_message(sim, both[i], 0)->end = true;
+        both[i]->cut = true;
     }
 }
 
@@ -446,6 +480,13 @@ on_message(struct sim *sim, struct conn *c)
         return;
     }
     list_remove(&m->link);
+    if (m->end) {
+        find_conn(sim, c->to, c->from, c->lane)->cut = false;
+        SIM_TRACE(sim, "P%u learns that its connection with P%u broke", c->to, c->from);
+        sim->world->broke(sim, sim->state, c->to, c->from);
+        mem_free(&sim->mem, m, sizeof(*m) + m->size);
+        return;
+    }
     sim->world->deliver(sim, sim->state, c->to, c->from, m->kind, m->payload, m->bytes);
     mem_free(&sim->mem, m, sizeof(*m) + m->size);
 }

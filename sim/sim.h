@@ -11,7 +11,10 @@
  * carried is delivered (in a `local` history all of it, before the notice, as through a ring), and
  * the notice reaches each survivor on its own, before or after those messages. What is sent to the
  * dead is dropped; a process that started after that death gets its notice when it first sends. A
- * stopped process (SIGSTOP) gets nothing until it goes on.
+ * stopped process (SIGSTOP) gets nothing until it goes on. A connection can also break while both
+ * ends live (sim_break): in each direction any prefix of what it carried is delivered, then each
+ * end is told; what an end sends before it is told is lost, what it sends after goes over a new
+ * one.
  *
  * Phases. Chaos: the world's `act` is called `actions` times, at random moments. Then `heal` once:
  * the world winds its work down, nobody is killed any more, and the history must go quiet: no
@@ -66,6 +69,8 @@ struct sim_world {
                     uint64_t payload, const void *msg);
     /* Live process `proc` learns that `dead` is dead. */
     void (*died)(struct sim *sim, void *world, uint32_t proc, uint32_t dead);
+    /* Live process `proc` learns that its connection with `other` broke (sim_break). */
+    void (*broke)(struct sim *sim, void *world, uint32_t proc, uint32_t other);
     void (*timer)(struct sim *sim, void *world, uint32_t proc, uint32_t tag);
     /* `proc` has just been killed: give its memory back. It may still be asked about by checks. */
     void (*killed)(struct sim *sim, void *world, uint32_t proc);
@@ -106,6 +111,10 @@ uint32_t sim_proc_count(const struct sim *sim); /* numbers are 1 to this, the de
 /* Sends a copy of `size` bytes. Nothing happens when `to` is known dead or `from` is dead. */
 void sim_send(struct sim *sim, uint32_t from, uint32_t to, uint32_t lane, uint16_t kind,
               uint64_t payload, const void *msg, size_t size);
+/* A live process asks to be told of the death of another: it is, also when that was long ago. */
+void sim_watch(struct sim *sim, uint32_t proc, uint32_t watched);
+/* Breaks the connection between two processes, for worlds with `broke`. */
+void sim_break(struct sim *sim, uint32_t a, uint32_t b, uint32_t lane);
 /* Arms the process's timer `tag` (below 8) for `when_ns`; 0 disarms. */
 void sim_timer(struct sim *sim, uint32_t proc, uint32_t tag, uint64_t when_ns);
 

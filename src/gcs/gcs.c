@@ -221,11 +221,17 @@ on_hello(struct gcs *gcs, const struct step_in *in)
 }
 
 static void
-peer_free(struct gcs *gcs, struct gcs_peer *peer)
+free_watches(struct gcs *gcs, struct gcs_peer *peer)
 {
     LIST_FOR_SAFE (l, next, &peer->watches) {
         gcs_watch_free(gcs, LIST_ENTRY(l, struct gcs_watch, of_peer));
     }
+}
+
+static void
+peer_free(struct gcs *gcs, struct gcs_peer *peer)
+{
+    free_watches(gcs, peer);
     peer->magic = 0;
     mem_free(gcs->mem, peer, sizeof(*peer));
 }
@@ -270,14 +276,15 @@ gcs_create(const struct mem *mem, const struct gcs_config *config, struct gcs **
         .free = block_free,
         .allocator_data = (void *)(uintptr_t)mem, /* only its functions are used */
     };
-    struct map *const maps[] = { &gcs->peers,  &gcs->nodes, &gcs->jobs,   &gcs->drivers,
-                                 &gcs->actors, &gcs->names, &gcs->owners, &gcs->kv };
+    struct map *const maps[] = { &gcs->peers, &gcs->nodes,  &gcs->jobs, &gcs->drivers, &gcs->actors,
+                                 &gcs->names, &gcs->owners, &gcs->kv,   &gcs->gone };
     for (size_t i = 0; i < COUNT_OF(maps); i++) {
         map_init(maps[i], mem);
     }
     struct list *const lists[] = { &gcs->node_list,    &gcs->job_list,       &gcs->dead_jobs,
                                    &gcs->dirty_actors, &gcs->dead_actors,    &gcs->kv_list,
-                                   &gcs->erase_actors, &gcs->unknown_actors, &gcs->freed_actors };
+                                   &gcs->erase_actors, &gcs->unknown_actors, &gcs->freed_actors,
+                                   &gcs->gone_list };
     for (size_t i = 0; i < COUNT_OF(lists); i++) {
         list_init(lists[i]);
     }
@@ -299,6 +306,11 @@ gcs_destroy(struct gcs **pgcs)
     map_walk_init(&walk);
     for (struct map_link *l = map_walk_next(&gcs->peers, &walk); l;
          l = map_walk_next(&gcs->peers, &walk)) {
+        free_watches(gcs, CONTAINER_OF(l, struct gcs_peer, link)); /* they look their peers up */
+    }
+    map_walk_init(&walk);
+    for (struct map_link *l = map_walk_next(&gcs->peers, &walk); l;
+         l = map_walk_next(&gcs->peers, &walk)) {
         peer_free(gcs, CONTAINER_OF(l, struct gcs_peer, link));
     }
     map_walk_init(&walk);
@@ -308,6 +320,9 @@ gcs_destroy(struct gcs **pgcs)
     }
     list_splice_back(&gcs->freed_actors, &gcs->erase_actors);
     free_forgotten(gcs);
+    LIST_FOR_SAFE (l, next, &gcs->gone_list) {
+        gcs_gone_free(gcs, LIST_ENTRY(l, struct gcs_gone, order));
+    }
     LIST_FOR_SAFE (l, next, &gcs->job_list) {
         gcs_job_free(gcs, LIST_ENTRY(l, struct gcs_job, all));
     }
@@ -317,8 +332,8 @@ gcs_destroy(struct gcs **pgcs)
     LIST_FOR_SAFE (l, next, &gcs->kv_list) {
         gcs_kv_free(gcs, LIST_ENTRY(l, struct gcs_kv, all));
     }
-    struct map *const maps[] = { &gcs->peers,  &gcs->nodes, &gcs->jobs,   &gcs->drivers,
-                                 &gcs->actors, &gcs->names, &gcs->owners, &gcs->kv };
+    struct map *const maps[] = { &gcs->peers, &gcs->nodes,  &gcs->jobs, &gcs->drivers, &gcs->actors,
+                                 &gcs->names, &gcs->owners, &gcs->kv,   &gcs->gone };
     for (size_t i = 0; i < COUNT_OF(maps); i++) {
         map_fini(maps[i]);
     }

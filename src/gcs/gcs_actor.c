@@ -148,6 +148,7 @@ gcs_actor_start(struct gcs *gcs, struct gcs_actor *actor)
 {
     struct gcs_node *node = gcs_choose_node(gcs, actor->row.spec);
     set_node(actor, node);
+    actor->want_put = true; /* a service that comes after this one is to know where it may run */
     actor->want_start = node != NULL;
     actor->want_stop = false;
     gcs_mark_dirty(gcs, actor);
@@ -298,6 +299,47 @@ adopt_spec(struct gcs *gcs, struct gcs_actor *actor, const Ray__Gcs__CreateActor
     return ST_OK;
 }
 
+/* ---- processes that have ended --------------------------------------------------------------- */
+
+static struct gcs_gone *
+find_gone(const struct gcs *gcs, const struct id_worker *id)
+{
+    struct map_link *l;
+    MAP_FOR_HASH (l, &gcs->gone, id_hash(id->b, sizeof(id->b))) {
+        struct gcs_gone *gone = CONTAINER_OF(l, struct gcs_gone, link);
+        if (ID_EQ(gone->id, *id)) {
+            return gone;
+        }
+    }
+    return NULL;
+}
+
+void
+gcs_gone_free(struct gcs *gcs, struct gcs_gone *gone)
+{
+    map_remove(&gcs->gone, &gone->link);
+    list_remove(&gone->order);
+    mem_free(gcs->mem, gone, sizeof(*gone));
+}
+
+static void
+remember_gone(struct gcs *gcs, const struct id_worker *id)
+{
+    struct gcs_gone *gone = find_gone(gcs, id) ? NULL : mem_alloc(gcs->mem, sizeof(*gone));
+    if (!gone) {
+        return;
+    }
+    *gone = (struct gcs_gone){ .id = *id };
+    if (map_insert(&gcs->gone, &gone->link, id_hash(id->b, sizeof(id->b))) != ST_OK) {
+        mem_free(gcs->mem, gone, sizeof(*gone));
+        return;
+    }
+    list_push_back(&gcs->gone_list, &gone->order);
+    if (gcs->gone.count > GCS_GONE_MAX) {
+        gcs_gone_free(gcs, LIST_ENTRY(gcs->gone_list.next, struct gcs_gone, order));
+    }
+}
+
 /* Whether this request can be served; else why not. */
 static int
 may_create(struct gcs *gcs, const Ray__Gcs__CreateActor *msg)
@@ -307,6 +349,11 @@ may_create(struct gcs *gcs, const Ray__Gcs__CreateActor *msg)
     const struct gcs_job *of = gcs_find_job(gcs, &job);
     if (!of || of->row.ended_ms != 0) {
         return st_fail(ST_NOT_FOUND, "the actor's job has ended");
+    }
+    struct id_worker owner;
+    if (!msg->detached && gcs_take_id(&msg->owner_worker_id, owner.b, sizeof(owner.b)) &&
+        find_gone(gcs, &owner)) { /* the news of its end has overtaken what it had asked for */
+        return st_fail(ST_OWNER_DIED, "the process that creates the actor has died");
     }
     if (msg->name[0] != '\0' && find_named(gcs, msg->actor_namespace, msg->name)) {
         return st_fail(ST_EXISTS,
@@ -453,6 +500,9 @@ gcs_on_actor_placed(struct gcs *gcs, const Ray__Gcs__ActorPlaced *msg)
     gcs_set_string(gcs, &actor->row.peer_socket, msg->peer_socket);
     actor->want_start = false;
     gcs_actor_changed(gcs, actor);
+    if (actor->row.killed) { /* while it had no process */
+        gcs_actor_stop(gcs, actor, false, "ray.kill");
+    }
     return ST_OK;
 }
 
@@ -506,6 +556,7 @@ gcs_on_process_gone(struct gcs *gcs, const Ray__Gcs__ProcessGone *msg)
     if (!gcs_take_id(&msg->worker_id, owner.b, sizeof(owner.b))) {
         return st_fail(ST_PROTOCOL, "a worker id of %zu bytes", msg->worker_id.len);
     }
+    remember_gone(gcs, &owner);
     const uint64_t hash = id_hash(owner.b, sizeof(owner.b));
     struct map_link *next = NULL;
     for (struct map_link *l = map_first(&gcs->owners, hash); l; l = next) {
@@ -565,7 +616,11 @@ gcs_on_kill_actor(struct gcs *gcs, const struct step_in *in, struct step_outs *o
             actor->row.killed = true;
             gcs_actor_changed(gcs, actor);
         }
-        gcs_actor_stop(gcs, actor, false, "ray.kill");
+        /* What is still to be placed and may restart is killed when it is placed: an order to stop
+         * would end the wait for a process, and nobody would hear of that. */
+        if (msg->no_restart || actor->row.state == RAY__GCS__ACTOR_STATE__ALIVE) {
+            gcs_actor_stop(gcs, actor, false, "ray.kill");
+        }
     }
     gcs_emit_done(outs, in, ST_OK, NULL);
     return ST_OK;

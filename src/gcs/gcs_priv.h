@@ -28,6 +28,7 @@ enum {
     GCS_KV_KEY_MAX = 4096,
     GCS_KV_VALUE_MAX = 64 << 20,
     GCS_PEER_WATCHES_MAX = 1000000,
+    GCS_GONE_MAX = 10000, /* processes whose end is remembered */
 };
 
 /* A connection. */
@@ -95,6 +96,13 @@ struct gcs_actor {
     const char *stop_reason; /* static text, or row.reason */
 };
 
+/* A process that has ended: what it had asked for may still come, over its own connection. */
+struct gcs_gone {
+    struct map_link link;
+    struct list order; /* oldest end first */
+    struct id_worker id;
+};
+
 struct gcs_kv {
     struct map_link link;
     struct list all;
@@ -110,10 +118,11 @@ struct gcs {
     const struct mem *mem;
     struct gcs_config config;
     ProtobufCAllocator allocator;
-    struct map peers, nodes, jobs, drivers, actors, names, owners, kv;
+    struct map peers, nodes, jobs, drivers, actors, names, owners, kv, gone;
     struct list node_list, job_list, dead_jobs, dirty_actors, dead_actors, unknown_actors, kv_list;
     struct list erase_actors; /* forgotten, row still to be erased */
     struct list freed_actors; /* to be freed by the next step */
+    struct list gone_list;
     uint32_t actor_count, dead_count, dead_job_count, watch_count;
     uint64_t kv_bytes;
     bool jobs_dirty, forget_jobs;
@@ -181,6 +190,7 @@ void gcs_actor_end_of_process(struct gcs *gcs, struct gcs_actor *actor, bool int
 void gcs_actor_stop(struct gcs *gcs, struct gcs_actor *actor, bool graceful, const char *reason);
 void gcs_actor_start(struct gcs *gcs, struct gcs_actor *actor);
 void gcs_mark_dirty(struct gcs *gcs, struct gcs_actor *actor);
+void gcs_gone_free(struct gcs *gcs, struct gcs_gone *gone);
 int gcs_on_watch_actor(struct gcs *gcs, const struct step_in *in);
 void gcs_watch_free(struct gcs *gcs, struct gcs_watch *watch);
 void gcs_expire_unknown(struct gcs *gcs);

@@ -192,6 +192,11 @@ rl_on_start_actor(struct raylet *r, const Ray__Gcs__StartActor *m)
         }
         return;
     }
+    struct id_actor id;
+    if (rl_take_id(&m->actor->actor_id, id.b, sizeof(id.b)) &&
+        rl_gcs_exit_is_untold(r, &id, m->incarnation)) {
+        return; /* it ran, and ended: the order was given before that was known */
+    }
     struct rl_job_io *job = rl_job_find(r, &job_id);
     if (a || !job || r->stopping || (job->ended && !m->actor->detached)) {
         tell_not_placed(r, m, ST_ACTOR_DIED,
@@ -341,6 +346,6 @@ rl_actor_process_died(struct rl_process *p)
     m.worker_id = rl_bytes(p->id.b, sizeof(p->id.b));
     m.evidence = p->evidence;
     m.intended = p->leaving_intended;
-    rl_gcs_tell(p->raylet, GCS_ACTOR_EXITED, &m.base);
+    rl_gcs_tell_exit(p->raylet, &m);
     rl_actor_forget(p->raylet, a);
 }

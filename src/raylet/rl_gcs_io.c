@@ -42,6 +42,8 @@ struct gcs_tell {
     struct list all;
     uint64_t id;
     uint16_t kind;
+    struct id_actor ended;      /* ACTOR_EXITED: whose life */
+    uint64_t ended_incarnation; /* and which */
     size_t size;
     uint8_t body[];
 };
@@ -101,6 +103,32 @@ rl_gcs_tell(struct raylet *r, uint16_t kind, const ProtobufCMessage *m)
     if (r->gcs.conn) {
         send_tell(r, t);
     }
+}
+
+void
+rl_gcs_tell_exit(struct raylet *r, const Ray__Gcs__ActorExited *m)
+{
+    struct list *last = list_last(&r->gcs.untold);
+    rl_gcs_tell(r, GCS_ACTOR_EXITED, &m->base);
+    struct list *mine = list_last(&r->gcs.untold);
+    if (mine && mine != last) {
+        struct gcs_tell *t = LIST_ENTRY(mine, struct gcs_tell, all);
+        (void)rl_take_id(&m->actor_id, t->ended.b, sizeof(t->ended.b));
+        t->ended_incarnation = m->incarnation;
+    }
+}
+
+bool
+rl_gcs_exit_is_untold(const struct raylet *r, const struct id_actor *id, uint64_t incarnation)
+{
+    LIST_FOR (l, &r->gcs.untold) {
+        const struct gcs_tell *t = LIST_ENTRY(l, struct gcs_tell, all);
+        if (t->kind == GCS_ACTOR_EXITED && t->ended_incarnation == incarnation &&
+            ID_EQ(t->ended, *id)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Answers come in the order of what they answer, so this is the first or one of the first. */

@@ -388,6 +388,9 @@ void rl_gcs_close(struct raylet *r);
 bool rl_gcs_on_exit(struct raylet *r, const struct os_exit *exit);
 /* Kept until ray-gcs has stored it. */
 void rl_gcs_tell(struct raylet *r, uint16_t kind, const ProtobufCMessage *m);
+void rl_gcs_tell_exit(struct raylet *r, const Ray__Gcs__ActorExited *m);
+/* ray-gcs isn't known to have stored that this life of the actor has ended. */
+bool rl_gcs_exit_is_untold(const struct raylet *r, const struct id_actor *id, uint64_t incarnation);
 int rl_gcs_add_job(struct rl_job_io *job);
 int rl_gcs_forward_state(struct rl_process *p, uint64_t request, const char *what);
 /* Questions of a process that is gone need no answer. */

@@ -38,11 +38,8 @@ wk_actor_make(const struct id_actor *id, const char *class_name)
     }
     actor->id = *id;
     actor->session = wk.session;
-    actor->max_pending = -1;
+    wk_caller_init(&actor->calls, WK_WINDOW_WORDS);
     actor->class_name = strdup(class_name ? class_name : "");
-    list_init(&actor->queue);
-    list_init(&actor->late);
-    list_init(&actor->limbo);
     list_init(&actor->dirty_link);
     if (!actor->class_name || map_insert(&wk.actors, &actor->link, actor_hash(id)) != ST_OK) {
         free(actor->class_name);
@@ -52,13 +49,13 @@ wk_actor_make(const struct id_actor *id, const char *class_name)
     return actor;
 }
 
-void
-wk_actor_leave_last_peer(struct wk_actor *actor)
+static void
+leave_peer(struct wk_actor *actor, uint64_t process)
 {
-    if (actor->last_peer && actor->last_peer->actor == actor) {
-        actor->last_peer->actor = NULL;
+    struct wk_peer *peer = (struct wk_peer *)(uintptr_t)process;
+    if (peer && peer->actor == actor) {
+        peer->actor = NULL;
     }
-    actor->last_peer = NULL;
 }
 
 void
@@ -66,10 +63,8 @@ wk_actor_free(struct wk_actor *actor)
 {
     list_remove(&actor->dirty_link);
     map_remove(&wk.actors, &actor->link);
-    wk_actor_leave_last_peer(actor);
-    if (actor->peer && actor->peer->actor == actor) {
-        actor->peer->actor = NULL;
-    }
+    leave_peer(actor, actor->calls.last_process);
+    leave_peer(actor, actor->calls.process);
     ray_value_release(actor->death);
     ray_options_release(actor->options);
     free(actor->class_name);
@@ -93,7 +88,7 @@ wk_actors_rewatch(void)
     map_walk_init(&walk);
     for (struct map_link *l; (l = map_walk_next(&wk.actors, &walk));) {
         struct wk_actor *actor = CONTAINER_OF(l, struct wk_actor, link);
-        if (actor->watching && actor->state != ACTOR_DEAD) {
+        if (actor->watching && actor->calls.state != ACTOR_DEAD) {
             wk_actor_watch(actor);
         }
     }
@@ -106,7 +101,7 @@ wk_actor_out_of_scope(struct wk_actor *actor)
     Ray__Gcs__ActorOutOfScope message = RAY__GCS__ACTOR_OUT_OF_SCOPE__INIT;
     message.actor_id.data = actor->id.b;
     message.actor_id.len = sizeof(actor->id.b);
-    if (actor->state != ACTOR_DEAD) {
+    if (actor->calls.state != ACTOR_DEAD) {
         (void)!wk_gcs_request(GCS_ACTOR_OUT_OF_SCOPE, (const ProtobufCMessage *)&message, NULL,
                               NULL);
     }
@@ -122,7 +117,7 @@ static bool
 has_place(void *ctx)
 {
     const struct wk_actor *actor = ctx;
-    return actor->state == ACTOR_ALIVE || actor->state == ACTOR_DEAD;
+    return actor->calls.state == ACTOR_ALIVE || actor->calls.state == ACTOR_DEAD;
 }
 
 int
@@ -137,10 +132,10 @@ wk_actor_wait_peer(struct wk_actor *actor, struct wk_peer **out)
         status = wk_wait(has_place, actor, UINT64_MAX);
     } while (status == ST_INTERRUPTED);
     TRY(status);
-    if (actor->state == ACTOR_DEAD || !actor->peer) {
+    if (actor->calls.state == ACTOR_DEAD || !actor->calls.process) {
         return st_fail(ST_OWNER_DIED, "the actor that is to own the value is dead");
     }
-    *out = actor->peer;
+    *out = wk_actor_peer(actor);
     return ST_OK;
 }
 
@@ -283,6 +278,17 @@ ray_actor_current(ray_actor **out)
     return status;
 }
 
+int
+wk_actor_say_kill(struct wk_actor *actor, bool no_restart)
+{
+    Ray__Gcs__KillActor message = RAY__GCS__KILL_ACTOR__INIT;
+    message.actor_id.data = actor->id.b;
+    message.actor_id.len = sizeof(actor->id.b);
+    message.no_restart = no_restart;
+    wk_set_text(&message.reason, "The actor is dead because it was killed by `ray.kill`.");
+    return wk_gcs_request(GCS_KILL_ACTOR, (const ProtobufCMessage *)&message, NULL, NULL);
+}
+
 RAY_API int
 ray_actor_kill(ray_actor *handle, bool no_restart)
 {
@@ -298,13 +304,8 @@ ray_actor_kill(ray_actor *handle, bool no_restart)
         wk_actors_pump();
         wk_changed();
     } else {
-        Ray__Gcs__KillActor message = RAY__GCS__KILL_ACTOR__INIT;
-        message.actor_id.data = actor->id.b;
-        message.actor_id.len = sizeof(actor->id.b);
-        message.no_restart = no_restart;
-        wk_set_text(&message.reason, "The actor is dead because it was killed by `ray.kill`.");
-        status = wk_gcs_request(GCS_KILL_ACTOR, (const ProtobufCMessage *)&message, NULL, NULL);
-        actor->killed = actor->killed || (status == ST_OK && no_restart);
+        status = wk_actor_say_kill(actor, no_restart);
+        actor->calls.held = actor->calls.held || (status == ST_OK && no_restart);
     }
     wk_unlock();
     return status;
@@ -330,9 +331,13 @@ wk_actors_fini(void)
     for (struct map_link *l; (l = map_walk_next(&wk.actors, &walk));) {
         struct wk_actor *actor = CONTAINER_OF(l, struct wk_actor, link);
         map_remove(&wk.actors, l);
-        wk_tasks_destroy(&actor->queue);
-        wk_tasks_destroy(&actor->late);
-        wk_tasks_destroy(&actor->limbo);
+        wk_tasks_destroy(&actor->calls.queue);
+        wk_tasks_destroy(&actor->calls.late);
+        wk_tasks_destroy(&actor->calls.limbo);
+        wk_tasks_destroy(&actor->calls.failed);
+        while (list_pop_front(&actor->calls.sent)) {
+            /* those are destroyed with their connection */
+        }
         if (actor->creation) {
             wk_task_destroy(actor->creation);
             actor->creation = NULL;

@@ -4,13 +4,8 @@
  * guards it, but for `handles`.
  *
  * A handle is a reference to a pseudo-object that the creator owns (the creation task's first
- * return): ownership counts it like any other, and its end ends the actor. Calls queue here in
- * the order of submission and go, in that order, over one connection to the actor's process as soon
- * as ray-gcs tells where that is. When the process dies, calls in flight wait for the word of
- * ray-gcs: restarted, those that had not begun, or have retries left, are sent again before any
- * later one; dead, all fail with the cause.
- *
- *   states here: UNKNOWN -> ALIVE <-> RESTARTING -> DEAD (and UNKNOWN -> DEAD)
+ * return): ownership counts it like any other, and its end ends the actor. Which call goes when,
+ * and what becomes of those in flight, wk_caller.h decides; here that is carried out.
  */
 #ifndef RAY_WORKER_WK_ACTOR_H
 #define RAY_WORKER_WK_ACTOR_H
@@ -18,9 +13,8 @@
 #include <string.h>
 
 #include "proto/gcs.pb-c.h"
+#include "worker/wk_caller.h"
 #include "worker/wk_priv.h"
-
-enum actor_state { ACTOR_UNKNOWN, ACTOR_ALIVE, ACTOR_RESTARTING, ACTOR_DEAD };
 
 struct wk_actor {
     struct map_link link;
@@ -30,26 +24,28 @@ struct wk_actor {
     struct own_ref *ref; /* the pseudo-object, one local handle while `holding`; NULL: weak */
     struct own_item item;
     bool holding, owned, watching;
-    bool over;   /* its session has ended: only handles are left */
-    bool killed; /* by this process, for good: its later calls wait for the end */
-    enum actor_state state;
-    uint64_t incarnation;
-    struct wk_peer *peer;
-    struct wk_peer *last_peer; /* of the incarnation before, its death not told yet; or NULL */
-    struct list queue;         /* wk_task.link: to be pushed, in order */
-    struct list late;          /* unordered: calls whose arguments are still to come */
-    struct list limbo;         /* in flight when the process died, in order */
-    struct list dirty_link;    /* engine.dirty_actors */
-    bool unordered;            /* calls may overtake those whose arguments are late */
-    uint64_t sequence;
-    uint64_t pending;            /* calls not answered */
-    int64_t max_pending;         /* no limit unless above 0 */
+    struct wk_caller calls;      /* its processes are struct wk_peer */
+    struct list dirty_link;      /* engine.dirty_actors */
     struct ray_value *death;     /* DEAD: what every call gets */
     struct wk_task *creation;    /* holds the arguments, until no constructor runs any more */
     uint64_t constructed;        /* incarnations that are; 0 none */
     struct ray_options *options; /* creator's, for the request */
     char *class_name;
 };
+
+/* As wk_caller knows a process. */
+static inline uint64_t
+wk_actor_process(const struct wk_peer *peer)
+{
+    return (uint64_t)(uintptr_t)peer;
+}
+
+/* Where the actor runs, or NULL. */
+static inline struct wk_peer *
+wk_actor_peer(const struct wk_actor *actor)
+{
+    return (struct wk_peer *)(uintptr_t)actor->calls.process;
+}
 
 /* The pump looks at it. */
 static inline void
@@ -73,10 +69,11 @@ struct wk_actor *wk_actor_find(const struct id_actor *id);
 /* A new record, in the table. NULL: no memory. */
 struct wk_actor *wk_actor_make(const struct id_actor *id, const char *class_name);
 void wk_actor_free(struct wk_actor *actor);
-/* The process of the incarnation before is its business no more. */
-void wk_actor_leave_last_peer(struct wk_actor *actor);
 /* Asks ray-gcs to tell what becomes of it. */
 void wk_actor_watch(struct wk_actor *actor);
+
+/* Asks ray-gcs to kill it. */
+int wk_actor_say_kill(struct wk_actor *actor, bool no_restart) MUST_USE;
 
 /* ---- wk_actor_create.c ---- */
 
@@ -94,15 +91,10 @@ uint32_t wk_actor_proc(const struct wk_actor *actor);
 
 /* When nothing in the program refers to it and no call is open, the reference to it is given up. */
 void wk_actor_settle(struct wk_actor *actor);
-/* From now on its calls overtake those that wait for arguments. */
-void wk_actor_unorder(struct wk_actor *actor);
 /* What a call to a dead actor gets; the caller releases it. */
 struct ray_value *wk_actor_death(const struct wk_actor *actor);
 
 /* ---- wk_actor_state.c ---- */
-
-/* An attempt of the call has failed. True: one of its retries is taken, it is to be sent again. */
-bool wk_actor_call_again(struct wk_task *task);
 
 /* It is dead, unless it was: every call fails. `update` may be NULL. */
 void wk_actor_die(struct wk_actor *actor, int status, const char *reason,

@@ -17,50 +17,45 @@ wk_actor_death(const struct wk_actor *actor)
                         : wk_failure_of_status(ST_ACTOR_DIED, NULL);
 }
 
-/* Calls whose arguments aren't here fail when those have let go of them. */
-static void
-fail_queue(struct wk_actor *actor)
+static struct ray_value *
+failure_of(const struct wk_actor *actor, enum wk_call_verdict verdict)
 {
-    LIST_FOR_SAFE (l, next, &actor->queue) {
-        struct wk_task *task = LIST_ENTRY(l, struct wk_task, link);
-        if (task->deps_pending == 0) {
-            list_remove(&task->link);
-            wk_task_fail(task, wk_actor_death(actor), OWN_SELF);
-        }
+    if (verdict == WK_CALL_ACTOR_DEAD) {
+        return wk_actor_death(actor);
     }
+    const struct wk_failure failure = {
+        .status = ST_ACTOR_UNAVAILABLE,
+        .actor_id = actor->id.b,
+        .class_name = actor->class_name,
+        .node_ip = wk.node_ip,
+        .text = verdict == WK_CALL_PROCESS_DIED
+                    ? "its process died while the call ran, and it is being restarted"
+                    : "the connection with its process ended while the call ran",
+    };
+    return wk_value_create_failure(&failure);
 }
 
 static void
 push_calls(struct wk_actor *actor)
 {
-    if (actor->state == ACTOR_DEAD) {
-        fail_queue(actor);
-        return;
+    struct wk_caller *calls = &actor->calls;
+    struct wk_call *call;
+    while ((call = wk_caller_failed(calls)) != NULL) {
+        wk_task_fail(wk_task_of_call(call), failure_of(actor, call->verdict), OWN_SELF);
     }
-    while (!list_is_empty(&actor->queue)) {
-        struct wk_task *task = LIST_ENTRY((&actor->queue)->next, struct wk_task, link);
-        if (actor->state != ACTOR_ALIVE || actor->killed || task->deps_pending > 0) {
-            return;
-        }
-        if (actor->last_peer || !list_is_empty(&actor->limbo)) {
-            return; /* calls that were made before come first: what becomes of them is not known */
-        }
-        struct wk_link *link = wk_peer_link(actor->peer);
+    while ((call = wk_caller_next(calls)) != NULL) {
+        struct wk_link *link = wk_peer_link(wk_actor_peer(actor));
         if (!link) {
             return; /* its death is on the way */
         }
-        if (!actor->unordered && link->inflight_count >= WK_WINDOW_WORDS) {
-            return;
-        }
-        list_remove(&task->link);
-        task->sequence = ++actor->sequence;
-        const int status = wk_task_push(task, link, 0);
+        const int status = wk_task_push(wk_task_of_call(call), link, 0);
         if (status == ST_LIMIT) { /* no connection ever takes it */
-            wk_task_fail(task, wk_failure_of_status(status, st_last()->text), OWN_SELF);
+            wk_task_fail(wk_task_of_call(call), wk_failure_of_status(status, st_last()->text),
+                         OWN_SELF);
         } else if (status != ST_OK) {
-            actor->sequence--;
-            list_push_front(&actor->queue, &task->link);
             return; /* no room in the window: the next reply comes back here */
+        } else {
+            wk_caller_sent(calls, call);
         }
     }
 }
@@ -70,8 +65,8 @@ void
 wk_actor_settle(struct wk_actor *actor)
 {
     const bool handles = atom_u32_load(&actor->handles, ATOM_RELAXED) > 0;
-    if ((handles && !(wk.work_over && actor->owned)) || actor->pending > 0 ||
-        (actor->creation && actor->constructed == 0 && actor->state != ACTOR_DEAD) ||
+    if ((handles && !(wk.work_over && actor->owned)) || actor->calls.pending > 0 ||
+        (actor->creation && actor->constructed == 0 && actor->calls.state != ACTOR_DEAD) ||
         (actor->creation && actor->creation->deps_pending > 0)) {
         return;
     }
@@ -115,7 +110,7 @@ wk_actors_pump(void)
     while (!list_is_empty(&wk.dirty_actors)) {
         struct wk_actor *actor =
             LIST_ENTRY(list_take_front(&wk.dirty_actors), struct wk_actor, dirty_link);
-        if (actor->creation && actor->state == ACTOR_DEAD) {
+        if (actor->creation && actor->calls.state == ACTOR_DEAD) {
             wk_actor_end_creation(actor, OWN_SELF);
         } else if (actor->creation && actor->creation->state == WK_TASK_READY &&
                    actor->creation->deps_pending == 0 && !actor->watching) {
@@ -131,39 +126,25 @@ wk_actors_pump(void)
 void
 wk_actor_ready(struct wk_actor *actor, struct wk_task *task)
 {
-    if (actor->unordered && task != actor->creation) { /* it was late */
-        list_remove(&task->link);
-        list_push_back(&actor->queue, &task->link);
+    if (task != actor->creation) {
+        wk_caller_ready(&actor->calls, &task->call);
     }
     wk_actor_mark_dirty(actor);
-}
-
-void
-wk_actor_unorder(struct wk_actor *actor)
-{
-    actor->unordered = true;
-    LIST_FOR_SAFE (l, next, &actor->queue) {
-        struct wk_task *task = LIST_ENTRY(l, struct wk_task, link);
-        if (task->deps_pending > 0) {
-            list_remove(&task->link);
-            list_push_back(&actor->late, &task->link);
-        }
-    }
 }
 
 void
 wk_actor_queue_again(struct wk_task *task)
 {
     task->state = WK_TASK_READY;
-    list_push_front(&task->actor->queue, &task->link);
+    wk_caller_again(&task->actor->calls, &task->call);
     wk_actor_mark_dirty(task->actor);
 }
 
 void
-wk_actor_call_done(struct wk_actor *actor)
+wk_actor_call_done(struct wk_task *task)
 {
-    actor->pending--;
-    wk_actor_mark_dirty(actor);
+    wk_caller_answered(&task->actor->calls, &task->call);
+    wk_actor_mark_dirty(task->actor);
 }
 
 /* ---- submission ---- */
@@ -181,10 +162,11 @@ ray_actor_call(ray_actor *handle, ray_function *method, ray_options *options,
     int status = ST_OK;
     if (actor->session != wk.session) {
         status = st_fail(ST_NOT_FOUND, "ActorHandle objects are not valid across Ray sessions");
-    } else if (actor->max_pending > 0 && actor->pending >= (uint64_t)actor->max_pending) {
-        status = st_fail(ST_PENDING_CALLS_LIMIT,
-                         "the actor's max_pending_calls is %lld, and %llu calls are pending",
-                         (long long)actor->max_pending, (unsigned long long)actor->pending);
+    } else if (!wk_caller_admits(&actor->calls)) {
+        status =
+            st_fail(ST_PENDING_CALLS_LIMIT,
+                    "the actor's max_pending_calls is %lld, and %llu calls are pending",
+                    (long long)actor->calls.max_pending, (unsigned long long)actor->calls.pending);
     }
     struct wk_task *task = NULL;
     if (status == ST_OK) {
@@ -205,13 +187,11 @@ ray_actor_call(ray_actor *handle, ray_function *method, ray_options *options,
     }
     if (status == ST_OK) {
         task->actor = actor;
-        task->retries_left = options->max_task_retries;
         task->depth = wk_depth();
         task->state = WK_TASK_READY;
-        actor->pending++;
         wk.tasks_pending++;
-        list_push_back(actor->unordered && task->deps_pending > 0 ? &actor->late : &actor->queue,
-                       &task->link);
+        wk_caller_submit(&actor->calls, &task->call, options->max_task_retries,
+                         task->deps_pending > 0);
         push_calls(actor);
         if (wk.tasks_pending > 1) {
             wk_keep_ticking();

@@ -33,7 +33,8 @@ wk_actor_end_creation(struct wk_actor *actor, uint32_t executor)
 uint32_t
 wk_actor_proc(const struct wk_actor *actor)
 {
-    return actor->peer && actor->peer->proc != UINT32_MAX ? actor->peer->proc : OWN_SELF;
+    const struct wk_peer *peer = wk_actor_peer(actor);
+    return peer && peer->proc != UINT32_MAX ? peer->proc : OWN_SELF;
 }
 
 /* The constructor is through, and kept what `kept` says (own_task_replied). One that may run again,
@@ -42,7 +43,7 @@ void
 wk_actor_creation_replied(struct wk_actor *actor, uint64_t kept)
 {
     struct wk_task *task = actor->creation;
-    if (!task || actor->constructed > actor->incarnation) {
+    if (!task || actor->constructed > actor->calls.incarnation) {
         return;
     }
     struct wk_outs o;
@@ -58,7 +59,7 @@ wk_actor_creation_replied(struct wk_actor *actor, uint64_t kept)
     if (actor->constructed == 0) {
         wk.tasks_pending--;
     }
-    actor->constructed = actor->incarnation + 1;
+    actor->constructed = actor->calls.incarnation + 1;
     if (actor->options->max_restarts == 0) {
         wk_actor_end_creation(actor, OWN_SELF);
     }
@@ -183,7 +184,7 @@ wk_actor_request_creation(struct wk_actor *actor)
 static void
 undo_create(struct wk_actor *actor, struct wk_task *task)
 {
-    actor->state = ACTOR_DEAD;
+    actor->calls.state = ACTOR_DEAD;
     actor->creation = NULL;
     actor->holding = false;
     atom_u32_store(&actor->handles, 0, ATOM_RELAXED);
@@ -220,8 +221,8 @@ create_locked(ray_function *class_function, ray_options *options, const struct r
     actor->holding = actor->owned = true;
     own_item_of(&wk.own, actor->ref, &actor->item);
     actor->options = ray_options_retain(options);
-    actor->max_pending = options->max_pending_calls;
-    actor->unordered = options->unordered;
+    actor->calls.max_pending = options->max_pending_calls;
+    actor->calls.unordered = options->unordered;
     actor->creation = task;
     task->actor = actor;
     task->depth = wk_depth();

@@ -17,6 +17,7 @@
  *   wk_grant.c      leases: requests, grants         wk_task.c        a task's arguments, returns
  *   wk_actor.c      actors' records and handles      wk_actor_create.c  their creation
  *   wk_actor_call.c calls of actors                  wk_actor_state.c what becomes of them
+ *   wk_caller.c     decides about those calls        wk_lease.c       decides about leases
  *   wk_template.c   templates from peers             wk_exec.c        receiving pushes
  *   wk_run.c        running and replying             wk_exec_face.c   a task, as the face sees it
  *   wk_group.c      several calls at once            wk_turn_io.c     event loops' turns
@@ -580,7 +581,8 @@ void wk_tell_owning(void);
 void wk_actors_pump(void);
 /* A call, or the creation, has all its arguments. */
 void wk_actor_ready(struct wk_actor *actor, struct wk_task *task);
-void wk_actor_call_done(struct wk_actor *actor);
+/* It is answered: the actor client forgets it. */
+void wk_actor_call_done(struct wk_task *task);
 /* A call whose method has failed, and is called again: before those that are queued. */
 void wk_actor_queue_again(struct wk_task *task);
 

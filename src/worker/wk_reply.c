@@ -117,7 +117,7 @@ finish(struct wk_task *task)
 {
     wk.tasks_pending--;
     if (task->actor) {
-        wk_actor_call_done(task->actor);
+        wk_actor_call_done(task);
     }
     wk_task_destroy(task);
     wk_changed();

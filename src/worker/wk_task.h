@@ -6,6 +6,7 @@
 #ifndef RAY_WORKER_WK_TASK_H
 #define RAY_WORKER_WK_TASK_H
 
+#include "worker/wk_caller.h"
 #include "worker/wk_priv.h"
 
 enum wk_task_state {
@@ -20,7 +21,15 @@ struct wk_task_arg {
 };
 
 struct wk_task {
-    struct list link;
+    union { /* of an actor's call, what the actor client has of it; a task's under the same names */
+        struct wk_call call;
+        struct {
+            struct list link;
+            uint64_t sequence; /* actor calls */
+            uint32_t attempt;
+            int32_t retries_left; /* -1 for ever */
+        };
+    };
     struct wk_template *tmpl;
     struct ray_function *function; /* counted */
     struct wk_key *key;            /* NULL: an actor's call */
@@ -30,13 +39,10 @@ struct wk_task {
     struct net_window_push push;
     uint64_t pushed_ns;
     struct id_task id;
-    uint32_t attempt;
     uint32_t depth;
-    int32_t retries_left; /* -1 for ever */
-    uint16_t state;       /* enum wk_task_state */
+    uint16_t state; /* enum wk_task_state */
     bool retry_exceptions;
     uint32_t deps_pending;
-    uint64_t sequence; /* actor calls */
     uint32_t arg_count;
     uint32_t ref_count;
     uint32_t return_count;
@@ -48,6 +54,18 @@ struct wk_task {
     struct own_ref *return_one; /* return_count == 1 */
     struct own_ref **returns;   /* return_count > 1 */
 };
+
+_Static_assert(offsetof(struct wk_task, sequence) == offsetof(struct wk_task, call.sequence) &&
+                   offsetof(struct wk_task, attempt) == offsetof(struct wk_task, call.attempt) &&
+                   offsetof(struct wk_task, retries_left) ==
+                       offsetof(struct wk_task, call.retries_left),
+               "the same words under both names");
+
+static inline struct wk_task *
+wk_task_of_call(struct wk_call *call)
+{
+    return CONTAINER_OF(call, struct wk_task, call);
+}
 
 /* Somebody who waits for a reference's value: a linked list whose head is own_ref.waiters. */
 struct wk_waiter {

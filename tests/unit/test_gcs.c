@@ -272,6 +272,42 @@ test_kill_is_at_once_and_final(void **state)
     gw_close(&w);
 }
 
+/* An order to stop would end the wait for a process, and nobody would hear of that. */
+static void
+test_a_kill_before_there_is_a_process_waits_for_it(void **state)
+{
+    (void)state;
+    struct world w;
+    gw_open(&w);
+    assert_int_equal(create(&w, 1, (struct spec){ .max_restarts = 1 }), ST_OK);
+    assert_started(&w, 0);
+    assert_int_equal(kill_actor(&w, 1, false), ST_OK);
+    assert_int_equal(w.sent_count, 0);
+    placed(&w, 1, 0);
+    assert_stopped(&w, false);
+    exited(&w, 1, 0, true, "ray.kill");
+    assert_started(&w, 1);
+    gw_close(&w);
+}
+
+/* The news of a process's end comes over another connection than what it had asked for. */
+static void
+test_the_dead_create_nothing(void **state)
+{
+    (void)state;
+    struct world w;
+    gw_open(&w);
+    Ray__Gcs__ProcessGone m = RAY__GCS__PROCESS_GONE__INIT;
+    m.worker_id = (ProtobufCBinaryData){ sizeof(w.driver.b), w.driver.b };
+    tell(&w, GCS_PROCESS_GONE, &m);
+    tell(&w, GCS_PROCESS_GONE, &m);
+    assert_int_equal(create(&w, 1, (struct spec){ 0 }), ST_OWNER_DIED);
+    assert_int_equal(w.sent_count, 0);
+    assert_int_equal(create(&w, 2, (struct spec){ .detached = true }), ST_OK);
+    assert_started(&w, 0);
+    gw_close(&w);
+}
+
 static void
 test_out_of_scope_waits_for_the_constructor(void **state)
 {
@@ -637,6 +673,8 @@ main(void)
         cmocka_unit_test(test_an_actor_lives),
         cmocka_unit_test(test_restarts_are_counted),
         cmocka_unit_test(test_kill_is_at_once_and_final),
+        cmocka_unit_test(test_a_kill_before_there_is_a_process_waits_for_it),
+        cmocka_unit_test(test_the_dead_create_nothing),
         cmocka_unit_test(test_out_of_scope_waits_for_the_constructor),
         cmocka_unit_test(test_a_failed_constructor_is_passed_on),
         cmocka_unit_test(test_names_are_taken_while_their_actor_lives),

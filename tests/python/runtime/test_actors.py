@@ -181,6 +181,51 @@ def test_kill_before_its_arguments_are_there(tmp_path):
     assert not (tmp_path / "made").exists()
 
 
+def test_kill_by_a_borrower_before_its_arguments_are_there(tmp_path):
+    @ray.remote(num_cpus=0)
+    def late():
+        while not (tmp_path / "killed").exists():
+            time.sleep(0.005)
+        return 1
+
+    @ray.remote(num_cpus=0)
+    class Actor:
+        def __init__(self, x):
+            self.x = x
+
+        def call(self):
+            return self.x
+
+    @ray.remote(num_cpus=0)
+    def killer(handles):
+        ray.kill(handles[0])
+        ref = handles[0].call.remote()
+        (tmp_path / "killed").touch()
+        try:
+            return ray.get(ref, timeout=40)
+        except ActorDiedError:
+            return "dead"
+
+    actor = Actor.remote(late.remote())
+    assert ray.get(killer.remote([actor]), timeout=50) == "dead"
+
+
+def test_kill_with_a_restart_while_it_waits_for_its_place():
+    @ray.remote(num_cpus=0, resources={"custom": 2}, max_restarts=1, max_task_retries=-1)
+    class Actor:
+        def call(self):
+            return 1
+
+    first = Actor.remote()
+    assert ray.get(first.call.remote(), timeout=30) == 1
+    second = Actor.remote()
+    ref = second.call.remote()
+    ray.kill(second, no_restart=False)
+    ray.kill(first)
+    assert ray.get(ref, timeout=50) == 1
+    ray.kill(second)
+
+
 def test_exit_actor():
     counter = Counter.remote()
     with pytest.raises(ActorDiedError, match=r"exit_actor\(\) is called"):
