@@ -19,7 +19,9 @@
 #include "base/status.h"
 #include "cl_ask.h"
 #include "cl_roles.h"
+#include "harness.h"
 #include "os/os_basic.h"
+#include "os/os_dir.h"
 
 /* ---- deaths ---- */
 
@@ -329,6 +331,24 @@ f11_workers_that_cannot_start_fail_the_lease(void **state)
     cl_stop(&rt);
 }
 
+/* The raylet answers a greeting that comes from the dead: no error, and others are served. */
+static void
+f14_worker_that_goes_before_it_is_answered(void **state)
+{
+    (void)state;
+    char file[256], behaviour[300];
+    (void)snprintf(file, sizeof(file), "%s/one", harness_dir());
+    (void)snprintf(behaviour, sizeof(behaviour), "vanish %s", file);
+    struct cl_runtime rt = { .behaviour = behaviour };
+    cl_start(&rt);
+    assert_int_equal(os_file_write(file, "", 0, 0600), ST_OK); /* for the next that starts */
+    for (int i = 0; i < 4; i++) {
+        net_msg_free(&cl_lease(&rt, 1000)->base);
+    }
+    assert_int_not_equal(access(file, F_OK), 0);
+    cl_stop(&rt);
+}
+
 /* ---- malformed peers ---- */
 
 static void
@@ -430,6 +450,7 @@ main(int argc, char **argv)
         cmocka_unit_test(f11_workers_that_cannot_start_fail_the_lease),
         cmocka_unit_test(f12_malformed_frames_end_their_connection_alone),
         cmocka_unit_test(f13_worker_that_talks_nonsense_is_killed),
+        cmocka_unit_test(f14_worker_that_goes_before_it_is_answered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
