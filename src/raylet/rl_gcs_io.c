@@ -482,12 +482,11 @@ rl_gcs_on_exit(struct raylet *r, const struct os_exit *exit)
         net_conn_destroy(&r->gcs.conn);
     }
     char how[128], text[256];
-    if (r->stopping && exit->code == 0 && exit->signal == 0) {
-        return true;
-    }
     (void)snprintf(text, sizeof(text), "the control service (pid %d) has ended: %s", (int)exit->pid,
                    os_exit_text(exit, how, sizeof(how)));
-    os_log(OS_LOG_ERROR, "%s", text);
+    /* It is killed when its end takes longer than that of the runtime may. */
+    const bool in_order = exit->signal == SIGKILL || (exit->signal == 0 && exit->code == 0);
+    os_log(r->stopping && in_order ? OS_LOG_INFO : OS_LOG_ERROR, "%s", text);
     if (r->stopping) {
         return true;
     }
