@@ -184,7 +184,7 @@ static void
 test_memory_is_given_back(void **state)
 {
     (void)state;
-    const size_t size = 50 * MEGABYTE;
+    const size_t size = 13 * MEGABYTE;
     uint8_t *bytes = make_bytes(size, 1);
     for (int i = 0; i < 20; i++) {
         ray_ref_release(put_bytes(bytes, size));
@@ -554,7 +554,7 @@ main(int argc, char **argv)
         C_FACE_TEST(test_put_and_get),
         C_FACE_TEST(test_payload_in_pieces),
         C_FACE_TEST(test_large_arguments_and_returns),
-        C_FACE_TEST(test_memory_is_given_back),
+        cmocka_unit_test_setup_teardown(test_memory_is_given_back, c_face_start_small, c_face_stop),
         C_FACE_TEST(test_store_full),
         C_FACE_TEST(test_references_inside_an_argument),
         C_FACE_TEST(test_reference_inside_a_return),
