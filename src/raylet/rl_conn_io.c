@@ -10,8 +10,9 @@
 #include "os/os_sock.h"
 #include "raylet/rl_io.h"
 
-/* A worker that closes its connection and lives on for so long is killed. */
-#define CONN_GRACE_NS UINT64_C(1000000000)
+/* A worker that closes its connection and lives on for so long is killed: as long as one may take
+ * that was asked to leave. */
+#define CONN_GRACE_NS UINT64_C(5000000000)
 
 /* ---- small things ---------------------------------------------------------------------------- */
 
