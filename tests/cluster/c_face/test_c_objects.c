@@ -451,6 +451,39 @@ test_init_after_shutdown(void **state)
     }
 }
 
+static void *
+start_and_stop(void *arg)
+{
+    struct ray_init_options options;
+    ray_init_options_default(&options);
+    options.num_cpus = 1;
+    options.num_gpus = 0;
+    options.temp_dir = harness_dir();
+    for (int i = 0; i < 5; i++) {
+        const int status = ray_init(0, NULL, &options);
+        const int end = ray_shutdown();
+        *(int *)arg += (status != RAY_OK && status != RAY_E_ALREADY_INITIALIZED) || end != RAY_OK;
+    }
+    return NULL;
+}
+
+static void
+test_threads_start_and_stop_it_at_once(void **state)
+{
+    pthread_t threads[THREADS];
+    int wrong[THREADS] = { 0 };
+    (void)c_face_stop(state);
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, start_and_stop, &wrong[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_int_equal(wrong[i], 0);
+    }
+    assert_false(ray_is_initialized());
+    (void)c_face_start(state);
+}
+
 static void
 test_references_of_a_session_that_is_over(void **state)
 {
@@ -567,6 +600,7 @@ main(int argc, char **argv)
         cmocka_unit_test(test_calls_before_init),
         C_FACE_TEST(test_second_init),
         C_FACE_TEST(test_init_after_shutdown),
+        C_FACE_TEST(test_threads_start_and_stop_it_at_once),
         C_FACE_TEST(test_references_of_a_session_that_is_over),
         C_FACE_TEST(test_value_outlives_its_runtime),
         C_FACE_TEST(test_child_of_a_fork_is_inert),

@@ -2,6 +2,7 @@
 """init and shutdown; ends of the interpreter; what is left behind."""
 
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -104,6 +105,33 @@ def test_futures_end_with_the_session():
     ray.shutdown()
     with pytest.raises(RuntimeError, match="shut down"):
         future.result(timeout=30)
+
+
+def test_a_future_never_starts_a_session(tmp_path):
+    ray.init(num_cpus=1)
+    ended, answers = threading.Event(), queue.Queue()
+
+    @ray.remote
+    def wait():
+        while not (tmp_path / "go").exists():
+            time.sleep(0.005)
+
+    def call(_):  # on the thread that calls back; it goes on when the session has ended
+        answers.put("called")
+        ended.wait()
+        try:
+            answers.put(ray.put(2))
+        except RuntimeError as error:
+            answers.put(str(error))
+
+    future = wait.remote().future()
+    future.add_done_callback(call)
+    (tmp_path / "go").touch()
+    assert answers.get(timeout=60) == "called"
+    ray.shutdown()
+    ended.set()
+    assert "Ray was shut down" in answers.get(timeout=60)
+    assert not ray.is_initialized()
 
 
 def test_arrays_outlive_the_session():
