@@ -399,6 +399,28 @@ def test_ctrl_c_in_get_returns_at_once():
     assert out == "interrupted\n" and process.returncode == 0
 
 
+def test_a_signal_that_interrupts_no_system_call_ends_get(run_program):
+    # It comes to another thread; or to this one just before it sleeps, which can't be arranged.
+    code = """
+        import ray, threading, time
+        ray.init(num_cpus=1)
+        @ray.remote
+        def forever():
+            time.sleep(1000)
+        def strike():
+            time.sleep(0.2)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        ref = forever.remote()
+        try:
+            threading.Thread(target=strike).start()
+            ray.get(ref)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+    """
+    status, out, err = run_program(HEARS_CTRL_C + textwrap.dedent(code))
+    assert (status, out) == (0, "interrupted\n"), err
+
+
 def test_ctrl_c_is_not_for_the_daemons(run_program):
     code = """
         import os, ray, signal
