@@ -450,20 +450,34 @@ count_of(PyObject *o, Py_ssize_t size, size_t *out)
     return 0;
 }
 
+static size_t
+count_ready(const bool *ready, size_t count)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        n += ready[i];
+    }
+    return n;
+}
+
 static int
-wait_for_some(ray_ref *const *refs, size_t count, size_t num_returns, int64_t timeout_ms,
-              bool fetch_local, bool *ready)
+wait_for_some(const struct state *st, ray_ref *const *refs, size_t count, size_t num_returns,
+              int64_t timeout_ms, bool fetch_local, bool *ready)
 {
     const int64_t deadline = timeout_ms > 0 ? now_ms() + timeout_ms : 0;
     for (;;) {
+        const bool in_part = !st->is_worker && (timeout_ms < 0 || timeout_ms > SIGNALS_MS);
         int status;
-        Py_BEGIN_ALLOW_THREADS status =
-            ray_wait(refs, count, num_returns, timeout_ms, fetch_local, ready);
+        Py_BEGIN_ALLOW_THREADS status = ray_wait(
+            refs, count, num_returns, in_part ? SIGNALS_MS : timeout_ms, fetch_local, ready);
         Py_END_ALLOW_THREADS if (status == RAY_OK || status == RAY_E_TIMED_OUT)
         {
-            return 0;
+            if (!in_part || count_ready(ready, count) >= num_returns) {
+                return 0;
+            }
         }
-        if (status != RAY_E_INTERRUPTED) {
+        else if (status != RAY_E_INTERRUPTED)
+        {
             raise_status(status);
             return -1;
         }
@@ -509,7 +523,8 @@ split(PyObject *items, const bool *ready)
 }
 
 static PyObject *
-wait_list(PyObject *list, size_t num_returns, int64_t timeout_ms, bool fetch_local)
+wait_list(const struct state *st, PyObject *list, size_t num_returns, int64_t timeout_ms,
+          bool fetch_local)
 {
     PyObject *items = PyList_AsTuple(list); /* the list may change while we wait */
     if (items == NULL) {
@@ -529,7 +544,8 @@ wait_list(PyObject *list, size_t num_returns, int64_t timeout_ms, bool fetch_loc
         failed = refs[i] == NULL ? -1 : 0;
     }
     failed = failed ? failed : check_unique(refs, count);
-    if (!failed && wait_for_some(refs, count, num_returns, timeout_ms, fetch_local, ready) == 0) {
+    if (!failed &&
+        wait_for_some(st, refs, count, num_returns, timeout_ms, fetch_local, ready) == 0) {
         result = split(items, ready);
     }
     PyMem_Free(refs);
@@ -563,5 +579,5 @@ native_wait(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwname
     if (count_of(slots[1], PyList_GET_SIZE(slots[0]), &num_returns)) {
         return NULL;
     }
-    return wait_list(slots[0], num_returns, timeout_ms, fetch_local != 0);
+    return wait_list(st, slots[0], num_returns, timeout_ms, fetch_local != 0);
 }

@@ -399,7 +399,8 @@ def test_ctrl_c_in_get_returns_at_once():
     assert out == "interrupted\n" and process.returncode == 0
 
 
-def test_a_signal_that_interrupts_no_system_call_ends_get(run_program):
+@pytest.mark.parametrize("wait", ["ray.get(ref)", "ray.wait([ref])"])
+def test_a_signal_that_interrupts_no_system_call_ends_waits(run_program, wait):
     # It comes to another thread; or to this one just before it sleeps, which can't be arranged.
     code = """
         import ray, threading, time
@@ -413,11 +414,12 @@ def test_a_signal_that_interrupts_no_system_call_ends_get(run_program):
         ref = forever.remote()
         try:
             threading.Thread(target=strike).start()
-            ray.get(ref)
+            WAIT
         except KeyboardInterrupt:
             print("interrupted", flush=True)
     """
-    status, out, err = run_program(HEARS_CTRL_C + textwrap.dedent(code))
+    code = HEARS_CTRL_C + textwrap.dedent(code).replace("WAIT", wait)
+    status, out, err = run_program(code)
     assert (status, out) == (0, "interrupted\n"), err
 
 
