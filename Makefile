@@ -13,6 +13,8 @@ CTEST_ARGS ?=
 VENV_PYTHON = $(BUILD)/venv/bin/python
 CMAKE_ARGS = -G Ninja --no-warn-unused-cli -DPython_EXECUTABLE=$(PYTHON) -DPython3_EXECUTABLE=$(PYTHON)
 CTEST = ctest --no-tests=error --output-on-failure --no-label-summary -j $(JOBS) $(CTEST_ARGS)
+# The limits of tests, times what the caller asks for and what a sanitizer costs.
+times = $(shell awk 'BEGIN { print $(1) * $(or $(RAY_TEST_TIMEOUT_MULTIPLIER),1) }')
 # Sanitizers name functions and lines through this program.
 export ASAN_SYMBOLIZER_PATH = /usr/bin/llvm-symbolizer-14
 # Thread sanitizer can't map its shadow when the kernel places things too randomly.
@@ -78,7 +80,7 @@ asan: deps-build deps-test deps-lint
 		-DRAY_BUILD_PYTHON=OFF -DRAY_SANITIZE=address,undefined -DRAY_FAULT_STEPS=ON >/dev/null
 	cmake --build $(BUILD)/asan -j $(JOBS)
 	rm -rf $(BUILD)/asan/reports && mkdir $(BUILD)/asan/reports
-	RAY_TEST_TIMEOUT_MULTIPLIER=5 \
+	RAY_TEST_TIMEOUT_MULTIPLIER=$(call times,5) \
 	UBSAN_OPTIONS=print_stacktrace=1:abort_on_error=1:log_path=$(abspath $(BUILD))/asan/reports/ub \
 	ASAN_OPTIONS=$(ASAN_FLAGS):log_path=$(abspath $(BUILD))/asan/reports/a \
 		$(CTEST) -LE nosan --test-dir $(BUILD)/asan; \
@@ -90,7 +92,7 @@ tsan: deps-build deps-test deps-lint
 		-DRAY_BUILD_PYTHON=OFF -DRAY_SANITIZE=thread >/dev/null
 	$(UNRANDOM) cmake --build $(BUILD)/tsan -j $(JOBS)
 	rm -rf $(BUILD)/tsan/reports && mkdir $(BUILD)/tsan/reports
-	RAY_TEST_TIMEOUT_MULTIPLIER=10 \
+	RAY_TEST_TIMEOUT_MULTIPLIER=$(call times,10) \
 	TSAN_OPTIONS=$(TSAN_FLAGS):log_path=$(abspath $(BUILD))/tsan/reports/t \
 		$(UNRANDOM) $(CTEST) -LE nosan --test-dir $(BUILD)/tsan; \
 	tools/reports.sh $(BUILD)/tsan/reports $$?

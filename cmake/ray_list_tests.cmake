@@ -8,7 +8,7 @@ string(REGEX MATCHALL "test: [A-Za-z0-9_]+" tests "${listing}")
 
 # The harness keeps the limit (with its multiplier) and says where the test hung; CTest's own is the
 # net below it.
-math(EXPR outer "${TIMEOUT} * 20 + 60")
+math(EXPR outer "${TIMEOUT} * 60 + 60")
 string(REPLACE ";" "\\;" labels "${LABELS}")
 set(text "# SPDX-License-Identifier: Apache-2.0\n# Written after ${NAME} was linked.\n")
 set(properties "TIMEOUT ${outer} RUN_SERIAL ${SERIAL} LABELS \"${labels}\"")

@@ -108,20 +108,27 @@ parse(const char *function, fast_args args, Py_ssize_t nargs, PyObject *kwnames,
 
 /* ---- get ------------------------------------------------------------------------------------- */
 
+/* In a driver no wait is longer: a signal that comes when the interpreter has just looked for one,
+ * and the wait hasn't begun, interrupts nothing. In a worker a wait lends its CPU, and goes on. */
+enum { SIGNALS_MS = 100 };
+
 /* Waits until all are ready or one is an error. 1 an error is known at *error, 0 all ready, -1. */
 static int
-wait_for_all(ray_ref *const *refs, size_t count, int64_t timeout_ms, size_t *error)
+wait_for_all(const struct state *st, ray_ref *const *refs, size_t count, int64_t timeout_ms,
+             size_t *error)
 {
     const int64_t deadline = timeout_ms > 0 ? now_ms() + timeout_ms : 0;
     *error = SIZE_MAX;
     for (;;) {
+        const bool in_part = !st->is_worker && (timeout_ms < 0 || timeout_ms > SIGNALS_MS);
         int status;
-        Py_BEGIN_ALLOW_THREADS status = ray_wait_all(refs, count, timeout_ms, error);
+        Py_BEGIN_ALLOW_THREADS status =
+            ray_wait_all(refs, count, in_part ? SIGNALS_MS : timeout_ms, error);
         Py_END_ALLOW_THREADS if (status == RAY_OK)
         {
             return *error != SIZE_MAX;
         }
-        if (status != RAY_E_INTERRUPTED) {
+        if (status != RAY_E_INTERRUPTED && !(in_part && status == RAY_E_TIMED_OUT)) {
             raise_status(status);
             return -1;
         }
@@ -159,7 +166,7 @@ get_one(struct state *st, PyObject *o, int64_t timeout_ms)
     if (!ray_ref_is_ready(ref)) {
         size_t error;
         Py_INCREF(o);
-        const int waited = wait_for_all(&ref, 1, timeout_ms, &error);
+        const int waited = wait_for_all(st, &ref, 1, timeout_ms, &error);
         PyObject *result = waited < 0 ? NULL : object_ready_value(st, ref);
         Py_DECREF(o);
         return result;
@@ -225,7 +232,7 @@ get_list(struct state *st, PyObject *list, int64_t timeout_ms)
     if (waited == 0) {
         size_t error = SIZE_MAX;
         if (!all_ready) {
-            waited = wait_for_all(refs, count, timeout_ms, &error);
+            waited = wait_for_all(st, refs, count, timeout_ms, &error);
         }
         if (waited == 0) {
             values = get_values(st, refs, count);
@@ -443,20 +450,34 @@ count_of(PyObject *o, Py_ssize_t size, size_t *out)
     return 0;
 }
 
+static size_t
+count_ready(const bool *ready, size_t count)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        n += ready[i];
+    }
+    return n;
+}
+
 static int
-wait_for_some(ray_ref *const *refs, size_t count, size_t num_returns, int64_t timeout_ms,
-              bool fetch_local, bool *ready)
+wait_for_some(const struct state *st, ray_ref *const *refs, size_t count, size_t num_returns,
+              int64_t timeout_ms, bool fetch_local, bool *ready)
 {
     const int64_t deadline = timeout_ms > 0 ? now_ms() + timeout_ms : 0;
     for (;;) {
+        const bool in_part = !st->is_worker && (timeout_ms < 0 || timeout_ms > SIGNALS_MS);
         int status;
-        Py_BEGIN_ALLOW_THREADS status =
-            ray_wait(refs, count, num_returns, timeout_ms, fetch_local, ready);
+        Py_BEGIN_ALLOW_THREADS status = ray_wait(
+            refs, count, num_returns, in_part ? SIGNALS_MS : timeout_ms, fetch_local, ready);
         Py_END_ALLOW_THREADS if (status == RAY_OK || status == RAY_E_TIMED_OUT)
         {
-            return 0;
+            if (!in_part || count_ready(ready, count) >= num_returns) {
+                return 0;
+            }
         }
-        if (status != RAY_E_INTERRUPTED) {
+        else if (status != RAY_E_INTERRUPTED)
+        {
             raise_status(status);
             return -1;
         }
@@ -502,7 +523,8 @@ split(PyObject *items, const bool *ready)
 }
 
 static PyObject *
-wait_list(PyObject *list, size_t num_returns, int64_t timeout_ms, bool fetch_local)
+wait_list(const struct state *st, PyObject *list, size_t num_returns, int64_t timeout_ms,
+          bool fetch_local)
 {
     PyObject *items = PyList_AsTuple(list); /* the list may change while we wait */
     if (items == NULL) {
@@ -522,7 +544,8 @@ wait_list(PyObject *list, size_t num_returns, int64_t timeout_ms, bool fetch_loc
         failed = refs[i] == NULL ? -1 : 0;
     }
     failed = failed ? failed : check_unique(refs, count);
-    if (!failed && wait_for_some(refs, count, num_returns, timeout_ms, fetch_local, ready) == 0) {
+    if (!failed &&
+        wait_for_some(st, refs, count, num_returns, timeout_ms, fetch_local, ready) == 0) {
         result = split(items, ready);
     }
     PyMem_Free(refs);
@@ -556,5 +579,5 @@ native_wait(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwname
     if (count_of(slots[1], PyList_GET_SIZE(slots[0]), &num_returns)) {
         return NULL;
     }
-    return wait_list(slots[0], num_returns, timeout_ms, fetch_local != 0);
+    return wait_list(st, slots[0], num_returns, timeout_ms, fetch_local != 0);
 }

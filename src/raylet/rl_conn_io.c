@@ -10,8 +10,9 @@
 #include "os/os_sock.h"
 #include "raylet/rl_io.h"
 
-/* A worker that closes its connection and lives on for so long is killed. */
-#define CONN_GRACE_NS UINT64_C(1000000000)
+/* A worker that closes its connection and lives on for so long is killed: as long as one may take
+ * that was asked to leave. */
+#define CONN_GRACE_NS UINT64_C(5000000000)
 
 /* ---- small things ---------------------------------------------------------------------------- */
 
@@ -79,15 +80,28 @@ rl_find_id(const struct raylet *r, const struct id_worker *id)
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
+/* Something could not be sent. A process that has gone meanwhile is nobody's fault; the loop is
+ * about to see it. */
+static void
+cut_off(struct rl_process *p, int status)
+{
+    if (status == ST_CLOSED) {
+        os_log(OS_LOG_DEBUG, "process %d has gone before it was answered", p->pid);
+        return;
+    }
+    os_log(OS_LOG_WARN, "process %d is cut off: %s", p->pid, st_last()->text);
+    (void)shutdown(net_conn_fd(p->conn), SHUT_RDWR); /* the rest happens when that is seen */
+}
+
 void
 rl_send(struct rl_process *p, uint16_t kind, uint64_t request, const ProtobufCMessage *m)
 {
     if (!p->conn) {
         return;
     }
-    if (net_msg_send(p->conn, kind, request, m, NULL, 0) != ST_OK) {
-        os_log(OS_LOG_WARN, "process %d is cut off: %s", p->pid, st_last()->text);
-        (void)shutdown(net_conn_fd(p->conn), SHUT_RDWR); /* the rest happens when that is seen */
+    const int status = net_msg_send(p->conn, kind, request, m, NULL, 0);
+    if (status != ST_OK) {
+        cut_off(p, status);
     }
 }
 
@@ -142,9 +156,9 @@ rl_send_hello_reply(struct rl_process *p, uint64_t request)
     m.num_cpus = r->machine.cpus;
     m.spin_allowed = !r->machine.cpu_quota && r->machine.cpus > 1;
     const int list[4] = { fds.data, fds.slots, fds.ctl, fds.ctl_fixed };
-    if (net_msg_send(p->conn, NODE_HELLO_REPLY, request, &m.base, list, 4) != ST_OK) {
-        os_log(OS_LOG_ERROR, "process %d can't be served: %s", p->pid, st_last()->text);
-        (void)shutdown(net_conn_fd(p->conn), SHUT_RDWR);
+    const int status = net_msg_send(p->conn, NODE_HELLO_REPLY, request, &m.base, list, 4);
+    if (status != ST_OK) {
+        cut_off(p, status);
     }
 }
 
@@ -452,8 +466,10 @@ static void
 on_bad_frame(struct rl_link *link, const struct net_frame *frame)
 {
     struct rl_process *p = link->process;
-    /* A worker that was being born when the runtime began to end is awaited no more. */
-    os_log(link->raylet->stopping ? OS_LOG_INFO : OS_LOG_ERROR,
+    /* A worker that was being born when the runtime began to end is awaited no more, nor is one
+     * that has died since it said hello. */
+    const enum os_log_level level = p ? OS_LOG_ERROR : OS_LOG_WARN;
+    os_log(link->raylet->stopping ? OS_LOG_INFO : level,
            "the connection of process %d is ended: %s", (int)link->pid, st_last()->text);
     if (!p) {
         refuse(link->conn, frame->header.request_id, st_last()->status, st_last()->text);

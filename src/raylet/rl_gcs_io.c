@@ -54,22 +54,26 @@ static const struct net_conn_ops gcs_ops = { .on_frame = on_frame, .on_close = o
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
+/* What a control service that has gone was not told, the next one is: that is no error. */
+static void
+check_sent(int status)
+{
+    if (status != ST_OK && status != ST_CLOSED) {
+        os_log(OS_LOG_ERROR, "can't tell the control service: %s", st_last()->text);
+    }
+}
+
 static void
 send_now(struct raylet *r, uint16_t kind, uint64_t request, const ProtobufCMessage *m)
 {
-    if (net_msg_send(r->gcs.conn, kind, request, m, NULL, 0) != ST_OK) {
-        os_log(OS_LOG_ERROR, "can't tell the control service: %s", st_last()->text);
-    }
+    check_sent(net_msg_send(r->gcs.conn, kind, request, m, NULL, 0));
 }
 
 static void
 send_tell(struct raylet *r, const struct gcs_tell *t)
 {
     const struct iovec body = { (void *)(uintptr_t)t->body, t->size };
-    if (net_conn_send(r->gcs.conn, t->kind, 0, t->id, &body, t->size > 0 ? 1 : 0, NULL, 0) !=
-        ST_OK) {
-        os_log(OS_LOG_ERROR, "can't tell the control service: %s", st_last()->text);
-    }
+    check_sent(net_conn_send(r->gcs.conn, t->kind, 0, t->id, &body, t->size > 0 ? 1 : 0, NULL, 0));
 }
 
 static void
@@ -506,12 +510,11 @@ rl_gcs_on_exit(struct raylet *r, const struct os_exit *exit)
         net_conn_destroy(&r->gcs.conn);
     }
     char how[128], text[256];
-    if (r->stopping && exit->code == 0 && exit->signal == 0) {
-        return true;
-    }
     (void)snprintf(text, sizeof(text), "the control service (pid %d) has ended: %s", (int)exit->pid,
                    os_exit_text(exit, how, sizeof(how)));
-    os_log(OS_LOG_ERROR, "%s", text);
+    /* It is killed when its end takes longer than that of the runtime may. */
+    const bool in_order = exit->signal == SIGKILL || (exit->signal == 0 && exit->code == 0);
+    os_log(r->stopping && in_order ? OS_LOG_INFO : OS_LOG_ERROR, "%s", text);
     if (r->stopping) {
         return true;
     }

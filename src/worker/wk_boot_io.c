@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,8 @@
 #define BOOT_NS    UINT64_C(60000000000)
 #define GOODBYE_NS UINT64_C(10000000000)
 
+/* One thread at a time starts or ends the runtime; taken before wk.lock. */
+static pthread_mutex_t lifecycle = PTHREAD_MUTEX_INITIALIZER;
 static bool driver_owns_runtime;
 static Ray__Node__BootReply *boot_reply;
 
@@ -455,6 +458,24 @@ ray_init_options_default(struct ray_init_options *options)
     };
 }
 
+static int
+init_driver(const struct ray_init_options *options, char **argv)
+{
+    if (wk.ready || wk.running) {
+        return st_fail(ST_ALREADY_INITIALIZED, "ray has already been started in this process");
+    }
+    os_raise_fd_limit();
+    wk_logs_start(options->on_log, options->on_log_ctx);
+    const int status = start_driver(options, argv);
+    if (status != ST_OK) {
+        const struct st_error why = *st_last();
+        stop_parts();
+        *st_last() = why;
+        return status;
+    }
+    return wk_c_functions_start();
+}
+
 RAY_API int
 ray_init(int argc, char **argv, const struct ray_init_options *options)
 {
@@ -471,19 +492,10 @@ ray_init(int argc, char **argv, const struct ray_init_options *options)
     if (!options->zygote_argv && getenv("RAY_START_TOKEN")) {
         exit(wk_c_worker_main());
     }
-    if (wk.ready || wk.running) {
-        return st_fail(ST_ALREADY_INITIALIZED, "ray has already been started in this process");
-    }
-    os_raise_fd_limit();
-    wk_logs_start(options->on_log, options->on_log_ctx);
-    const int status = start_driver(options, argv);
-    if (status != ST_OK) {
-        const struct st_error why = *st_last();
-        stop_parts();
-        *st_last() = why;
-        return status;
-    }
-    return wk_c_functions_start();
+    (void)pthread_mutex_lock(&lifecycle);
+    const int status = init_driver(options, argv);
+    (void)pthread_mutex_unlock(&lifecycle);
+    return status;
 }
 
 static bool
@@ -517,19 +529,15 @@ wait_for_guard(int fd, uint64_t deadline)
     os_close(&fd);
 }
 
-RAY_API int
-ray_shutdown(void)
+static void
+shut_down(void)
 {
-    /* A worker's engine lives as long as its process. */
-    if (wk.forked || !wk.is_driver) {
-        return RAY_OK;
-    }
     int boot = -1;
     const uint64_t guard_deadline = os_now_ns() + GOODBYE_NS;
     wk_lock();
-    if (!wk.ready) { /* never started, or another thread shuts down */
+    if (!wk.ready) { /* never started, or another thread has shut it down */
         wk_unlock();
-        return RAY_OK;
+        return;
     }
     wk.ready = false;
     if (wk.is_driver) {
@@ -547,6 +555,17 @@ ray_shutdown(void)
     wk_unlock();
     wait_for_guard(boot, guard_deadline);
     stop_parts();
+}
+
+RAY_API int
+ray_shutdown(void)
+{
+    /* A worker's engine lives as long as its process. */
+    if (!wk.forked && wk.is_driver) {
+        (void)pthread_mutex_lock(&lifecycle);
+        shut_down();
+        (void)pthread_mutex_unlock(&lifecycle);
+    }
     return RAY_OK;
 }
 

@@ -436,9 +436,6 @@ on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
     }
 }
 
-/* The guard tells how the raylet ended, a moment after its socket did: that is waited for. */
-#define EVIDENCE_NS UINT64_C(300000000)
-
 void
 wk_raylet_died(void)
 {
@@ -473,7 +470,7 @@ on_close(void *ctx, struct net_conn *conn, int status)
     (void)status;
     if (wk.boot && !wk.raylet_evidence && !wk.raylet_dead && wk.ready) {
         wk.evidence_timer = (struct net_timer){ .on_timer = on_no_evidence };
-        if (net_loop_arm(wk.loop, &wk.evidence_timer, os_now_ns() + EVIDENCE_NS) == ST_OK) {
+        if (net_loop_arm(wk.loop, &wk.evidence_timer, os_now_ns() + WK_EVIDENCE_NS) == ST_OK) {
             wk_kick();
             return;
         }

@@ -69,11 +69,12 @@ enum {
 /* The request id of regions asked for ahead of need: no one waits for the answer. */
 #define WK_REQUEST_AHEAD UINT64_MAX
 /* How long the word of a death is waited for after a connection ended. */
-#define WK_REPAIR_NS   UINT64_C(200000000)
-#define WK_HOT_NS      UINT64_C(100000000)
-#define WK_SPIN_NS     UINT64_C(50000)
-#define WK_BLOCKED_NS  UINT64_C(1000000)
-#define WK_EVIDENCE_NS UINT64_C(800000000)
+#define WK_REPAIR_NS  UINT64_C(2000000000)
+#define WK_HOT_NS     UINT64_C(100000000)
+#define WK_SPIN_NS    UINT64_C(50000)
+#define WK_BLOCKED_NS UINT64_C(1000000)
+/* The guard tells how the raylet ended, a moment after its socket did: that is waited for. */
+#define WK_EVIDENCE_NS UINT64_C(700000000)
 #define WK_TICK_NS     UINT64_C(1000000)
 /* The reply of a task that ran longer is told at once to an owner that dozes. */
 #define WK_PROMPT_NS UINT64_C(20000)

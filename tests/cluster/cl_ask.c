@@ -28,6 +28,19 @@ cl_ask_state(struct cl_runtime *rt, const char *what, char *out, size_t capacity
     net_msg_free(&m->base);
 }
 
+bool
+cl_answers(struct cl_runtime *rt)
+{
+    Ray__Node__StateAsk ask = RAY__NODE__STATE_ASK__INIT;
+    char what[] = "workers";
+    ask.what = what;
+    const int status = net_msg_send(rt->node.conn, NODE_STATE_ASK, 5, &ask.base, NULL, 0);
+    assert_true(status == ST_OK || status == ST_CLOSED);
+    ProtobufCMessage *m = cl_expect_or_end(&rt->node, NODE_STATE_ANSWER);
+    net_msg_free(m);
+    return m != NULL;
+}
+
 void
 cl_put_value(struct cl_runtime *rt, const char *value)
 {

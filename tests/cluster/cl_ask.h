@@ -11,6 +11,8 @@
 
 /* What the raylet tells about `what`, as JSON. */
 void cl_ask_state(struct cl_runtime *rt, const char *what, char *out, size_t capacity);
+/* Lets the raylet do one more round of its loop; false when it has ended instead. */
+bool cl_answers(struct cl_runtime *rt);
 /* Stores the one value that cl_assert_value asks for. */
 void cl_put_value(struct cl_runtime *rt, const char *value);
 void cl_assert_value(struct cl_conn *gcs, const char *value);

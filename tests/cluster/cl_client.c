@@ -170,14 +170,18 @@ cl_is_alive(pid_t pid)
 }
 
 bool
-cl_wait_gone(pid_t pid, int ms)
+cl_wait_gone(pid_t pid)
 {
     int fd = -1;
     if (pid <= 0 || os_pidfd_open(pid, &fd) != ST_OK) {
         return true;
     }
     struct pollfd p = { .fd = fd, .events = POLLIN };
-    const int n = poll(&p, 1, (int)(ms * harness_timeout_multiplier()));
+    const uint64_t until = limit_ms(CL_WAIT_MS);
+    int n = 0;
+    for (uint64_t now = os_now_ns(); n <= 0 && now < until; now = os_now_ns()) {
+        n = poll(&p, 1, (int)((until - now) / CL_MS) + 1);
+    }
     os_close(&fd);
     return n == 1;
 }
@@ -384,8 +388,8 @@ cl_start(struct cl_runtime *rt)
 void
 cl_assert_gone(struct cl_runtime *rt)
 {
-    assert_true(cl_wait_gone(rt->raylet, 2000));
-    assert_true(cl_wait_gone(rt->guard, 2000));
+    assert_true(cl_wait_gone(rt->raylet));
+    assert_true(cl_wait_gone(rt->guard));
     if (access(rt->socket_dir, F_OK) == 0) {
         fail_msg("%s is left", rt->socket_dir);
     }

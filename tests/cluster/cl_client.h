@@ -19,7 +19,7 @@
 #include "proto/kinds.h"
 #include "proto/node.pb-c.h"
 
-enum { CL_FRAMES_MAX = 4096, CL_WAIT_MS = 20000 };
+enum { CL_FRAMES_MAX = 4096, CL_WAIT_MS = 40000 };
 
 /* A frame that has come and was not asked for yet. */
 struct cl_frame {
@@ -71,7 +71,7 @@ void cl_stop(struct cl_runtime *rt);
 /* Lets go of everything of this process; fails when a daemon's log tells of a panic, of a
  * sanitizer's finding, or, unless `expect_errors`, of an error. */
 void cl_close(struct cl_runtime *rt);
-/* Nothing of the runtime is left but logs: processes, sockets, database. Waits up to 2 s. */
+/* Nothing of the runtime is left but logs: processes, sockets, database. Waits for the former. */
 void cl_assert_gone(struct cl_runtime *rt);
 
 void cl_connect(struct cl_loop *loop, const char *path, struct cl_conn *out);
@@ -88,8 +88,8 @@ void cl_conn_close(struct cl_conn *c);
 Ray__Node__LeaseGrant *cl_lease(struct cl_runtime *rt, int64_t cpu);
 void cl_return_lease(struct cl_runtime *rt, uint64_t lease_id);
 
-/* Waits until the process has ended; false when that takes longer than `ms`. */
-bool cl_wait_gone(pid_t pid, int ms);
+/* Waits until the process has ended; false when that takes as long as only a hang does. */
+bool cl_wait_gone(pid_t pid);
 bool cl_is_alive(pid_t pid);
 pid_t cl_parent_of(pid_t pid);
 /* Children of a process; how many. */

@@ -18,6 +18,7 @@
 #include "net/net_loop.h"
 #include "net/net_msg.h"
 #include "os/os_basic.h"
+#include "os/os_proc.h"
 #include "os/os_sock.h"
 #include "proto/kinds.h"
 #include "proto/node.pb-c.h"
@@ -131,6 +132,25 @@ on_close(void *ctx, struct net_conn *conn, int status)
     net_loop_stop(w->loop);
 }
 
+/* Stops the raylet until this process is gone, so that it hears its greeting from the dead. */
+static void
+stop_raylet_while_alive(int socket_fd)
+{
+    const pid_t raylet = getppid();
+    int self = -1;
+    if (os_pidfd_open(getpid(), &self) != ST_OK || kill(raylet, SIGSTOP) != 0) {
+        exit(1);
+    }
+    if (fork() == 0) {
+        struct pollfd p = { .fd = self, .events = POLLIN };
+        os_close(&socket_fd);
+        while (poll(&p, 1, -1) < 0) {
+        }
+        (void)kill(raylet, SIGCONT);
+        _exit(0);
+    }
+}
+
 static int
 worker_main(void)
 {
@@ -156,12 +176,21 @@ worker_main(void)
     hello.start_token.data = bytes;
     hello.start_token.len = sizeof(bytes);
     hello.peer_socket = peer;
-    if (os_sock_connect(socket, &fd) != ST_OK ||
-        net_loop_create(os_mem_system(), &w.loop) != ST_OK ||
+    if (os_sock_connect(socket, &fd) != ST_OK) {
+        return 1;
+    }
+    const bool vanishes = strncmp(w.behaviour, "vanish ", 7) == 0 && unlink(w.behaviour + 7) == 0;
+    if (vanishes) {
+        stop_raylet_while_alive(fd);
+    }
+    if (net_loop_create(os_mem_system(), &w.loop) != ST_OK ||
         net_conn_create(w.loop, os_mem_system(), fd, &ops, &w, &w.conn) != ST_OK ||
         net_msg_send(w.conn, NODE_HELLO, 0, &hello.base, NULL, 0) != ST_OK) {
         (void)fprintf(stderr, "%s\n", st_last()->text);
         return 1;
+    }
+    if (vanishes) {
+        _exit(0);
     }
     net_loop_run(w.loop);
     net_conn_destroy(&w.conn);

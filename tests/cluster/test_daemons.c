@@ -128,7 +128,7 @@ b06_actor_lives_and_is_killed(void **state)
     assert_int_equal(cl_parent_of(pid), rt.raylet);
     cl_kill_actor(&rt, &id, true);
     cl_wait_dead(&rt, &id, 0, ST_ACTOR_DIED, "ray.kill");
-    assert_true(cl_wait_gone(pid, 2000));
+    assert_true(cl_wait_gone(pid));
     cl_stop(&rt);
 }
 
@@ -145,7 +145,7 @@ b07_actor_goes_out_of_scope(void **state)
     m.actor_id.len = sizeof(id.b);
     cl_send(&rt.gcs, GCS_ACTOR_OUT_OF_SCOPE, 0, &m.base, -1);
     cl_wait_dead(&rt, &id, 0, ST_ACTOR_DIED, "exit code 0");
-    assert_true(cl_wait_gone(pid, 2000));
+    assert_true(cl_wait_gone(pid));
     cl_stop(&rt);
 }
 

@@ -40,7 +40,7 @@ int __wrap__cmocka_run_group_tests(const char *group, const struct CMUnitTest *t
 typedef void (*panic_fn)(const char *expression, const char *where, const char *function);
 __attribute__((weak)) void assert_set_panic(panic_fn fn);
 
-enum { TIMEOUT_DEFAULT_S = 30, GRACE_MS = 2000, EXIT_NO_SUCH_TEST = 3 };
+enum { TIMEOUT_DEFAULT_S = 30, GRACE_MS = 10000, EXIT_NO_SUCH_TEST = 3 };
 
 static struct {
     const char *program;

@@ -108,8 +108,8 @@ static void
 test_a_process_left_running_fails_and_is_ended(void **state)
 {
     (void)state;
-    setenv("RAY_TEST_TIMEOUT_MULTIPLIER", "0.25", 1);
-    assert_int_not_equal(run_victims("--test leaks_process"), 0);
+    setenv("RAY_TEST_TIMEOUT_MULTIPLIER", "0.1", 1);
+    assert_int_not_equal(run_victims("--test leaks_process --timeout 300"), 0);
     assert_says("a process was left running");
     const char *at = strstr(output, "process ");
     int pid = 0;
@@ -172,7 +172,7 @@ test_without_a_name_every_test_runs(void **state)
     (void)state;
     setenv("HARNESS_VICTIM_SHM", "/ray_test_harness_all", 1);
     setenv("RAY_TEST_TIMEOUT_MULTIPLIER", "0.25", 1);
-    int status = run_victims("--timeout 4");
+    int status = run_victims("--timeout 20"); /* one of them waits for it */
     assert_int_equal(shm_unlink("/ray_test_harness_all"), 0);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 7);

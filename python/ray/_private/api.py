@@ -132,6 +132,10 @@ def ensure_session() -> int:
         return session
     if session:
         _raise_if_died()
+    from ray._private import futures
+
+    if futures.on_callback_thread():
+        raise RuntimeError("Ray was shut down before the object was ready.")
     if os.environ.get("RAY_ENABLE_AUTO_CONNECT", "1") == "0":
         raise RuntimeError(
             "Ray has not been started yet. You can start Ray with 'ray.init()' (it is not started "

@@ -18,9 +18,18 @@ if TYPE_CHECKING:
     import concurrent.futures
 
 _started = False
+_thread_id = 0
+
+
+def on_callback_thread() -> bool:
+    """Whether this is the thread that calls back: what it looks at is there or gone for good, so
+    it never starts Ray, which the main thread may just be ending."""
+    return _thread.get_ident() == _thread_id
 
 
 def _run() -> None:
+    global _thread_id
+    _thread_id = _thread.get_ident()
     while True:
         for callback, cancelled in _native.take_ready():
             try:

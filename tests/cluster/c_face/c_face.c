@@ -34,14 +34,14 @@ c_face_expect(int wanted, int status, const char *call, const char *file, int li
     }
 }
 
-int
-c_face_start_with(double num_cpus)
+static int
+start(double num_cpus, uint64_t store_bytes)
 {
     struct ray_init_options options;
     ray_init_options_default(&options);
     options.num_cpus = num_cpus;
     options.num_gpus = 0;
-    options.object_store_memory = 256u << 20;
+    options.object_store_memory = store_bytes;
     options.temp_dir = harness_dir();
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     MUST(ray_init(0, NULL, &options));
@@ -51,10 +51,23 @@ c_face_start_with(double num_cpus)
 }
 
 int
+c_face_start_with(double num_cpus)
+{
+    return start(num_cpus, 256u << 20);
+}
+
+int
 c_face_start(void **state)
 {
     (void)state;
     return c_face_start_with(2);
+}
+
+int
+c_face_start_small(void **state)
+{
+    (void)state;
+    return start(2, 64u << 20);
 }
 
 const struct ray_context *

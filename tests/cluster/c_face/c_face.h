@@ -37,6 +37,8 @@ void c_face_expect(int wanted, int status, const char *call, const char *file, i
 
 int c_face_start(void **state);
 int c_face_start_with(double num_cpus);
+/* With a store of 64 MiB instead of 256: for tests that fill it again and again. */
+int c_face_start_small(void **state);
 int c_face_stop(void **state);
 /* Waits for the end of all descendants, and checks that a runtime has left nothing but logs. */
 void c_face_expect_gone(const struct ray_context *of);

@@ -184,7 +184,7 @@ static void
 test_memory_is_given_back(void **state)
 {
     (void)state;
-    const size_t size = 50 * MEGABYTE;
+    const size_t size = 13 * MEGABYTE;
     uint8_t *bytes = make_bytes(size, 1);
     for (int i = 0; i < 20; i++) {
         ray_ref_release(put_bytes(bytes, size));
@@ -451,6 +451,39 @@ test_init_after_shutdown(void **state)
     }
 }
 
+static void *
+start_and_stop(void *arg)
+{
+    struct ray_init_options options;
+    ray_init_options_default(&options);
+    options.num_cpus = 1;
+    options.num_gpus = 0;
+    options.temp_dir = harness_dir();
+    for (int i = 0; i < 5; i++) {
+        const int status = ray_init(0, NULL, &options);
+        const int end = ray_shutdown();
+        *(int *)arg += (status != RAY_OK && status != RAY_E_ALREADY_INITIALIZED) || end != RAY_OK;
+    }
+    return NULL;
+}
+
+static void
+test_threads_start_and_stop_it_at_once(void **state)
+{
+    pthread_t threads[THREADS];
+    int wrong[THREADS] = { 0 };
+    (void)c_face_stop(state);
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, start_and_stop, &wrong[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_int_equal(wrong[i], 0);
+    }
+    assert_false(ray_is_initialized());
+    (void)c_face_start(state);
+}
+
 static void
 test_references_of_a_session_that_is_over(void **state)
 {
@@ -554,7 +587,7 @@ main(int argc, char **argv)
         C_FACE_TEST(test_put_and_get),
         C_FACE_TEST(test_payload_in_pieces),
         C_FACE_TEST(test_large_arguments_and_returns),
-        C_FACE_TEST(test_memory_is_given_back),
+        cmocka_unit_test_setup_teardown(test_memory_is_given_back, c_face_start_small, c_face_stop),
         C_FACE_TEST(test_store_full),
         C_FACE_TEST(test_references_inside_an_argument),
         C_FACE_TEST(test_reference_inside_a_return),
@@ -567,6 +600,7 @@ main(int argc, char **argv)
         cmocka_unit_test(test_calls_before_init),
         C_FACE_TEST(test_second_init),
         C_FACE_TEST(test_init_after_shutdown),
+        C_FACE_TEST(test_threads_start_and_stop_it_at_once),
         C_FACE_TEST(test_references_of_a_session_that_is_over),
         C_FACE_TEST(test_value_outlives_its_runtime),
         C_FACE_TEST(test_child_of_a_fork_is_inert),

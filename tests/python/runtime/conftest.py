@@ -30,7 +30,7 @@ def fresh():
 def run_program():
     """Runs a program of its own: (exit code, stdout, stderr)."""
 
-    def run(code, *arguments, timeout=60, env=None):
+    def run(code, *arguments, timeout=240, env=None):
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(code), *arguments],
             capture_output=True,

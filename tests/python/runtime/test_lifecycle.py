@@ -2,6 +2,7 @@
 """init and shutdown; ends of the interpreter; what is left behind."""
 
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -104,6 +105,33 @@ def test_futures_end_with_the_session():
     ray.shutdown()
     with pytest.raises(RuntimeError, match="shut down"):
         future.result(timeout=30)
+
+
+def test_a_future_never_starts_a_session(tmp_path):
+    ray.init(num_cpus=1)
+    ended, answers = threading.Event(), queue.Queue()
+
+    @ray.remote
+    def wait():
+        while not (tmp_path / "go").exists():
+            time.sleep(0.005)
+
+    def call(_):  # on the thread that calls back; it goes on when the session has ended
+        answers.put("called")
+        ended.wait()
+        try:
+            answers.put(ray.put(2))
+        except RuntimeError as error:
+            answers.put(str(error))
+
+    future = wait.remote().future()
+    future.add_done_callback(call)
+    (tmp_path / "go").touch()
+    assert answers.get(timeout=60) == "called"
+    ray.shutdown()
+    ended.set()
+    assert "Ray was shut down" in answers.get(timeout=60)
+    assert not ray.is_initialized()
 
 
 def test_arrays_outlive_the_session():
@@ -369,6 +397,30 @@ def test_ctrl_c_in_get_returns_at_once():
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=30)
     assert out == "interrupted\n" and process.returncode == 0
+
+
+@pytest.mark.parametrize("wait", ["ray.get(ref)", "ray.wait([ref])"])
+def test_a_signal_that_interrupts_no_system_call_ends_waits(run_program, wait):
+    # It comes to another thread; or to this one just before it sleeps, which can't be arranged.
+    code = """
+        import ray, threading, time
+        ray.init(num_cpus=1)
+        @ray.remote
+        def forever():
+            time.sleep(1000)
+        def strike():
+            time.sleep(0.2)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        ref = forever.remote()
+        try:
+            threading.Thread(target=strike).start()
+            WAIT
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+    """
+    code = HEARS_CTRL_C + textwrap.dedent(code).replace("WAIT", wait)
+    status, out, err = run_program(code)
+    assert (status, out) == (0, "interrupted\n"), err
 
 
 def test_ctrl_c_is_not_for_the_daemons(run_program):

@@ -50,9 +50,12 @@ class Talker:
 
 def ends_with(logs, text):
     for name in sizes(logs):
-        with open(os.path.join(logs, name), "rb") as f:
-            if f.read().endswith(text.encode() + b"\n"):
-                return True
+        try:
+            with open(os.path.join(logs, name), "rb") as f:
+                if f.read().endswith(text.encode() + b"\n"):
+                    return True
+        except FileNotFoundError:  # rotated meanwhile
+            continue
     return False
 
 
