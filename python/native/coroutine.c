@@ -92,6 +92,31 @@ call_coroutine_of_context(struct state *st)
     return result;
 }
 
+PyObject *
+call_coroutine_is_cancelled(struct state *st)
+{
+    CallCoroutine *self = of_context(st);
+    const bool cancelled =
+        self != NULL && self->task != NULL && ray_task_is_cancelled(self->task);
+    Py_XDECREF(self);
+    return PyBool_FromLong(cancelled);
+}
+
+void
+call_coroutine_cancel_asked(void)
+{
+    for (ray_task *task; (task = ray_worker_next_cancelled()) != NULL;) {
+        CallCoroutine *self = ray_task_user(task); /* lives as long as its call */
+        PyObject *holder = self == NULL ? NULL : new_ref(self->holder);
+        PyObject *done = holder == NULL ? NULL : PyObject_CallMethod(holder, "cancel", NULL);
+        if (holder != NULL && done == NULL) {
+            PyErr_WriteUnraisable(holder);
+        }
+        Py_XDECREF(done);
+        Py_XDECREF(holder);
+    }
+}
+
 const uint8_t *
 call_coroutine_id_of_context(struct state *st)
 {
@@ -384,6 +409,7 @@ call_coroutine_start(struct state *st, ray_task *task)
         return ray_task_fail(task, RAY_E_SYSTEM, false,
                              "the actor's event loop takes no more calls", NULL);
     }
+    ray_task_set_user(task, self);
     return ray_task_defer(task);
 }
 
