@@ -54,7 +54,7 @@ end_unrun(struct wk_task *task)
     const struct id_actor actor = id_task_actor(&task->id);
     const struct wk_failure failure = {
         .status = ST_TASK_CANCELLED,
-        .text = "It had not begun to run.",
+        .text = "It was waiting to run.",
         .function = task->function->name,
         .node_ip = wk.node_ip,
         .task_id = task->id.b,
@@ -216,8 +216,9 @@ wk_on_cancel_ref(const uint8_t *body, size_t size)
 static bool
 is_named(const struct wk_exec *e, const struct wk_link *link, const struct peer_cancel *cancel)
 {
-    return e->from == link && e->push.push_number == cancel->push_number &&
-           e->push.word == cancel->word;
+    const struct net_window_push named = { cancel->word, cancel->push_number };
+    const struct net_window_push pushed = { e->push.word, e->push.push_number };
+    return e->from == link && wk_interrupt_names(&named, &pushed);
 }
 
 /* The named task, if it runs here now. */
@@ -291,8 +292,7 @@ wk_on_cancel(struct wk_link *link, const uint8_t *body, size_t size)
         return ST_OK; /* it has ended */
     }
     const bool leased = e->push.epoch != 0;
-    atom_u32_store(&e->cancelled, 1, ATOM_RELAXED);
-    atom_u32_store(&e->interrupt, 1, ATOM_RELEASE);
+    wk_interrupt_ask(&e->interrupt);
     if (leased && !(cancel.flags & PEER_CANCEL_FORCE)) {
         interrupt(e);
     }
@@ -314,21 +314,19 @@ wk_on_cancel(struct wk_link *link, const uint8_t *body, size_t size)
 bool
 wk_current_is_cancelled(void)
 {
-    return wk_current && atom_u32_load(&wk_current->cancelled, ATOM_RELAXED) != 0;
+    return wk_current && ray_task_is_cancelled((const ray_task *)wk_current);
 }
 
 RAY_API bool
 ray_task_is_cancelled(const ray_task *task)
 {
-    return atom_u32_load(&wk_exec_of(task)->cancelled, ATOM_RELAXED) != 0;
+    return atom_u32_load(&wk_exec_of(task)->interrupt.cancelled, ATOM_RELAXED) != 0;
 }
 
 RAY_API bool
 ray_task_take_interrupt(ray_task *task)
 {
-    struct wk_exec *e = wk_exec_of(task);
-    return atom_u32_load(&e->interrupt, ATOM_ACQUIRE) != 0 &&
-           atom_u32_exchange(&e->interrupt, 0, ATOM_ACQ_REL) != 0;
+    return wk_interrupt_take(&wk_exec_of(task)->interrupt);
 }
 
 RAY_API ray_task *

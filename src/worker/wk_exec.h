@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-#include "base/atom.h"
+#include "worker/wk_interrupt.h"
 #include "worker/wk_priv.h"
 
 /* A function with its options, as a peer told it. */
@@ -64,12 +64,11 @@ struct wk_exec {
     bool owns_template; /* one of tmpl->owners */
     bool leaves;        /* it ends the process */
     struct list children; /* wk_task.sibling: what it has submitted and isn't answered */
-    struct atom_u32 cancelled; /* ray.cancel was asked of it; never goes back */
-    struct atom_u32 interrupt; /* and nobody has acted on that yet (ray_task_take_interrupt) */
-    bool break_wait;           /* its wait in libray is to end, once */
-    bool signalled;            /* the face's interrupt was called for it */
-    bool cancel_queued;        /* one of group->cancels */
-    void *user;                /* the face's */
+    struct wk_interrupt interrupt;
+    bool break_wait;    /* its wait in libray is to end, once */
+    bool signalled;     /* the face's interrupt was called for it */
+    bool cancel_queued; /* one of group->cancels */
+    void *user;         /* the face's */
 };
 
 /* ---- wk_exec.c ---- */

@@ -34,7 +34,7 @@ wk_exec_complete(struct wk_exec *e, int status)
         }
         return;
     }
-    if (status == ST_INTERRUPTED && atom_u32_load(&e->cancelled, ATOM_RELAXED) != 0) {
+    if (status == ST_INTERRUPTED && ray_task_is_cancelled((const ray_task *)e)) {
         status = ST_TASK_CANCELLED; /* a wait of the function's that ended for that */
     }
     (void)snprintf(text, sizeof(text), "%.300s returned status %s: %s", e->tmpl->function_name,
