@@ -204,7 +204,7 @@ wk_on_cancel_ref(const uint8_t *body, size_t size)
     }
     memcpy(&asked, body, sizeof(asked));
     const struct own_ref *ref = own_find(&wk.own, &asked.object);
-    if (ref && ref->kind == OWN_OWNED && ref->task) {
+    if (wk.ready && ref && ref->kind == OWN_OWNED && ref->task) {
         wk_task_cancel(task_of(ref), asked.flags);
         wk_changed();
     }

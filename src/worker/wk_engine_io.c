@@ -400,7 +400,8 @@ wait_in_task(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
 bool
 wk_task_waits(void)
 {
-    return wk.task_wait.done && !wk.task_wait.done(wk.task_wait.ctx);
+    return wk.task_wait.done && !(wk.current && wk.current->break_wait) &&
+           !wk.task_wait.done(wk.task_wait.ctx);
 }
 
 int
