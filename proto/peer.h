@@ -44,7 +44,7 @@ enum peer_kind {
     PEER_BOUNCED = 204,
     PEER_CANCEL = 208,     /* owner -> worker that has started the task */
     PEER_CANCEL_REF = 209, /* borrower -> owner */
-    PEER_OWN_FIRST = 210, /* PEER_OWN_FIRST + enum own_msg_kind */
+    PEER_OWN_FIRST = 210,  /* PEER_OWN_FIRST + enum own_msg_kind */
     PEER_OWN_LAST = 229,
     PEER_RING_OFFER = 230,
     PEER_RING_ACCEPT = 231,

@@ -96,8 +96,7 @@ PyObject *
 call_coroutine_is_cancelled(struct state *st)
 {
     CallCoroutine *self = of_context(st);
-    const bool cancelled =
-        self != NULL && self->task != NULL && ray_task_is_cancelled(self->task);
+    const bool cancelled = self != NULL && self->task != NULL && ray_task_is_cancelled(self->task);
     Py_XDECREF(self);
     return PyBool_FromLong(cancelled);
 }

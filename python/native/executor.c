@@ -170,9 +170,9 @@ catch_interrupts(PyObject *module)
     main_thread = pthread_self();
     PyObject *handler = PyObject_GetAttrString(module, "on_interrupt");
     PyObject *function = handler == NULL ? NULL : import_name("signal", "signal");
-    PyObject *before = function == NULL ? NULL
-                                        : PyObject_CallFunction(function, "iO",
-                                                                (int)INTERRUPT_SIGNAL, handler);
+    PyObject *before = function == NULL
+                           ? NULL
+                           : PyObject_CallFunction(function, "iO", (int)INTERRUPT_SIGNAL, handler);
     Py_XDECREF(handler);
     Py_XDECREF(function);
     Py_XDECREF(before);

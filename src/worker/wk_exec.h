@@ -60,9 +60,9 @@ struct wk_exec {
     uint64_t started_ns;
     struct wk_group *group; /* that it runs in, NULL: one at a time */
     enum wk_deferral deferral;
-    bool in_execute;    /* the face's callback has not returned */
-    bool owns_template; /* one of tmpl->owners */
-    bool leaves;        /* it ends the process */
+    bool in_execute;      /* the face's callback has not returned */
+    bool owns_template;   /* one of tmpl->owners */
+    bool leaves;          /* it ends the process */
     struct list children; /* wk_task.sibling: what it has submitted and isn't answered */
     struct wk_interrupt interrupt;
     bool break_wait;    /* its wait in libray is to end, once */

@@ -140,8 +140,9 @@ wk_task_fail(struct wk_task *task, struct ray_value *failure, uint32_t executor)
 static bool
 retry_after_failure(struct wk_task *task, const struct peer_done *done, uint32_t executor)
 {
-    if (task->cancelled || done->status != ST_TASK_FAILED || !(done->flags & PEER_DONE_RETRY_ALLOWED) ||
-        !task->retry_exceptions || task->retries_left == 0) {
+    if (task->cancelled || done->status != ST_TASK_FAILED ||
+        !(done->flags & PEER_DONE_RETRY_ALLOWED) || !task->retry_exceptions ||
+        task->retries_left == 0) {
         return false;
     }
     struct wk_outs o;

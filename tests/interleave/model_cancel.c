@@ -23,9 +23,9 @@ struct cancel_state {
     uint64_t own[2 * TASKS];
     struct net_window_worker worker;
     struct net_window_push push[TASKS];
-    struct atom_u32 tail;    /* pushes published */
-    struct atom_u32 lock;    /* the engine's */
-    struct atom_u32 current; /* the running task + 1, 0 none; under the lock */
+    struct atom_u32 tail;        /* pushes published */
+    struct atom_u32 lock;        /* the engine's */
+    struct atom_u32 current;     /* the running task + 1, 0 none; under the lock */
     struct wk_interrupt record;  /* of the running task: the next one's lies where this one's did */
     struct wk_interrupt process; /* what there would be instead, without interrupt_in_record */
     struct atom_u32 pending;
@@ -341,8 +341,7 @@ wait_in_get(void *state)
         }
         lock(s);
         while (!interrupted) {
-            if (ilv_rule("cancel_break_wait") &&
-                atom_u32_load(&s->break_wait, ATOM_RELAXED) != 0) {
+            if (ilv_rule("cancel_break_wait") && atom_u32_load(&s->break_wait, ATOM_RELAXED) != 0) {
                 atom_u32_store(&s->break_wait, 0, ATOM_RELAXED);
                 interrupted = true;
             } else {

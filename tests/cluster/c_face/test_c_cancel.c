@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Cancelling from C: functions that ask, that wait in the library, that are deaf, that never ran. */
+/* Cancelling from C: functions that ask, that wait in the library, that are deaf, that never ran.
+ */
 #include "c_face.h"
 
 #include <sched.h>
