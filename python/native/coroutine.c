@@ -24,6 +24,7 @@ typedef struct {
     PyObject *holder;
     PyObject *name;
     bool begun, stepping;
+    bool cancelled; /* ray.cancel has cancelled its asyncio task */
     struct outcome outcome;
     uint8_t id[RAY_TASK_ID_SIZE];
 } CallCoroutine;
@@ -110,6 +111,9 @@ call_coroutine_cancel_asked(void)
         PyObject *done = holder == NULL ? NULL : PyObject_CallMethod(holder, "cancel", NULL);
         if (holder != NULL && done == NULL) {
             PyErr_WriteUnraisable(holder);
+        }
+        if (done == Py_True && self->task == task) {
+            self->cancelled = true;
         }
         Py_XDECREF(done);
         Py_XDECREF(holder);
@@ -220,6 +224,9 @@ end(CallCoroutine *self, enum step step, PyObject *result)
     Py_CLEAR(self->inner);
     if (step == STEP_ERROR && is_cancellation(st)) {
         PyErr_Fetch(&type, &value, &traceback);
+        status = fail_cancelled(self);
+    } else if (self->cancelled) { /* the caller is not told what the method made of it */
+        PyErr_Clear();
         status = fail_cancelled(self);
     } else if (step == STEP_ERROR || executor_give_back(st, self->task, result)) {
         status = executor_fail(st, self->task, &self->outcome);

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import ray
-from ray.exceptions import RayError, TaskCancelledError, WorkerCrashedError
+from ray.exceptions import RayError, RayTaskError, TaskCancelledError, WorkerCrashedError
 
 LONG = 1000  # seconds that nobody waits
 
@@ -448,6 +448,7 @@ class Async:
         try:
             await asyncio.sleep(LONG)
         except asyncio.CancelledError:
+            self.seen.append("caught")
             return "caught"
 
     async def nested(self, path):
@@ -484,7 +485,10 @@ def test_async_call_that_catches_its_cancellation():
     ref = actor.caught.remote()
     wait_for(lambda: ray.get(actor.counts.remote())[0] == 1)
     ray.cancel(ref)
-    assert ray.get(ref) == "caught"
+    with pytest.raises(RayTaskError, match="was cancelled"):
+        ray.get(ref)
+    cancelled(ref)
+    assert ray.get(actor.order.remote()) == ["caught"]
 
 
 def test_async_call_takes_its_children_along(tmp_path):
