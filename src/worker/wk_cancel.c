@@ -74,8 +74,7 @@ cancel_queued(struct wk_task *task)
         wk_lease_on_unready(&wk.leases, task->key->lease_key, 1, wk_now());
         wk_key_mark_dirty(task->key);
     }
-    list_remove(&task->link); /* of an actor's queues */
-    end_unrun(task);
+    end_unrun(task); /* the actor client takes a call out of its lists itself */
 }
 
 /* Its worker has begun to run it, and decides. */
