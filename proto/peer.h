@@ -9,8 +9,10 @@
  *       |------------ PEER_HELLO (window fd) ---------->|
  *       |------------ TEMPLATE, PUSH, PUSH, ... ------->|   tasks go one way: from whoever
  * connected
+ *       |------------ CANCEL -------------------------->|   of a task that has started
  *       |<----------- DONE, BOUNCED, ... ---------------|
  *       |<----------- OWN_* messages both ways -------->|
+ *       |<----------- CANCEL_REF both ways ------------>|   a borrower asks the owner to cancel
  *       |------------ RING_OFFER (ring fd, bell fd) --->|   after 64 frames in 100 ms
  *       |<----------- RING_ACCEPT (bell fd) ------------|   the accepting side's last socket frame
  *       |------------ RING_SWITCH --------------------->|   the connecting side's last socket frame
@@ -40,7 +42,9 @@ enum peer_kind {
     PEER_PUSH = 202,
     PEER_DONE = 203,
     PEER_BOUNCED = 204,
-    PEER_OWN_FIRST = 210, /* PEER_OWN_FIRST + enum own_msg_kind */
+    PEER_CANCEL = 208,     /* owner -> worker that has started the task */
+    PEER_CANCEL_REF = 209, /* borrower -> owner */
+    PEER_OWN_FIRST = 210,  /* PEER_OWN_FIRST + enum own_msg_kind */
     PEER_OWN_LAST = 229,
     PEER_RING_OFFER = 230,
     PEER_RING_ACCEPT = 231,
@@ -128,6 +132,24 @@ struct peer_bounced {
     uint32_t word;
     uint32_t zero;
 };
+
+/* The task of that push is cancelled: whoever has it running acts, anybody else ignores it. */
+struct peer_cancel {
+    uint64_t push_number;
+    uint32_t word;
+    uint32_t flags; /* enum peer_cancel_flags */
+};
+enum peer_cancel_flags {
+    PEER_CANCEL_FORCE = 1,     /* the process ends; not for actors' calls */
+    PEER_CANCEL_RECURSIVE = 2, /* also what the task has submitted */
+};
+
+/* Not answered: what becomes of the task is what the object's value tells. */
+struct peer_cancel_ref {
+    struct id_object object;
+    uint32_t flags; /* enum peer_cancel_flags */
+};
+_Static_assert(sizeof(struct peer_cancel_ref) == 32, "its layout");
 
 struct peer_ring {
     uint64_t

@@ -37,6 +37,11 @@ static const char *const mutations[] = {
     /* of the engine around the client: the order of what it says */
     "ask_first",
     "unblock_first",
+    /* of cancelling tasks */
+    "cancel_recall",
+    "cancel_counts",
+    "cancel_names",
+    "cancel_retry",
     NULL,
 };
 enum { SERVER_RULES = 13, POOL_RULE = 1 << 13 };
@@ -353,6 +358,8 @@ choose(struct sl_world *w)
         w->cpus = 1 + (uint32_t)sim_below(sim, 2);
         params->actions = 12;
     }
+    w->cancels =
+        (w->mode == SL_CHAOS || w->mode == SL_NEST || w->mode == SL_FLAT) && sim_chance(sim, 400);
 }
 
 static void *
@@ -607,6 +614,10 @@ act(struct sim *sim, void *world)
     if (!p) {
         return;
     }
+    if (w->cancels && sim_chance(sim, 300)) {
+        sl_cancel_some(w);
+        return;
+    }
     switch (w->mode) {
     case SL_NEST:
         submit_nested(w, p, 1 + (uint32_t)sim_below(sim, 6));
@@ -642,7 +653,8 @@ deliver(struct sim *sim, void *world, uint32_t proc, uint32_t from, uint16_t kin
     struct sl_proc *p = &w->procs[proc];
     if (proc == SL_RAYLET) {
         raylet_deliver(w, from, kind, payload, msg);
-    } else if (kind == SL_MSG_GO || kind == SL_MSG_EXIT || kind == SL_MSG_PUSH) {
+    } else if (kind == SL_MSG_GO || kind == SL_MSG_EXIT || kind == SL_MSG_PUSH ||
+               kind == SL_MSG_INTERRUPT) {
         sl_worker_deliver(w, p, from, kind, payload);
     } else {
         sl_owner_deliver(w, p, from, kind, payload, msg);

@@ -2,6 +2,7 @@
 /*
  * What the files of the lease world share. sim_lease.c: the raylet's I/O around the lease server,
  * chaos, invariants. sim_lease_engine.c: owners (engines around the lease client) and workers.
+ * sim_lease_cancel.c: cancelling tasks, on both sides.
  *
  * Shared memory is explicit: the word of a push, the epoch and the RUNNING word of a worker's page
  * are fields that both sides read and write in steps of their own.
@@ -30,6 +31,10 @@ enum {
 enum sl_rule {
     SL_RULE_ASK_FIRST = 1 << 20,     /* requests go before the notice that their task waits */
     SL_RULE_UNBLOCK_FIRST = 1 << 21, /* the notice that it goes on goes before any return */
+    SL_RULE_CANCEL_RECALL = 1 << 22, /* a posted task is taken back by its word */
+    SL_RULE_CANCEL_COUNTS = 1 << 23, /* and the lease client is told */
+    SL_RULE_CANCEL_NAMES = 1 << 24,  /* the worker interrupts the named task only */
+    SL_RULE_CANCEL_RETRY = 1 << 25,  /* what was cancelled is not tried again */
 };
 
 enum sl_mode {
@@ -75,9 +80,17 @@ enum sl_message {
     SL_MSG_DONE,
     SL_MSG_BOUNCED,
     SL_MSG_UNBLOCKED,
+    SL_MSG_INTERRUPT,
 };
 
-enum sl_task_state { SL_TASK_READY, SL_TASK_PUSHED, SL_TASK_DONE, SL_TASK_FAILED, SL_TASK_LOST };
+enum sl_task_state {
+    SL_TASK_READY,
+    SL_TASK_PUSHED,
+    SL_TASK_DONE,
+    SL_TASK_FAILED,
+    SL_TASK_LOST,
+    SL_TASK_CANCELLED
+};
 
 struct sl_task {
     struct list link; /* its owner's FIFO */
@@ -87,6 +100,8 @@ struct sl_task {
     enum sl_fn fn;
     uint64_t duration_ns, submitted_ns;
     bool watched, stream, met;
+    bool cancelled;       /* by its owner */
+    struct sl_push *push; /* the last one */
 };
 
 enum sl_word { SL_POSTED = 1, SL_STARTED, SL_RECALLED, SL_BOUNCED, SL_FINISHED };
@@ -99,6 +114,7 @@ struct sl_push {
     uint64_t lease, epoch, started_ns;
     enum sl_word word; /* shared memory */
     bool settled;      /* the owner has acted on it */
+    bool interrupted;  /* it ended by that */
 };
 
 /* The owner's side of a lease: its window. */
@@ -142,7 +158,7 @@ struct sl_world {
     struct sim *sim;
     enum sl_mode mode;
     uint32_t cpus, gpus, cap, nest_max;
-    bool kills, stops, owning;
+    bool kills, stops, owning, cancels;
     struct res_names names;
     struct sched_keys keys;
     struct rl_lease server;
@@ -192,6 +208,31 @@ void sl_owner_saw_death(struct sl_world *w, struct sl_proc *p, uint32_t dead);
 void sl_worker_deliver(struct sl_world *w, struct sl_proc *p, uint32_t from, uint16_t kind,
                        uint64_t payload);
 void sl_worker_timer(struct sl_world *w, struct sl_proc *p);
+/* Back to the front of the FIFO. */
+void sl_requeue(struct sl_proc *p, struct sl_push *u);
+/* The worker's task waits no more, if its children have all ended. */
+void sl_unblock_parent(struct sl_world *w, struct sl_proc *p);
+/* The worker's task waits no more, whatever has come. */
+void sl_resume(struct sl_world *w, struct sl_proc *p);
+/* The worker's next step. */
+void sl_again_at(struct sl_world *w, const struct sl_proc *p, uint64_t delay_ns);
+static inline struct sl_held *
+sl_held_of(const struct wk_lease *lease)
+{
+    return (struct sl_held *)(uintptr_t)lease->user;
+}
+static inline bool
+sl_is_off(const struct sl_world *w, uint32_t rule)
+{
+    return (sim_mutations(w->sim) & rule) != 0;
+}
 void sl_task_finished(struct sl_world *w, struct sl_task *task, enum sl_task_state state);
+
+/* --- sim_lease_cancel.c --- */
+/* The user cancels some task that hasn't ended. */
+void sl_cancel_some(struct sl_world *w);
+/* A cancellation has come, for the task of that push. */
+void sl_worker_interrupt(struct sl_world *w, struct sl_proc *p, const struct sl_push *named,
+                         bool force);
 
 #endif

@@ -152,6 +152,8 @@ sl_quiet(struct sim *sim, void *world)
         SIM_CHECK(sim, task->state != SL_TASK_READY && task->state != SL_TASK_PUSHED,
                   "task %u of P%u never ends (%s)", task->index, task->owner,
                   task->state == SL_TASK_READY ? "not pushed" : "pushed");
+        SIM_CHECK(sim, task->state != SL_TASK_CANCELLED || task->cancelled,
+                  "task %u ends as if cancelled", task->index);
         SIM_CHECK(sim,
                   task->state != SL_TASK_FAILED || task->charged > 0 || w->mode == SL_CAP ||
                       task->key == SL_KEY_HUGE || w->kills,

@@ -45,12 +45,6 @@ sl_owner_init(struct sl_world *w, struct sl_proc *p)
     p->fns[SL_FN_MEET] = (struct wk_lease_fn){ .samples = 10, .ewma_ns = 20000 };
 }
 
-static struct sl_held *
-held_of(const struct wk_lease *lease)
-{
-    return (struct sl_held *)(uintptr_t)lease->user;
-}
-
 static void
 free_held(struct sl_world *w, struct sl_held *held)
 {
@@ -67,7 +61,7 @@ sl_owner_fini(struct sl_world *w, struct sl_proc *p)
     map_walk_init(&walk);
     for (struct map_link *l; (l = map_walk_next(&p->client.by_id, &walk)) != NULL;) {
         struct wk_lease *lease = CONTAINER_OF(l, struct wk_lease, by_id);
-        struct sl_held *held = held_of(lease);
+        struct sl_held *held = sl_held_of(lease);
         LIST_FOR_SAFE (k, next, &held->pushes) {
             list_remove(k);
         }
@@ -86,7 +80,7 @@ to_raylet(struct sl_world *w, struct sl_proc *p, uint16_t kind, const void *msg,
 static void
 push(struct sl_world *w, struct sl_proc *p, struct sl_task *task, struct wk_lease *lease)
 {
-    struct sl_held *held = held_of(lease);
+    struct sl_held *held = sl_held_of(lease);
     const bool behind = !list_is_empty(&held->pushes);
     SIM_CHECK(w->sim, !held->blocked, "P%u pushes to a worker that said it waits", p->number);
     SIM_CHECK(w->sim, lease->state != WK_LEASE_REVOKED, "P%u pushes under a revoked lease",
@@ -111,6 +105,7 @@ push(struct sl_world *w, struct sl_proc *p, struct sl_task *task, struct wk_leas
     list_push_back(&held->pushes, &u->of_lease);
     list_remove(&task->link);
     task->state = SL_TASK_PUSHED;
+    task->push = u;
     SIM_TRACE(w->sim, "P%u pushes task %u to P%u, lease %llu epoch %llu", p->number, task->index,
               held->worker, (unsigned long long)lease->id, (unsigned long long)lease->epoch);
     sim_send(w->sim, p->number, held->worker, 0, SL_MSG_PUSH, u->index, NULL, 0);
@@ -136,9 +131,8 @@ push_ready(struct sl_world *w, struct sl_proc *p)
     return any;
 }
 
-/* Back to the front of the FIFO. */
-static void
-requeue(struct sl_proc *p, struct sl_push *u)
+void
+sl_requeue(struct sl_proc *p, struct sl_push *u)
 {
     list_remove(&u->of_lease);
     u->settled = true;
@@ -154,14 +148,14 @@ recall(struct sl_world *w, struct sl_proc *p, uint64_t id)
     if (!lease) {
         return;
     }
-    struct sl_held *held = held_of(lease);
+    struct sl_held *held = sl_held_of(lease);
     uint32_t n = 0;
     for (struct list *l = held->pushes.prev; l != &held->pushes;) {
         struct sl_push *u = LIST_ENTRY(l, struct sl_push, of_lease);
         l = l->prev;
         if (u->word == SL_POSTED) {
             u->word = SL_RECALLED;
-            requeue(p, u);
+            sl_requeue(p, u);
             n++;
         }
     }
@@ -223,7 +217,7 @@ all_held(const struct sl_proc *p, struct sl_held **held, uint32_t max)
     struct map_walk walk;
     map_walk_init(&walk);
     for (struct map_link *l; n < max && (l = map_walk_next(&p->client.by_id, &walk)) != NULL;) {
-        held[n++] = held_of(CONTAINER_OF(l, struct wk_lease, by_id));
+        held[n++] = sl_held_of(CONTAINER_OF(l, struct wk_lease, by_id));
     }
     return n;
 }
@@ -291,9 +285,10 @@ sl_task_finished(struct sl_world *w, struct sl_task *task, enum sl_task_state st
     task->state = state;
     w->watched_open -= task->watched ? 1 : 0;
     SIM_TRACE(w->sim, "task %u ends: %s", task->index,
-              state == SL_TASK_DONE     ? "done"
-              : state == SL_TASK_FAILED ? "failed"
-                                        : "lost");
+              state == SL_TASK_DONE        ? "done"
+              : state == SL_TASK_FAILED    ? "failed"
+              : state == SL_TASK_CANCELLED ? "cancelled"
+                                           : "lost");
     if (task->parent && state != SL_TASK_LOST) {
         ASSERT(task->parent->children_left > 0);
         task->parent->children_left--;
@@ -346,20 +341,19 @@ sl_cancel_huge(struct sl_world *w, struct sl_proc *p)
 /* --- what reaches an owner -----------------------------------------------------------------------
  */
 
-static bool
-is_off(const struct sl_world *w, uint32_t rule)
-{
-    return (sim_mutations(w->sim) & rule) != 0;
-}
-
 /* The raylet hears of it before it hears of any return that the same replies bring about: else the
  * CPU looks free in between, and a shallower task is let in. */
-static void
-unblock_parent(struct sl_world *w, struct sl_proc *p)
+void
+sl_unblock_parent(struct sl_world *w, struct sl_proc *p)
 {
-    if (p->phase != SL_WAITING || p->current->task->children_left > 0) {
-        return;
+    if (p->phase == SL_WAITING && p->current->task->children_left == 0) {
+        sl_resume(w, p);
     }
+}
+
+void
+sl_resume(struct sl_world *w, struct sl_proc *p)
+{
     const struct sl_push *u = p->current;
     const struct sched_lease_blocked msg = { .epoch = u->epoch, .blocked = false };
     to_raylet(w, p, SL_MSG_BLOCKED, &msg, sizeof(msg));
@@ -377,24 +371,26 @@ on_done(struct sl_world *w, struct sl_proc *p, struct sl_push *u, uint64_t durat
     if (u->settled || !lease) {
         return; /* of an incarnation whose death was acted on */
     }
-    struct sl_held *held = held_of(lease);
+    struct sl_held *held = sl_held_of(lease);
     struct sl_task *task = u->task;
     SIM_CHECK(w->sim, u->word == SL_FINISHED, "a reply for a task that isn't finished");
     list_remove(&u->of_lease);
     u->settled = true;
     held->blocked = false;
+    SIM_CHECK(w->sim, !u->interrupted || task->cancelled, "task %u ends as if cancelled",
+              task->index);
     task->successes++;
     SIM_CHECK(w->sim, task->successes == 1, "task %u succeeded twice", task->index);
     wk_lease_on_done(&p->client, lease, &p->fns[task->fn], sim_now(w->sim), duration_ns);
-    sl_task_finished(w, task, SL_TASK_DONE);
+    sl_task_finished(w, task, u->interrupted ? SL_TASK_CANCELLED : SL_TASK_DONE);
     if (task->stream && (w->watch_due || w->watched_open > 0)) {
         struct sl_task *next =
             sl_submit(w, p, task->key, task->fn, 3 * SIM_MS + sim_below(w->sim, 5 * SIM_MS));
         next->stream = true;
         sl_submit_done(w, p, next);
     }
-    if (!is_off(w, SL_RULE_UNBLOCK_FIRST)) {
-        unblock_parent(w, p);
+    if (!sl_is_off(w, SL_RULE_UNBLOCK_FIRST)) {
+        sl_unblock_parent(w, p);
     }
 }
 
@@ -405,13 +401,13 @@ on_bounced(struct sl_world *w, struct sl_proc *p, const struct sl_push *u)
     if (!lease) {
         return;
     }
-    struct sl_held *held = held_of(lease);
+    struct sl_held *held = sl_held_of(lease);
     uint32_t n = 0;
     for (struct list *l = held->pushes.prev; l != &held->pushes;) {
         struct sl_push *b = LIST_ENTRY(l, struct sl_push, of_lease);
         l = l->prev;
         if (b->word == SL_BOUNCED) {
-            requeue(p, b);
+            sl_requeue(p, b);
             n++;
         }
     }
@@ -425,13 +421,13 @@ on_bounced(struct sl_world *w, struct sl_proc *p, const struct sl_push *u)
 static void
 act_on_death(struct sl_world *w, struct sl_proc *p, struct wk_lease *lease)
 {
-    struct sl_held *held = held_of(lease);
+    struct sl_held *held = sl_held_of(lease);
     uint32_t unstarted = 0, charged = 0;
     for (struct list *l = held->pushes.prev; l != &held->pushes;) {
         struct sl_push *u = LIST_ENTRY(l, struct sl_push, of_lease);
         l = l->prev;
         if (u->word == SL_POSTED || u->word == SL_BOUNCED) {
-            requeue(p, u);
+            sl_requeue(p, u);
             unstarted++;
             continue;
         }
@@ -441,7 +437,9 @@ act_on_death(struct sl_world *w, struct sl_proc *p, struct wk_lease *lease)
         list_remove(&u->of_lease);
         u->settled = true;
         u->task->charged++;
-        if (u->task->retries-- > 0) {
+        if (u->task->cancelled && !sl_is_off(w, SL_RULE_CANCEL_RETRY)) {
+            sl_task_finished(w, u->task, SL_TASK_CANCELLED);
+        } else if (u->task->retries-- > 0) {
             u->task->state = SL_TASK_READY;
             u->task->children_left = 0;
             list_push_back(&p->fifo[u->task->key], &u->task->link);
@@ -453,7 +451,7 @@ act_on_death(struct sl_world *w, struct sl_proc *p, struct wk_lease *lease)
     }
     free_held(w, held);
     wk_lease_on_dead(&p->client, lease, unstarted, sim_now(w->sim));
-    unblock_parent(w, p);
+    sl_unblock_parent(w, p);
 }
 
 static void
@@ -469,8 +467,8 @@ on_lease_dead(struct sl_world *w, struct sl_proc *p, const struct sched_lease_no
     if (!lease) {
         return;
     }
-    held_of(lease)->told_dead = true;
-    if (p->saw_dead[held_of(lease)->worker]) {
+    sl_held_of(lease)->told_dead = true;
+    if (p->saw_dead[sl_held_of(lease)->worker]) {
         act_on_death(w, p, lease);
     }
 }
@@ -537,7 +535,7 @@ on_failed(struct sl_world *w, struct sl_proc *p, const struct sched_lease_failed
         n++;
     }
     wk_lease_on_unready(&p->client, wk_lease_get_key(&p->client, msg->cookie), n, sim_now(w->sim));
-    unblock_parent(w, p);
+    sl_unblock_parent(w, p);
 }
 
 void
@@ -577,7 +575,7 @@ sl_owner_deliver(struct sl_world *w, struct sl_proc *p, uint32_t from, uint16_t 
     case SL_MSG_UNBLOCKED: {
         struct wk_lease *lease = wk_lease_find(&p->client, payload);
         if (lease) {
-            held_of(lease)->blocked = false;
+            sl_held_of(lease)->blocked = false;
             wk_lease_on_unblocked(&p->client, lease, now);
         }
         break;
@@ -586,7 +584,7 @@ sl_owner_deliver(struct sl_world *w, struct sl_proc *p, uint32_t from, uint16_t 
         sim_fail(w->sim, "an owner got message %u", kind);
     }
     sl_owner_run(w, p);
-    unblock_parent(w, p); /* does nothing, but with its rule off */
+    sl_unblock_parent(w, p); /* does nothing, but with its rule off */
 }
 
 /* --- worker ------------------------------------------------------------------------------------
@@ -613,8 +611,8 @@ check_may_run(struct sl_world *w, struct sl_proc *p, const struct sl_push *u)
               (unsigned long long)u->lease, lease ? (unsigned long long)lease->id : 0ULL);
 }
 
-static void
-again_at(struct sl_world *w, struct sl_proc *p, uint64_t delay_ns)
+void
+sl_again_at(struct sl_world *w, const struct sl_proc *p, uint64_t delay_ns)
 {
     sim_timer(w->sim, p->number, SL_TAG_WORKER, sim_now(w->sim) + delay_ns);
 }
@@ -635,7 +633,7 @@ start_nested(struct sl_world *w, struct sl_proc *p, struct sl_task *task)
         sl_submit_done(w, p, child);
     }
     p->phase = SL_WAITING;
-    if (!is_off(w, SL_RULE_ASK_FIRST)) {
+    if (!sl_is_off(w, SL_RULE_ASK_FIRST)) {
         sl_owner_run(w, p);
     }
     const struct sched_lease_blocked msg = { .epoch = p->current->epoch, .blocked = true };
@@ -653,6 +651,8 @@ start_task(struct sl_world *w, struct sl_proc *p)
     struct sl_push *u = p->current;
     struct sl_task *task = u->task;
     check_may_run(w, p, u);
+    SIM_CHECK(w->sim, !task->cancelled, "P%u starts task %u, which was cancelled", p->number,
+              task->index);
     u->word = SL_STARTED;
     u->started_ns = sim_now(w->sim) ? sim_now(w->sim) : 1;
     p->phase = SL_RUNNING;
@@ -665,12 +665,12 @@ start_task(struct sl_world *w, struct sl_proc *p)
             for (uint32_t i = 1; i <= sim_proc_count(w->sim); i++) {
                 struct sl_proc *o = &w->procs[i];
                 if (o->alive && o->current && (o->current->task == task->partner || o == p)) {
-                    again_at(w, o, 10 * SL_US);
+                    sl_again_at(w, o, 10 * SL_US);
                 }
             }
         }
     } else {
-        again_at(w, p, task->duration_ns);
+        sl_again_at(w, p, task->duration_ns);
     }
 }
 
@@ -755,7 +755,7 @@ sl_worker_timer(struct sl_world *w, struct sl_proc *p)
             return;
         }
         if (sim_chance(w->sim, 300)) {
-            again_at(w, p, sim_below(w->sim, 300 * SL_US));
+            sl_again_at(w, p, sim_below(w->sim, 300 * SL_US));
             return;
         }
     }
@@ -785,10 +785,13 @@ sl_worker_deliver(struct sl_world *w, struct sl_proc *p, uint32_t from, uint16_t
         }
         break;
     }
+    case SL_MSG_INTERRUPT:
+        sl_worker_interrupt(w, p, w->pushes[payload >> 1], (payload & 1) != 0);
+        return;
     default:
         sim_fail(w->sim, "a worker got message %u", kind);
     }
     if (p->phase == SL_IDLE) {
-        again_at(w, p, sim_below(w->sim, 20 * SL_US));
+        sl_again_at(w, p, sim_below(w->sim, 20 * SL_US));
     }
 }

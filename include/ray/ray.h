@@ -398,8 +398,23 @@ RAY_API int ray_actor_from_ref(ray_ref *ref, ray_actor **out);
  */
 RAY_API int ray_actor_current(ray_actor **out);
 RAY_API int ray_actor_kill(ray_actor *actor, bool no_restart);
-/* Will interrupt the task that makes `ref`, or kill its worker. Not built yet: gives
- * RAY_E_NOT_SUPPORTED. */
+/*
+ * Cancels the task whose return `ref` is; its other returns go the same way. Best effort: what has
+ * ended stays as it is, and how the task did end is what ray_get of its returns tells. RAY_OK also
+ * when there is nothing to cancel (a put, a task that has ended, an owner that is dead).
+ *
+ *   not begun    it never runs, and its returns are RAY_E_TASK_CANCELLED
+ *   running      a task: its wait in this library ends with RAY_E_INTERRUPTED, and its face raises
+ *                the language's interrupt in it (Python: KeyboardInterrupt); a C function asks
+ *                ray_task_is_cancelled. A call of an actor: in an event loop it is cancelled there;
+ *                any other isn't interrupted, but ray_task_is_cancelled tells
+ *   `force`      the process that runs the task is ended, and the returns are
+ *                RAY_E_WORKER_CRASHED. RAY_E_INVALID_ARGUMENT for calls of actors
+ *   `recursive`  also what the running task has submitted and is not answered, and so on
+ *
+ * It isn't tried again whatever retries it has left. A borrowed reference: its owner is asked, and
+ * the call returns before that has acted.
+ */
 RAY_API int ray_cancel(ray_ref *ref, bool force, bool recursive);
 
 /* ---- executing ------------------------------------------------------------------------------- */
@@ -423,6 +438,11 @@ struct ray_worker_options {
      * says RAY_E_CLOSED: on the main thread for the group "", once the constructor is through, and
      * on a thread of its own for each other group, at its first call. */
     void (*serve)(void *ctx, const char *group);
+    /* The task that `execute` works on, on the thread of ray_worker_run, was cancelled: makes that
+     * thread ask ray_task_take_interrupt, say by a signal. It says "look", not what to stop: it may
+     * come to the thread when the task has ended. Called on any thread, with the library's lock
+     * held: must not wait, nor call the library. NULL: tasks are not interrupted. */
+    void (*interrupt)(void *ctx);
 };
 /* Turns a process that the runtime started into a worker and serves until told to leave. Returns
  * the process's exit code. */
@@ -441,6 +461,17 @@ RAY_API int ray_task_finish(ray_task *task, int status);
 /* Makes a deferred task the one that the calling thread works on (NULL: none), and gives the one
  * that was: what the thread submits is the task's child, and ray_context_get tells of it. */
 RAY_API ray_task *ray_task_enter(ray_task *task);
+/* Whether ray_cancel was asked of the task, also by a parent's; it never goes back. From any
+ * thread, until the task ends. */
+RAY_API bool ray_task_is_cancelled(const ray_task *task);
+/* The same, but true only once for each ray_cancel: whoever gets it interrupts the task. */
+RAY_API bool ray_task_take_interrupt(ray_task *task);
+/* In `serve`, after a turn: a call that has begun in this thread's loop and was cancelled, each
+ * once for every ray_cancel; NULL: no more. */
+RAY_API ray_task *ray_worker_next_cancelled(void);
+/* A pointer that the face keeps with a task. */
+RAY_API void ray_task_set_user(ray_task *task, void *user);
+RAY_API void *ray_task_user(const ray_task *task);
 /* In the current process: leave after the current task (ray.actor.exit_actor). */
 RAY_API int ray_worker_exit_soon(void);
 

@@ -398,6 +398,9 @@ PyObject *native_session(PyObject *module, PyObject *unused);
 PyObject *native_context(PyObject *module, PyObject *unused);
 PyObject *native_state_json(PyObject *module, PyObject *what);
 PyObject *native_kill_actor(PyObject *module, PyObject *args);
+PyObject *native_cancel(PyObject *module, PyObject *args);
+PyObject *native_on_interrupt(PyObject *module, PyObject *args);
+PyObject *native_is_cancelled(PyObject *module, PyObject *unused);
 PyObject *native_current_actor(PyObject *module, PyObject *args);
 PyObject *native_in_actor(PyObject *module, PyObject *unused);
 PyObject *native_current_task(PyObject *module, PyObject *unused);
@@ -436,12 +439,20 @@ int executor_give_back(struct state *st, ray_task *task, PyObject *result);
 int executor_fail(struct state *st, ray_task *task, const struct outcome *outcome);
 /* The task that the thread works on from now on; gives the one before. */
 ray_task *executor_enter(ray_task *task);
+/* Around code of the user's: until the second, the main thread's task may be interrupted. The first
+ * gives 0, or -1 with KeyboardInterrupt set. */
+int executor_interrupts_begin(ray_task *task);
+void executor_interrupts_end(void);
 /* Begins a call as an asyncio task of the thread's loop; the status for libray. */
 int call_coroutine_start(struct state *st, ray_task *task);
 /* new. As current_task, for an asyncio task that a call has made; None when there is none. */
 PyObject *call_coroutine_of_context(struct state *st);
 /* The id of that call, or NULL. */
 const uint8_t *call_coroutine_id_of_context(struct state *st);
+/* new. Whether that call was cancelled; False when there is none. */
+PyObject *call_coroutine_is_cancelled(struct state *st);
+/* Cancels the asyncio tasks of this loop's calls that libray says were cancelled. */
+void call_coroutine_cancel_asked(void);
 /* Whether this thread runs the loop of an actor: it should not block. */
 bool call_coroutine_in_loop(void);
 PyObject *native_loop_begin(PyObject *module, PyObject *function);

@@ -24,6 +24,7 @@ typedef struct {
     PyObject *holder;
     PyObject *name;
     bool begun, stepping;
+    bool cancelled; /* ray.cancel has cancelled its asyncio task */
     struct outcome outcome;
     uint8_t id[RAY_TASK_ID_SIZE];
 } CallCoroutine;
@@ -90,6 +91,33 @@ call_coroutine_of_context(struct state *st)
                                      "module", class_module);
     Py_DECREF(self);
     return result;
+}
+
+PyObject *
+call_coroutine_is_cancelled(struct state *st)
+{
+    CallCoroutine *self = of_context(st);
+    const bool cancelled = self != NULL && self->task != NULL && ray_task_is_cancelled(self->task);
+    Py_XDECREF(self);
+    return PyBool_FromLong(cancelled);
+}
+
+void
+call_coroutine_cancel_asked(void)
+{
+    for (ray_task *task; (task = ray_worker_next_cancelled()) != NULL;) {
+        CallCoroutine *self = ray_task_user(task); /* lives as long as its call */
+        PyObject *holder = self == NULL ? NULL : new_ref(self->holder);
+        PyObject *done = holder == NULL ? NULL : PyObject_CallMethod(holder, "cancel", NULL);
+        if (holder != NULL && done == NULL) {
+            PyErr_WriteUnraisable(holder);
+        }
+        if (done == Py_True && self->task == task) {
+            self->cancelled = true;
+        }
+        Py_XDECREF(done);
+        Py_XDECREF(holder);
+    }
 }
 
 const uint8_t *
@@ -196,6 +224,9 @@ end(CallCoroutine *self, enum step step, PyObject *result)
     Py_CLEAR(self->inner);
     if (step == STEP_ERROR && is_cancellation(st)) {
         PyErr_Fetch(&type, &value, &traceback);
+        status = fail_cancelled(self);
+    } else if (self->cancelled) { /* the caller is not told what the method made of it */
+        PyErr_Clear();
         status = fail_cancelled(self);
     } else if (step == STEP_ERROR || executor_give_back(st, self->task, result)) {
         status = executor_fail(st, self->task, &self->outcome);
@@ -384,6 +415,7 @@ call_coroutine_start(struct state *st, ray_task *task)
         return ray_task_fail(task, RAY_E_SYSTEM, false,
                              "the actor's event loop takes no more calls", NULL);
     }
+    ray_task_set_user(task, self);
     return ray_task_defer(task);
 }
 

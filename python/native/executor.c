@@ -9,6 +9,8 @@
  */
 #include "_raymodule.h"
 
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +19,12 @@
 static _Thread_local ray_task *current_task;
 /* The thread's state of the interpreter while libray waits on it. */
 static _Thread_local PyThreadState *saved_thread;
+
+/* The interrupt: see "cancelling" below. */
+enum { INTERRUPT_SIGNAL = SIGURG };
+static pthread_t main_thread;
+/* Code of the user's runs on the main thread, for a task of a lease: it may be interrupted. */
+static bool interruptible;
 
 /* ---- definitions ----------------------------------------------------------------------------- */
 
@@ -102,6 +110,82 @@ method_name(struct state *st, ray_task *task)
         slot->target = name;
     }
     return name;
+}
+
+/* ---- cancelling ------------------------------------------------------------------------------ */
+
+/*
+ * A task is interrupted as Ctrl-C interrupts a program: a signal to the main thread, whose handler
+ * for Python raises KeyboardInterrupt. The signal says only "look": whom the interrupt is for
+ * stands in the task's record, and the handler reads that of the task that runs now, on the thread
+ * that begins and ends tasks. So a signal that comes late, or whose handler Python runs late, finds
+ * nothing to do. (docs/protocols/cancellation.md)
+ */
+
+/* libray's, on any of its threads. */
+static void
+interrupt(void *ctx)
+{
+    (void)ctx;
+    (void)pthread_kill(main_thread, INTERRUPT_SIGNAL);
+}
+
+/* 0; or -1 with KeyboardInterrupt set, when the task was cancelled before it came here. */
+int
+executor_interrupts_begin(ray_task *task)
+{
+    if (ray_task_get_kind(task) != RAY_TASK_NORMAL) {
+        return 0; /* calls of actors are not interrupted */
+    }
+    if (ray_task_take_interrupt(task)) {
+        PyErr_SetNone(PyExc_KeyboardInterrupt);
+        return -1;
+    }
+    interruptible = true;
+    return 0;
+}
+
+void
+executor_interrupts_end(void)
+{
+    interruptible = false;
+}
+
+/* Python's handler of the signal, on the main thread. */
+PyObject *
+native_on_interrupt(PyObject *module, PyObject *args)
+{
+    (void)module;
+    (void)args;
+    if (interruptible && current_task != NULL && ray_task_take_interrupt(current_task)) {
+        PyErr_SetNone(PyExc_KeyboardInterrupt);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static int
+catch_interrupts(PyObject *module)
+{
+    main_thread = pthread_self();
+    PyObject *handler = PyObject_GetAttrString(module, "on_interrupt");
+    PyObject *function = handler == NULL ? NULL : import_name("signal", "signal");
+    PyObject *before = function == NULL
+                           ? NULL
+                           : PyObject_CallFunction(function, "iO", (int)INTERRUPT_SIGNAL, handler);
+    Py_XDECREF(handler);
+    Py_XDECREF(function);
+    Py_XDECREF(before);
+    return before == NULL ? -1 : 0;
+}
+
+PyObject *
+native_is_cancelled(PyObject *module, PyObject *unused)
+{
+    (void)unused;
+    const ray_task *task = current_task;
+    return task != NULL ? PyBool_FromLong(ray_task_is_cancelled(task))
+                        : call_coroutine_is_cancelled(state_of_module(module));
 }
 
 /* ---- calling --------------------------------------------------------------------------------- */
@@ -224,7 +308,11 @@ static PyObject *
 call_function(struct state *st, ray_task *task, struct call_args *args)
 {
     PyObject *function = find_definition(st, task);
-    PyObject *result = function == NULL ? NULL : call_plain(function, args);
+    PyObject *result = NULL;
+    if (function != NULL && executor_interrupts_begin(task) == 0) {
+        result = call_plain(function, args);
+        executor_interrupts_end();
+    }
     Py_XDECREF(function);
     return result;
 }
@@ -324,8 +412,9 @@ return_many(struct state *st, ray_task *task, int32_t count, PyObject *result)
         result,
     };
     PyObject *values = NULL;
-    if (args[0] != NULL && args[1] != NULL) {
-        values = call_python("ray._private.executor", "as_values", args, 3);
+    if (args[0] != NULL && args[1] != NULL && executor_interrupts_begin(task) == 0) {
+        values = call_python("ray._private.executor", "as_values", args, 3); /* runs generators */
+        executor_interrupts_end();
     }
     Py_XDECREF(args[0]);
     Py_XDECREF(args[1]);
@@ -376,6 +465,23 @@ fail_by_exit(struct state *st, ray_task *task, PyObject *exception)
                         NULL);
 }
 
+/* Whether the exception is how a cancelled task ends: its own interrupt, or a cancelled child's. */
+static bool
+is_cancellation(const ray_task *task, PyObject *exception)
+{
+    if (!ray_task_is_cancelled(task)) {
+        return false;
+    }
+    if (PyErr_GivenExceptionMatches(exception, PyExc_KeyboardInterrupt)) {
+        return true;
+    }
+    PyObject *error = import_name("ray.exceptions", "TaskCancelledError");
+    const bool matches = error != NULL && PyErr_GivenExceptionMatches(exception, error);
+    PyErr_Clear();
+    Py_XDECREF(error);
+    return matches;
+}
+
 /* new. (pickle, text, retry) of an exception, or NULL. */
 static PyObject *
 describe(struct state *st, ray_task *task, PyObject *exception, bool from_argument)
@@ -413,6 +519,10 @@ executor_fail(struct state *st, ray_task *task, const struct outcome *outcome)
     if (PyErr_GivenExceptionMatches(exception, PyExc_SystemExit)) {
         fail_by_exit(st, task, exception);
         status = RAY_OK;
+    } else if (is_cancellation(task, exception)) {
+        char text[256];
+        snprintf(text, sizeof(text), "%.200s was interrupted", ray_task_function_name(task));
+        status = ray_task_fail(task, RAY_E_TASK_CANCELLED, false, text, NULL);
     } else {
         PyObject *described = describe(st, task, exception, outcome->from_argument);
         const char *data = NULL;
@@ -538,6 +648,9 @@ native_worker_run(PyObject *module, PyObject *unused)
 {
     (void)unused;
     struct state *st = state_of_module(module);
+    if (catch_interrupts(module)) {
+        return NULL;
+    }
     st->is_worker = true;
     st->session = ++st->sessions_started;
     snprintf(st->idle_title, sizeof(st->idle_title), "IDLE");
@@ -550,6 +663,7 @@ native_worker_run(PyObject *module, PyObject *unused)
         .after_wait = after_wait,
         .thread_begin = thread_begin,
         .serve = serve,
+        .interrupt = interrupt,
     };
     int code = ray_worker_run(&options);
     if (st->exit_code != 0) {

@@ -289,5 +289,6 @@ native_loop_turn(PyObject *module, PyObject *args)
     }
     PyObject *drained = inbox_drain(inbox, NULL);
     Py_XDECREF(drained);
+    call_coroutine_cancel_asked();
     return PyLong_FromLong((status == RAY_E_CLOSED ? 1 : 0) | (readable ? 2 : 0));
 }

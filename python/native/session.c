@@ -245,3 +245,25 @@ native_kill_actor(PyObject *module, PyObject *args)
     }
     Py_RETURN_NONE;
 }
+
+PyObject *
+native_cancel(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *ref;
+    int force, recursive;
+    if (!PyArg_ParseTuple(args, "Opp:cancel", &ref, &force, &recursive)) {
+        return NULL;
+    }
+    ray_ref *inside = object_ref_get(ref);
+    if (inside == NULL) {
+        return NULL;
+    }
+    int status;
+    Py_BEGIN_ALLOW_THREADS status = ray_cancel(inside, force != 0, recursive != 0);
+    Py_END_ALLOW_THREADS if (status != RAY_OK)
+    {
+        return raise_status(status);
+    }
+    Py_RETURN_NONE;
+}

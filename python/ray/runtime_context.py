@@ -57,6 +57,10 @@ class RuntimeContext:
         """The actor's name, "" when it has none; None outside of an actor."""
         return "" if self.get_actor_id() is not None else None
 
+    def is_canceled(self) -> bool:
+        """Whether the running task was cancelled by ``ray.cancel``; False in a driver."""
+        return _native.is_cancelled()
+
     @property
     def namespace(self) -> str:
         """The namespace of the job's named actors."""

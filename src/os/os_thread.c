@@ -5,6 +5,7 @@
 #include "base/assert.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 
@@ -51,4 +52,10 @@ os_thread_join(void *handle)
     const int error = pthread_join(helper->thread, NULL);
     ASSERT(!error);
     free(helper);
+}
+
+void
+os_thread_take_signals(void)
+{
+    (void)sched_yield(); /* any system call does: signals are delivered at its end, if not before */
 }

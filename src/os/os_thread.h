@@ -12,4 +12,8 @@ void *os_thread_start(void (*fn)(void *), void *arg);
 /* Waits for its end and frees the handle. Each handle is joined once. */
 void os_thread_join(void *handle);
 
+/* Signals that were sent to the calling thread before are delivered within this call, unless it
+ * blocks them: they interrupt no later system call. */
+void os_thread_take_signals(void);
+
 #endif

@@ -100,7 +100,7 @@ struct own_contained {
     struct own_ref *v[];
 };
 
-/* One object id known to this process, 152 bytes; the counts say who in this process refers to it.
+/* One object id known to this process, 160 bytes; the counts say who in this process refers to it.
  */
 struct own_ref {
     struct map_link link; /* own.refs */
@@ -111,6 +111,7 @@ struct own_ref {
     uint8_t flags;      /* private */
     uint64_t value;     /* the engine's handle, 0 none; given back by OWN_OUT_DROP */
     uint64_t lineage;   /* the engine's handle, 0 none; given back by OWN_OUT_DROP */
+    uint64_t task;      /* the engine's: the open task whose return it is; 0 none */
     uint64_t waiters;   /* the engine's: head of its waiter list, who each hold a handle; 0 none */
     uint32_t local;     /* handles held by the program; atomic, see own_local_* */
     uint32_t submitted; /* arguments of tasks not answered yet */

@@ -311,15 +311,6 @@ ray_actor_kill(ray_actor *handle, bool no_restart)
     return status;
 }
 
-RAY_API int
-ray_cancel(ray_ref *ref, bool force, bool recursive)
-{
-    (void)ref;
-    (void)force;
-    (void)recursive;
-    return st_fail(ST_NOT_SUPPORTED, "cancelling tasks is not built yet");
-}
-
 /* ---- the end ---- */
 
 /* Shutdown, after wk_tasks_fini: handles that the program still has stay as empty records. */

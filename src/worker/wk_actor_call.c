@@ -159,6 +159,7 @@ ray_actor_call(ray_actor *handle, ray_function *method, ray_options *options,
         options = wk_options_default();
     }
     TRY(wk_enter());
+    struct wk_exec *parent = wk_current ? wk_current : wk.current;
     int status = ST_OK;
     if (actor->session != wk.session) {
         status = st_fail(ST_NOT_FOUND, "ActorHandle objects are not valid across Ray sessions");
@@ -190,6 +191,9 @@ ray_actor_call(ray_actor *handle, ray_function *method, ray_options *options,
         task->depth = wk_depth();
         task->state = WK_TASK_READY;
         wk.tasks_pending++;
+        if (parent) {
+            list_push_back(&parent->children, &task->sibling);
+        }
         wk_caller_submit(&actor->calls, &task->call, options->max_task_retries,
                          task->deps_pending > 0);
         push_calls(actor);

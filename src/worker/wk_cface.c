@@ -10,6 +10,7 @@
 
 #include "base/status.h"
 #include "os/os_basic.h"
+#include "worker/wk_exec.h"
 #include "worker/wk_priv.h"
 
 static struct ray_c_registration *registrations;
@@ -69,7 +70,7 @@ ray_get_bytes(ray_ref *ref, int64_t timeout_ms, void *out, size_t size)
     ray_value *value = NULL;
     int64_t left_ms = timeout_ms;
     int status = ray_get(ref, left_ms, &value);
-    while (status == RAY_E_INTERRUPTED) {
+    while (status == RAY_E_INTERRUPTED && !wk_current_is_cancelled()) {
         if (timeout_ms >= 0) {
             const int64_t passed_ms = (int64_t)((os_now_ns() - begin) / 1000000u);
             left_ms = passed_ms < timeout_ms ? timeout_ms - passed_ms : 0;

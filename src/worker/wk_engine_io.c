@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "os/os_basic.h"
+#include "worker/wk_exec.h"
 #include "worker/wk_priv.h"
 #include "worker/wk_task.h"
 
@@ -257,6 +258,9 @@ lead(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
             return ST_CLOSED;
         }
         drain();
+        if (wk_wait_is_broken()) {
+            return ST_INTERRUPTED;
+        }
         if (done(ctx)) {
             return ST_OK;
         }
@@ -331,6 +335,9 @@ static int
 wait_inside(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
 {
     while (!done(ctx)) {
+        if (wk_wait_is_broken()) {
+            return ST_INTERRUPTED;
+        }
         if (!wk.running) {
             return st_fail(ST_NOT_INITIALIZED, "ray was shut down while a call waited");
         }
@@ -393,7 +400,8 @@ wait_in_task(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
 bool
 wk_task_waits(void)
 {
-    return wk.task_wait.done && !wk.task_wait.done(wk.task_wait.ctx);
+    return wk.task_wait.done && !(wk.current && wk.current->break_wait) &&
+           !wk.task_wait.done(wk.task_wait.ctx);
 }
 
 int

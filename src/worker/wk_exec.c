@@ -20,6 +20,9 @@ _Thread_local struct wk_exec *wk_current;
 void
 wk_exec_free(struct wk_exec *e)
 {
+    while (!list_is_empty(&e->children)) { /* they go on as nobody's */
+        list_remove(e->children.next);
+    }
     for (uint32_t i = 0; i < e->push.arg_count; i++) {
         ray_value_release(e->views[i]);
         if (e->args[i].base) {
@@ -139,6 +142,7 @@ wk_exec_make(const uint8_t *body, size_t size, uint32_t caller, struct wk_exec *
     e->args = (struct ray_value *)(void *)(e + 1);
     e->views = (struct ray_value **)(void *)(e->args + push.arg_count);
     list_init(&e->link);
+    list_init(&e->children);
     const int status = decode_args(e, records + sizeof(push));
     if (status != ST_OK) {
         wk_exec_discard(e);

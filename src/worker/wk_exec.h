@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "worker/wk_interrupt.h"
 #include "worker/wk_priv.h"
 
 /* A function with its options, as a peer told it. */
@@ -59,9 +60,15 @@ struct wk_exec {
     uint64_t started_ns;
     struct wk_group *group; /* that it runs in, NULL: one at a time */
     enum wk_deferral deferral;
-    bool in_execute;    /* the face's callback has not returned */
-    bool owns_template; /* one of tmpl->owners */
-    bool leaves;        /* it ends the process */
+    bool in_execute;      /* the face's callback has not returned */
+    bool owns_template;   /* one of tmpl->owners */
+    bool leaves;          /* it ends the process */
+    struct list children; /* wk_task.sibling: what it has submitted and isn't answered */
+    struct wk_interrupt interrupt;
+    bool break_wait;    /* its wait in libray is to end, once */
+    bool signalled;     /* the face's interrupt was called for it */
+    bool cancel_queued; /* one of group->cancels */
+    void *user;         /* the face's */
 };
 
 /* ---- wk_exec.c ---- */
@@ -88,6 +95,21 @@ void wk_bounce_all(void);
 void wk_exec_link_gone(struct wk_link *link);
 struct id_source *wk_id_source(void);
 uint32_t wk_depth(void);
+
+/* ---- wk_cancel.c ---- */
+
+/* Lock held. Whether the wait of the thread's task is to end; the mark is gone after. */
+static inline bool
+wk_wait_is_broken(void)
+{
+    if (!wk_current || !wk_current->break_wait) {
+        return false;
+    }
+    wk_current->break_wait = false;
+    return true;
+}
+/* Whether the thread works on a task that was cancelled. */
+bool wk_current_is_cancelled(void);
 
 /* ---- wk_template.c ---- */
 

@@ -134,6 +134,7 @@ end_call(struct wk_exec *e)
     list_remove(&e->link);
     wk.begun_count--;
     g->running--;
+    g->cancels -= e->cancel_queued;
     wk_exec_reply(e, wk_now() - e->started_ns);
     if (wk.groups->shown == e) {
         struct list *last = list_last(&wk.begun);

@@ -26,6 +26,7 @@ struct wk_group {
     uint32_t running; /* calls that have begun and are not answered */
     uint32_t threads; /* made, or being made */
     uint32_t parked;
+    uint32_t cancels;        /* of an event loop: calls to cancel that it has not taken */
     struct list queue;       /* wk_exec.link, in the order in which they came */
     pthread_cond_t unparked; /* a parked thread should look */
 };

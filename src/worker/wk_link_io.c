@@ -372,6 +372,10 @@ on_message(struct wk_link *link, const struct net_frame *frame)
     case PEER_BOUNCED:
         wk_on_bounced(link, frame->body, frame->size);
         return ST_OK;
+    case PEER_CANCEL:
+        return wk_on_cancel(link, frame->body, frame->size);
+    case PEER_CANCEL_REF:
+        return wk_on_cancel_ref(frame->body, frame->size);
     case PEER_RING_OFFER:
         return accept_rings(link, frame);
     case PEER_RING_ACCEPT:

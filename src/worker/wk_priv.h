@@ -21,6 +21,7 @@
  *   wk_template.c   templates from peers             wk_exec.c        receiving pushes
  *   wk_run.c        running and replying             wk_exec_face.c   a task, as the face sees it
  *   wk_group.c      several calls at once            wk_turn_io.c     event loops' turns
+ *   wk_cancel.c     cancelling tasks
  *   wk_put.c        the store, put                   wk_object.c      references, get, wait
  *   wk_inbox_io.c   references for event loops
  *
@@ -313,6 +314,7 @@ struct wk_engine {
     } task_wait;                   /* of `current` in wk_wait */
     bool blocked;                  /* told the raylet */
     bool told_owning;              /* the same */
+    bool doomed;                   /* `current` was cancelled by force: the process ends */
     bool bouncing;                 /* a blocked task runs: unstarted ones are sent back */
     void *actor_state;             /* C actors */
     struct id_actor self_actor_id; /* nil when it is none */
@@ -600,6 +602,14 @@ void wk_actor_on_link_failed(struct wk_actor *actor, struct wk_link *link);
 int wk_boot_worker(void) MUST_USE;
 /* The raylet's greeting has told this process's ids. */
 int wk_begin_session(void) MUST_USE;
+
+/* ---- wk_cancel.c ---- */
+
+/* A failure ends the connection. */
+int wk_on_cancel(struct wk_link *link, const uint8_t *body, size_t size) MUST_USE;
+int wk_on_cancel_ref(const uint8_t *body, size_t size) MUST_USE;
+/* wk.doomed: the process ends, as soon as nothing is lost with it. */
+void wk_end_doomed(void);
 
 /* ---- wk_cface.c ---- */
 

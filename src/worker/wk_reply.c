@@ -105,8 +105,10 @@ fail_returns(struct wk_task *task, struct ray_value *failure)
             (void)ray_value_retain(failure);
             memcpy(&handle, &failure, sizeof(handle));
         }
-        (void)!own_return_done(&wk.own, wk_task_return(task, i), failure ? OWN_ERROR : OWN_GONE,
-                               handle, failure ? 0 : ST_OUT_OF_MEMORY, NULL, 0, wk_outs_begin(&o));
+        struct own_ref *ref = wk_task_return(task, i);
+        ref->task = 0;
+        (void)!own_return_done(&wk.own, ref, failure ? OWN_ERROR : OWN_GONE, handle,
+                               failure ? 0 : ST_OUT_OF_MEMORY, NULL, 0, wk_outs_begin(&o));
         wk_outs_end(&o);
     }
     ray_value_release(failure);
@@ -138,8 +140,9 @@ wk_task_fail(struct wk_task *task, struct ray_value *failure, uint32_t executor)
 static bool
 retry_after_failure(struct wk_task *task, const struct peer_done *done, uint32_t executor)
 {
-    if (done->status != ST_TASK_FAILED || !(done->flags & PEER_DONE_RETRY_ALLOWED) ||
-        !task->retry_exceptions || task->retries_left == 0) {
+    if (task->cancelled || done->status != ST_TASK_FAILED ||
+        !(done->flags & PEER_DONE_RETRY_ALLOWED) || !task->retry_exceptions ||
+        task->retries_left == 0) {
         return false;
     }
     struct wk_outs o;
@@ -176,6 +179,7 @@ take_returns(struct wk_task *task, const struct peer_done *done, const uint8_t *
         struct wk_outs o;
         struct step_outs *outs = wk_outs_begin(&o);
         struct own_ref *ref = wk_task_return(task, i);
+        ref->task = 0;
         int status = readable ? wk_piece_decode(&at, end, &piece) : ST_PROTOCOL;
         readable = status == ST_OK;
         if (readable && piece.head.item_count > 0 && !frame && executor != OWN_SELF) {
@@ -290,11 +294,12 @@ crash_failure(const struct wk_task *task, const struct wk_peer *peer)
     char text[2048];
     (void)snprintf(text, sizeof(text),
                    "The worker died unexpectedly while executing this task (%s, pid %d, attempt "
-                   "%u). %s",
+                   "%u). %s%s",
                    task->function->name, peer->pid, task->attempt + 1,
+                   task->killed ? "The task was cancelled with force=True. " : "",
                    peer->evidence ? peer->evidence : "");
     const struct wk_failure failure = {
-        .status = ST_WORKER_CRASHED,
+        .status = task->cancelled && !task->killed ? ST_TASK_CANCELLED : ST_WORKER_CRASHED,
         .pid = peer->pid,
         .text = text,
         .function = task->function->name,

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "os/os_basic.h"
+#include "os/os_thread.h"
 #include "worker/wk_exec.h"
 #include "worker/wk_group.h"
 #include "worker/wk_priv.h"
@@ -32,6 +33,9 @@ wk_exec_complete(struct wk_exec *e, int status)
             }
         }
         return;
+    }
+    if (status == ST_INTERRUPTED && ray_task_is_cancelled((const ray_task *)e)) {
+        status = ST_TASK_CANCELLED; /* a wait of the function's that ended for that */
     }
     (void)snprintf(text, sizeof(text), "%.300s returned status %s: %s", e->tmpl->function_name,
                    st_info(status)->name, st_last()->text);
@@ -177,6 +181,10 @@ call_face(struct wk_exec *e, const struct ray_worker_options *options)
         (void)!wk_wait(is_finished, e, UINT64_MAX);
     }
     wk.current = wk_current = NULL;
+    wk.doomed = false;
+    if (e->signalled) {
+        os_thread_take_signals(); /* its own are not left for the next task's system calls */
+    }
     storec_status_end(wk.store);
 }
 

@@ -63,6 +63,7 @@ ray_task_submit(ray_function *function, ray_options *options, const struct ray_a
     }
     TRY(wk_enter());
     const struct id_actor none = id_actor_nil_of(&wk.job);
+    struct wk_exec *parent = wk_current ? wk_current : wk.current;
     const struct id_task id = id_source_child(wk_id_source(), &none);
     struct wk_key *key = wk_options_key(options);
     struct wk_task *task = NULL;
@@ -84,6 +85,9 @@ ray_task_submit(ray_function *function, ray_options *options, const struct ray_a
                            function->name);
         }
         wk.tasks_pending++;
+        if (parent) {
+            list_push_back(&parent->children, &task->sibling);
+        }
         if (task->deps_pending == 0) {
             wk_task_make_ready(task);
             wk_pump();
@@ -333,6 +337,9 @@ wk_pump(void)
     }
     if (wk.ready && !wk.is_driver) {
         wk_tell_owning();
+    }
+    if (wk.doomed) {
+        wk_end_doomed();
     }
 }
 

@@ -194,6 +194,7 @@ wk_task_create(struct ray_function *function, struct ray_options *options,
     }
     memset(task, 0, sizeof(*task));
     list_init(&task->link);
+    list_init(&task->sibling);
     task->tmpl = tmpl;
     task->function = ray_function_retain(function);
     task->id = *id;
@@ -215,6 +216,7 @@ void
 wk_task_destroy(struct wk_task *task)
 {
     list_remove(&task->link);
+    list_remove(&task->sibling);
     ray_function_release(task->function);
     for (uint32_t i = 0; task->gone && i < task->arg_count; i++) {
         ray_value_release(task->gone[i]);
@@ -241,6 +243,7 @@ wk_task_undo(struct wk_task *task)
         struct wk_outs o;
         struct step_outs *outs = wk_outs_begin(&o);
         struct own_ref *ref = wk_task_return(task, i);
+        ref->task = 0;
         (void)!own_return_done(&wk.own, ref, OWN_GONE, 0, ST_OUT_OF_MEMORY, NULL, 0, outs);
         own_local_drop(&wk.own, ref, outs);
         wk_outs_end(&o);
@@ -271,6 +274,7 @@ wk_task_begin(struct wk_task *task, ray_ref **refs)
             for (uint32_t j = 0; j < i; j++) {
                 struct wk_outs o;
                 struct step_outs *outs = wk_outs_begin(&o);
+                task->returns[j]->task = 0;
                 (void)!own_return_done(&wk.own, task->returns[j], OWN_GONE, 0, ST_OUT_OF_MEMORY,
                                        NULL, 0, outs);
                 own_local_drop(&wk.own, task->returns[j], outs);
@@ -279,6 +283,7 @@ wk_task_begin(struct wk_task *task, ray_ref **refs)
             return st_fail(ST_OUT_OF_MEMORY, "no memory for a reference");
         }
         refs[i] = (ray_ref *)ref;
+        wk_return_set_task(ref, task);
         if (task->return_count == 1) {
             task->return_one = ref;
         } else {

@@ -6,6 +6,8 @@
 #ifndef RAY_WORKER_WK_TASK_H
 #define RAY_WORKER_WK_TASK_H
 
+#include <string.h>
+
 #include "worker/wk_caller.h"
 #include "worker/wk_priv.h"
 
@@ -42,6 +44,9 @@ struct wk_task {
     uint32_t depth;
     uint16_t state; /* enum wk_task_state */
     bool retry_exceptions;
+    bool cancelled;      /* while it ran: no other try */
+    bool killed;         /* the same, by force: its worker is to end */
+    struct list sibling; /* wk_exec.children of the task that has submitted it */
     uint32_t deps_pending;
     uint32_t arg_count;
     uint32_t ref_count;
@@ -117,6 +122,17 @@ void wk_tasks_on_link_failed(struct wk_link *link);
 void wk_tasks_on_death(struct wk_peer *peer);
 /* For qsort, of pointers to pushed tasks: the newest first. */
 int wk_task_by_number(const void *a, const void *b);
+
+/* ---- wk_cancel.c ---- */
+
+/* `flags` are PEER_CANCEL_*. The task may be gone after it. */
+void wk_task_cancel(struct wk_task *task, uint32_t flags);
+/* A return of the task's; until its value is there, ray_cancel finds the task by it. */
+static inline void
+wk_return_set_task(struct own_ref *ref, const struct wk_task *task)
+{
+    memcpy(&ref->task, &task, sizeof(task));
+}
 
 /* ---- wk_grant.c ---- */
 

@@ -55,7 +55,8 @@ turn_is_due(void *ctx)
 {
     const struct turn *turn = ctx;
     return turn->readable || (wk_my_group && wk_group_may_begin(wk_my_group)) ||
-           (turn->inbox && turn->inbox->count > 0) || wk_must_leave();
+           (turn->inbox && turn->inbox->count > 0) || (wk_my_group && wk_my_group->cancels > 0) ||
+           wk_must_leave();
 }
 
 static void

@@ -96,6 +96,12 @@ read_frame(struct wk_link *link, uint8_t kind, const uint8_t *body, size_t size)
     case PEER_BOUNCED:
         wk_on_bounced(link, body, size);
         break;
+    case PEER_CANCEL:
+        (void)!wk_on_cancel(link, body, size);
+        break;
+    case PEER_CANCEL_REF:
+        (void)!wk_on_cancel_ref(body, size);
+        break;
     default:
         if (kind > PEER_OWN_FIRST && kind <= PEER_OWN_LAST) {
             (void)!wk_on_own_message(link, kind, body, size);

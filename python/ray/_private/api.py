@@ -269,13 +269,26 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
 
 
 def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) -> None:
-    """Cancels a task."""
+    """Cancels the task that makes an object, as well as it goes.
+
+    A task that has not begun never runs. A running one gets a ``KeyboardInterrupt``; a running call
+    of an async actor has its ``asyncio.Task`` cancelled; other calls of actors run on, and may ask
+    ``ray.get_runtime_context().is_canceled()``. ``ray.get`` then raises ``TaskCancelledError``, or
+    ``WorkerCrashedError`` after ``force``. A task that has ended is left alone, and one that was
+    cancelled is not retried.
+
+    Args:
+        ray_waitable: a reference that the task returned.
+        force: end the worker process of a running task. ValueError for calls of actors.
+        recursive: also cancel the tasks and calls that the running task has submitted.
+    """
     if not isinstance(ray_waitable, _native.ObjectRef):
         raise TypeError(
             "ray.cancel() only supported for object refs. For actors, try ray.kill(). Got: "
             f"{type(ray_waitable)}."
         )
-    raise not_built("ray.cancel()")
+    ensure_session()
+    _native.cancel(ray_waitable, bool(force), bool(recursive))
 
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle:

@@ -194,6 +194,28 @@ def _actor_died(failure: dict[str, Any]) -> BaseException:
     return error
 
 
+def _cancelled(failure: dict[str, Any]) -> BaseException:
+    """TaskCancelledError; for a call that was running in its actor also a RayTaskError."""
+    from ray._private.ids import TaskID
+
+    raw, actor_id = failure["task_id"], failure["actor_id"]
+    error = exceptions.TaskCancelledError(TaskID(raw) if _hex(raw) else None, failure["text"])
+    if not failure["pid"] or actor_id[:12] == b"\xff" * 12:
+        return error
+    return exceptions._rebuild_task_error(
+        failure["function"],
+        f"Traceback (most recent call last):\nray.exceptions.TaskCancelledError: {error}",
+        error,
+        f"ray::{failure['function']}",
+        failure["pid"],
+        failure["node_ip"],
+        None,
+        _hex(actor_id),
+        False,
+        True,
+    )
+
+
 def from_failure(failure: dict[str, Any]) -> BaseException:
     """The exception for a value that is an error; `failure` holds the fields of ray_failure."""
     cls = exception_class(failure["python_class"])
@@ -205,10 +227,7 @@ def from_failure(failure: dict[str, Any]) -> BaseException:
     if issubclass(cls, exceptions.RayActorError):
         return _actor_died(failure)
     if issubclass(cls, exceptions.TaskCancelledError):
-        from ray._private.ids import TaskID
-
-        raw = failure["task_id"]
-        return cls(TaskID(raw) if _hex(raw) else None, text)
+        return _cancelled(failure)
     if issubclass(cls, exceptions.ObjectLostError):
         error = cls(_hex(failure["object_id"]) or "ff" * 28)
         error.detail = text
