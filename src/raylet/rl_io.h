@@ -167,8 +167,8 @@ struct rl_job_io {
     bool keeps; /* has had a detached actor, which may be started again without its driver */
     bool told_gcs;
     uint64_t finish_tell; /* the number of what was told then; 0 none */
-    uint32_t processes; /* that refer to it */
-    bool goodbye;       /* the driver waits for it */
+    uint32_t processes;   /* that refer to it */
+    bool goodbye;         /* the driver waits for it */
     uint64_t goodbye_request;
     bool stop_runtime; /* after the goodbye */
 };

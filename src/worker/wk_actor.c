@@ -283,14 +283,16 @@ ray_actor_current(ray_actor **out)
         if (!actor) {
             actor = wk_actor_make(&wk.self_actor_id, wk.self_actor_class);
             if (actor) {
-                const struct id_task creation = id_task_of_actor_creation(&actor->id);
-                actor->item.object = id_object_of_return(&creation, 1);
-                actor->item.owner = wk.self_actor_owner;
-                actor->detached = wk.self_actor_detached;
                 wk_actor_watch(actor);
             }
         }
         if (actor) {
+            if (!actor->ref) { /* its record may be of a weak handle */
+                const struct id_task creation = id_task_of_actor_creation(&actor->id);
+                actor->item.object = id_object_of_return(&creation, 1);
+                actor->item.owner = wk.self_actor_owner;
+                actor->detached = wk.self_actor_detached;
+            }
             (void)atom_u32_fetch_add(&actor->handles, 1, ATOM_RELAXED);
             *out = (ray_actor *)actor;
         } else {

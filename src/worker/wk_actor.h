@@ -25,9 +25,9 @@ struct wk_actor {
     struct own_ref *ref; /* the pseudo-object, one local handle while `holding`; NULL: weak */
     struct own_item item;
     bool holding, owned, watching;
-    bool registered; /* its name is taken at ray-gcs, or was */
-    bool detached;   /* created here; nothing depends on handles */
-    bool asking;     /* its creator waits for ray-gcs' answer */
+    bool registered;             /* its name is taken at ray-gcs, or was */
+    bool detached;               /* created here; nothing depends on handles */
+    bool asking;                 /* its creator waits for ray-gcs' answer */
     struct wk_caller calls;      /* its processes are struct wk_peer */
     struct list dirty_link;      /* engine.dirty_actors */
     struct ray_value *death;     /* DEAD: what every call gets */
