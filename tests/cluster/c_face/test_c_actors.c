@@ -500,6 +500,7 @@ test_an_actor_is_found_by_its_name(void **state)
     assert_int_equal(size, 14);
     assert_int_equal(c_face_number(c_face_method(actor, ray_remote_add, 1)), 1);
     assert_int_equal(c_face_number(c_face_method(other, ray_remote_add, 1)), 2);
+    ray_actor_release(again);
     EXPECT(RAY_E_NOT_FOUND, ray_actor_find("found", "elsewhere", &again));
     struct ray_actor_name *names = NULL;
     size_t count = 0;
