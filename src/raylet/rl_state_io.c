@@ -187,15 +187,11 @@ rl_on_state_ask(struct rl_process *p, uint64_t request, const Ray__Node__StateAs
     struct raylet *r = p->raylet;
     struct str text;
     str_init(&text, r->mem);
-    int status = ST_OK;
-    if (put_known(r, m->what, &text)) {
-        status = ST_OK;
-    } else if (strncmp(m->what, "why:", 4) == 0) {
+    if (strncmp(m->what, "why:", 4) == 0) {
         put_why(p, m->what + 4, &text);
-    } else {
-        status = rl_gcs_forward_state(p, request, m->what);
+    } else if (!put_known(r, m->what, &text)) {
         str_fini(&text);
-        return status;
+        return rl_gcs_forward_state(p, request, m->what);
     }
     Ray__Node__StateAnswer answer = RAY__NODE__STATE_ANSWER__INIT;
     answer.status = text.failed ? ST_OUT_OF_MEMORY : ST_OK;
