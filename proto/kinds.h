@@ -71,7 +71,11 @@ enum { RAY_PROTOCOL_VERSION = 1 };
     KIND(GCS_STATE_ASK, 121, GcsStateAsk)                                                          \
     KIND(STATE_JSON, 122, StateJson)                                                               \
     KIND(ACTOR_BUILT, 123, ActorConstructed)                                                       \
-    KIND(PROCESS_GONE, 124, ProcessGone)
+    KIND(PROCESS_GONE, 124, ProcessGone)                                                           \
+    KIND(FIND_NAMED, 125, FindNamed)                                                               \
+    KIND(NAMED_ACTOR, 126, NamedActor)                                                             \
+    KIND(LIST_NAMED, 127, ListNamed)                                                               \
+    KIND(NAMED_LIST, 128, NamedList)
 
 enum node_kind {
 #define KIND(name, number, type) NODE_##name = number,

@@ -128,6 +128,7 @@ enum {
     RAY_NODE_ID_SIZE = 28,
     RAY_WORKER_ID_SIZE = 28,
     RAY_INLINE_MAX = 100 * 1024, /* bytes; larger values live in the shared-memory store */
+    RAY_NAME_MAX = 500,          /* bytes of an actor's name, or of a namespace */
 };
 
 /* A piece of memory that is only read during the call that gets it. */
@@ -150,6 +151,13 @@ struct ray_payload {
 
 /* ---- starting and stopping ------------------------------------------------------------------- */
 
+/* How long an actor lives: while its creator, its job and a handle do, or until it is killed. */
+enum ray_lifetime {
+    RAY_LIFETIME_OF_JOB = 0, /* as ray_init_options.default_lifetime says */
+    RAY_LIFETIME_COUNTED = 1,
+    RAY_LIFETIME_DETACHED = 2,
+};
+
 struct ray_resource {
     const char *name; /* "CPU", "GPU", "memory", or any other */
     double amount;    /* >= 0, in units of 0.0001 */
@@ -161,7 +169,7 @@ typedef void (*ray_log_fn)(void *ctx, const char *actor_or_task_name, int pid, b
 
 struct ray_init_options {
     size_t struct_size;
-    const char *address;       /* NULL: start a runtime of one's own */
+    const char *address;       /* as for ray_find_runtime; NULL: start one when there is none */
     double num_cpus, num_gpus; /* negative: detect */
     const struct ray_resource *resources;
     size_t resource_count;
@@ -175,10 +183,18 @@ struct ray_init_options {
     ray_log_fn on_log; /* NULL: lines go to this process's stdout and stderr */
     void *on_log_ctx;
     bool log_to_driver;
+    /* Of actors that say nothing themselves; RAY_LIFETIME_OF_JOB is RAY_LIFETIME_COUNTED here. */
+    enum ray_lifetime default_lifetime;
 };
 
 /* Fills in the defaults: everything detected, log_to_driver on. */
 RAY_API void ray_init_options_default(struct ray_init_options *options);
+
+/* Where ray_init would join a runtime: the first of `address`; RAY_ADDRESS, which also stands in
+ * for "auto"; the one that `ray start` left in ray_current_cluster of `temp_dir` (NULL: RAY_TMPDIR,
+ * then /tmp/ray). RAY_OK with "" in `out`: ray_init would start one of its own, since "local" says
+ * so, or nothing was given and found. RAY_E_CONNECTION: "auto", and there is none. */
+RAY_API int ray_find_runtime(const char *address, const char *temp_dir, char *out, size_t capacity);
 
 /* Starts a runtime, or joins one, and makes this process a driver. In a process that the runtime
  * started as a worker of a C program it runs the worker and exits instead of returning: call it
@@ -205,7 +221,8 @@ struct ray_context {
     char gcs_address[64];
     char node_ip[64];
     char raylet_socket[128];
-    char job_namespace[128];
+    char job_namespace[RAY_NAME_MAX + 1];
+    char actor_name[RAY_NAME_MAX + 1]; /* "" for none */
 };
 /* Where the calling thread stands. */
 RAY_API int ray_context_get(struct ray_context *out);
@@ -340,7 +357,6 @@ struct ray_task_options {
     bool retry_exceptions; /* also after RAY_E_TASK_FAILED that the executor allows */
     int32_t max_calls;     /* the worker leaves after so many; 0 never */
     const char *name;      /* shown instead of the function's; NULL */
-    /* Actors. Not built yet, and refused with RAY_E_NOT_SUPPORTED: actor_name, detached. */
     const struct ray_resource *placement_resources; /* needed to be placed, if more than held */
     size_t placement_resource_count;
     int32_t max_restarts;      /* of the actor, after its process's death; -1 for ever */
@@ -349,8 +365,13 @@ struct ray_task_options {
     int64_t max_pending_calls; /* of one process that calls; beyond it
                                 * RAY_E_PENDING_CALLS_LIMIT. -1, 0: no limit */
     int32_t max_concurrency;   /* calls that run at once, each on a thread; 1. 0: the default */
-    const char *actor_name, *actor_namespace; /* NULL: anonymous */
-    bool detached;
+    /* Actors: a name, unique among the living actors of its namespace (NULL: the job's). */
+    const char *actor_name, *actor_namespace;
+    enum ray_lifetime lifetime;
+    bool get_if_exists; /* when the name is taken ray_actor_create gives that actor instead */
+    /* Opaque bytes of the face for whoever finds the actor by its name (ray_actor_face_info). */
+    const void *face_info;
+    size_t face_info_size;
     /* Opaque bytes of the face that the executor sees (ray_task_metadata): exception lists etc. */
     const void *metadata;
     size_t metadata_size;
@@ -381,7 +402,8 @@ struct ray_arg {
 RAY_API int ray_task_submit(ray_function *function, ray_options *options,
                             const struct ray_arg *args, size_t arg_count, ray_ref **refs);
 
-/* options may be NULL: an actor that holds no resources. */
+/* options may be NULL: an actor that holds no resources. With a name it returns when the name is
+ * taken for good: it survives the control service. RAY_E_EXISTS: a living actor has it. */
 RAY_API int ray_actor_create(ray_function *class_function, ray_options *options,
                              const struct ray_arg *args, size_t arg_count, ray_actor **out);
 RAY_API int ray_actor_call(ray_actor *actor, ray_function *method, ray_options *options,
@@ -394,6 +416,25 @@ RAY_API const uint8_t *ray_actor_id(const ray_actor *actor); /* RAY_ACTOR_ID_SIZ
 RAY_API int ray_actor_ref(ray_actor *actor, ray_ref **out);
 /* The handle behind such a reference. */
 RAY_API int ray_actor_from_ref(ray_ref *ref, ray_actor **out);
+/* The living actor of that name (namespace NULL: the job's), by a weak handle: one that doesn't
+ * keep its actor alive. RAY_E_NOT_FOUND: there is none. Weak handles have no ray_actor_ref; their
+ * id travels instead. */
+RAY_API int ray_actor_find(const char *name, const char *actor_namespace, ray_actor **out);
+/* A weak handle to the actor of that id; whether there is one shows when it is called. */
+RAY_API int ray_actor_from_id(const uint8_t *id, ray_actor **out);
+/* Whether passing the handle on with ray_actor_ref keeps the actor alive. No: a weak handle, or one
+ * of a detached actor, which should be passed on as an id, so that nothing depends on its maker. */
+RAY_API bool ray_actor_is_counted(const ray_actor *actor);
+/* The bytes given as face_info, of an actor that was found by its name (also by get_if_exists);
+ * NULL for others. Valid as long as the handle. */
+RAY_API const void *ray_actor_face_info(const ray_actor *actor, size_t *size);
+/* One living actor that has a name. */
+struct ray_actor_name {
+    const char *name, *actor_namespace;
+};
+/* The names taken in a namespace (NULL: the job's; "": in all). Free the list with ray_free. */
+RAY_API int ray_actor_list_names(const char *actor_namespace, struct ray_actor_name **out,
+                                 size_t *count);
 /* The actor that this process is; a handle that doesn't keep it alive. RAY_E_NOT_FOUND elsewhere.
  */
 RAY_API int ray_actor_current(ray_actor **out);

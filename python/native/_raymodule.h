@@ -49,6 +49,7 @@
     X(empty_tuple)                                                                                 \
     X(load_ref)       /* _native._ref_at */                                                        \
     X(load_actor)     /* _native._actor_at */                                                      \
+    X(load_weak)      /* _native.actor_from_id */                                                  \
     X(serializers)    /* dict: class -> (serializer, deserializer) */                              \
     X(pickle_loads)   /* lazy: _pickle.loads */                                                    \
     X(fast_pickler)   /* lazy: ray._private.fastpickle.FastPickler */                              \
@@ -314,6 +315,7 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD ray_options *options;
+    bool waits; /* creating an actor with them waits for ray-gcs */
 } Options;
 
 PyObject *native_export_definition(PyObject *module, PyObject *args);
@@ -369,6 +371,9 @@ int call_target_ready(CallTarget *target);
 /* new. A handle of class `handle_class`, taking over one count of `actor`. */
 PyObject *actor_handle_new(struct state *st, PyObject *handle_class, ray_actor *actor,
                            PyObject *meta);
+/* new. As actor_handle_new, of an actor that may have been found by its name: then its creator's
+ * `meta` counts, else the one given (borrowed, may be NULL). */
+PyObject *found_handle_new(struct state *st, ray_actor *actor, PyObject *meta);
 static inline bool
 is_actor_handle(const struct state *st, PyObject *o)
 {
@@ -392,6 +397,7 @@ PyObject *native_ref_from_parts(PyObject *module, PyObject *args);
 PyObject *native_actor_from_ref(PyObject *module, PyObject *args);
 PyObject *native_set_serializer(PyObject *module, PyObject *args);
 PyObject *native_init(PyObject *module, PyObject *settings);
+PyObject *native_find_runtime(PyObject *module, PyObject *args);
 PyObject *native_shutdown(PyObject *module, PyObject *unused);
 PyObject *native_is_initialized(PyObject *module, PyObject *unused);
 PyObject *native_session(PyObject *module, PyObject *unused);
@@ -401,6 +407,9 @@ PyObject *native_kill_actor(PyObject *module, PyObject *args);
 PyObject *native_cancel(PyObject *module, PyObject *args);
 PyObject *native_on_interrupt(PyObject *module, PyObject *args);
 PyObject *native_is_cancelled(PyObject *module, PyObject *unused);
+PyObject *native_find_actor(PyObject *module, PyObject *args);
+PyObject *native_actor_from_id(PyObject *module, PyObject *args);
+PyObject *native_list_actor_names(PyObject *module, PyObject *space);
 PyObject *native_current_actor(PyObject *module, PyObject *args);
 PyObject *native_in_actor(PyObject *module, PyObject *unused);
 PyObject *native_current_task(PyObject *module, PyObject *unused);

@@ -93,6 +93,13 @@ handle_as_ref(PyObject *o, PyObject *unused)
 }
 
 static PyObject *
+handle_is_counted(PyObject *o, PyObject *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(ray_actor_is_counted(((ActorHandle *)o)->actor));
+}
+
+static PyObject *
 handle_compare(PyObject *a, PyObject *b, int op)
 {
     const ActorHandle *left = (const ActorHandle *)a;
@@ -143,6 +150,8 @@ native_actor_from_ref(PyObject *module, PyObject *args)
 
 static PyMethodDef handle_methods[] = {
     { "_ray_id", handle_id, METH_NOARGS, "The actor's id as bytes." },
+    { "_ray_is_counted", handle_is_counted, METH_NOARGS,
+      "Whether the handle, passed on as a reference, keeps the actor alive." },
     { "_ray_as_ref", handle_as_ref, METH_NOARGS, "The handle as a reference." },
     { NULL, NULL, 0, NULL },
 };

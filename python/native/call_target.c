@@ -234,6 +234,31 @@ PyType_Spec remote_function_spec = {
 /* ---- ActorCreatorBase ------------------------------------------------------------------------ */
 
 static PyObject *
+create_actor(CallTarget *self, const struct call_frame *frame)
+{
+    ray_function *function = ((Function *)self->function)->function;
+    const Options *options = (Options *)self->options;
+    ray_actor *actor = NULL;
+    int status;
+    if (!options->waits) {
+        status =
+            ray_actor_create(function, options->options, frame->args, frame->arg_count, &actor);
+        return status == RAY_OK ? actor_handle_new(self->st, self->handle_class, actor, self->meta)
+                                : raise_status(status);
+    }
+    /* Meanwhile another thread may prepare this for another session. */
+    PyObject *held[3] = { new_ref(self->function), new_ref(self->options), new_ref(self->meta) };
+    Py_BEGIN_ALLOW_THREADS status =
+        ray_actor_create(function, options->options, frame->args, frame->arg_count, &actor);
+    Py_END_ALLOW_THREADS PyObject *result =
+        status == RAY_OK ? found_handle_new(self->st, actor, held[2]) : raise_status(status);
+    for (size_t i = 0; i < 3; i++) {
+        Py_DECREF(held[i]);
+    }
+    return result;
+}
+
+static PyObject *
 creator_remote(PyObject *o, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     CallTarget *self = (CallTarget *)o;
@@ -243,13 +268,7 @@ creator_remote(PyObject *o, PyObject *const *args, Py_ssize_t nargs, PyObject *k
     struct call_frame frame;
     PyObject *result = NULL;
     if (call_frame_build(&frame, self->st, o, args, nargs, kwnames) == 0) {
-        ray_actor *actor = NULL;
-        const int status = ray_actor_create(((Function *)self->function)->function,
-                                            ((Options *)self->options)->options, frame.args,
-                                            frame.arg_count, &actor);
-        result = status == RAY_OK
-                     ? actor_handle_new(self->st, self->handle_class, actor, self->meta)
-                     : raise_status(status);
+        result = create_actor(self, &frame);
     }
     call_frame_fini(&frame);
     return result;

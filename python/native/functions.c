@@ -272,6 +272,15 @@ fill_options(PyObject *settings, struct ray_task_options *options)
     options->name = text_option(settings, "name");
     options->concurrency_group = text_option(settings, "concurrency_group");
     options->in_event_loop = PyDict_GetItemString(settings, "in_event_loop") == Py_True;
+    options->actor_name = text_option(settings, "actor_name");
+    options->actor_namespace = text_option(settings, "actor_namespace");
+    options->lifetime = (enum ray_lifetime)int_option(settings, "lifetime", RAY_LIFETIME_OF_JOB);
+    options->get_if_exists = PyDict_GetItemString(settings, "get_if_exists") == Py_True;
+    PyObject *info = PyDict_GetItemString(settings, "face_info"); /* borrowed */
+    if (info != NULL && PyBytes_Check(info)) {
+        options->face_info = PyBytes_AS_STRING(info);
+        options->face_info_size = (size_t)PyBytes_GET_SIZE(info);
+    }
     PyObject *retry = PyDict_GetItemString(settings, "retry_exceptions"); /* borrowed */
     options->retry_exceptions = retry == Py_True;
     PyObject *metadata = PyDict_GetItemString(settings, "metadata"); /* borrowed */
@@ -309,6 +318,9 @@ native_make_options(PyObject *module, PyObject *settings)
         options.resources = held;
         options.placement_resources = placement;
         self = (Options *)type->tp_alloc(type, 0);
+    }
+    if (self != NULL) {
+        self->waits = options.actor_name != NULL || options.lifetime == RAY_LIFETIME_DETACHED;
     }
     if (self != NULL) {
         const int status = ray_options_create(&options, &self->options);

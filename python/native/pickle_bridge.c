@@ -217,6 +217,10 @@ reduce_ref(struct ser *s, ray_ref *ref)
 static PyObject *
 reduce_handle(struct ser *s, ActorHandle *handle)
 {
+    if (!ray_actor_is_counted(handle->actor)) {
+        return Py_BuildValue("O(y#O)", s->st->load_weak, ray_actor_id(handle->actor),
+                             (Py_ssize_t)RAY_ACTOR_ID_SIZE, handle->meta);
+    }
     ray_ref *ref = NULL;
     const int status = ray_actor_ref(handle->actor, &ref);
     if (status != RAY_OK) {

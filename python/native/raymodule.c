@@ -100,12 +100,18 @@ static PyMethodDef module_methods[] = {
     { "ref_from_parts", native_ref_from_parts, METH_VARARGS,
       "A reference from its id and its owner's address." },
     { "actor_from_ref", native_actor_from_ref, METH_VARARGS, "The handle behind a reference." },
+    { "actor_from_id", native_actor_from_id, METH_VARARGS, "A weak handle to an actor." },
+    { "find_actor", native_find_actor, METH_VARARGS, "A weak handle to the actor of a name." },
+    { "list_actor_names", native_list_actor_names, METH_O,
+      "(name, namespace) of named actors: of None the job's, of '' all." },
     { "set_serializer", native_set_serializer, METH_VARARGS,
       "Registers a class's serialiser and deserialiser, or removes them." },
     { "export_definition", native_export_definition, METH_VARARGS,
       "Pickles a function or class; gives (Function, hash, size)." },
     { "export_method", native_export_method, METH_VARARGS, "The Function for an actor's method." },
     { "make_options", native_make_options, METH_O, "The runtime's form of options." },
+    { "find_runtime", native_find_runtime, METH_VARARGS,
+      "The address of the runtime to join; empty to start one." },
     { "init", native_init, METH_O, "Starts a session." },
     { "shutdown", native_shutdown, METH_NOARGS, "Ends the session." },
     { "is_initialized", native_is_initialized, METH_NOARGS, "Whether a session is on." },
@@ -238,11 +244,12 @@ module_exec(PyObject *module)
     st->method_names = PyDict_New();
     st->load_ref = PyObject_GetAttrString(module, "_ref_at");
     st->load_actor = PyObject_GetAttrString(module, "_actor_at");
+    st->load_weak = PyObject_GetAttrString(module, "actor_from_id");
     st->logs = log_queue_create();
     st->ready = ready_queue_create();
     if (st->empty_tuple == NULL || st->name_keyword == NULL || st->serializers == NULL ||
         st->definitions == NULL || st->method_names == NULL || st->load_ref == NULL ||
-        st->load_actor == NULL) {
+        st->load_actor == NULL || st->load_weak == NULL) {
         return -1;
     }
     if (st->logs == NULL || st->ready == NULL) {

@@ -95,6 +95,9 @@ take_settings(struct state *st, PyObject *settings, struct init_settings *out)
     o->memory = bytes_setting(settings, "memory");
     o->job_namespace = text_setting(settings, "namespace");
     o->temp_dir = text_setting(settings, "temp_dir");
+    o->default_lifetime = PyDict_GetItemString(settings, "detached_by_default") == Py_True
+                              ? RAY_LIFETIME_DETACHED
+                              : RAY_LIFETIME_COUNTED;
     o->log_to_driver = PyDict_GetItemString(settings, "log_to_driver") == Py_True;
     o->on_log = log_queue_push;
     o->on_log_ctx = st->logs;
@@ -102,6 +105,19 @@ take_settings(struct state *st, PyObject *settings, struct init_settings *out)
         return -1;
     }
     return take_resources(settings, out) || take_argv(settings, out) ? -1 : 0;
+}
+
+PyObject *
+native_find_runtime(PyObject *module, PyObject *args)
+{
+    (void)module;
+    const char *address, *temp_dir;
+    if (!PyArg_ParseTuple(args, "zz:find_runtime", &address, &temp_dir)) {
+        return NULL;
+    }
+    char found[256];
+    const int status = ray_find_runtime(address, temp_dir, found, sizeof(found));
+    return status != RAY_OK ? raise_status(status) : PyUnicode_FromString(found);
 }
 
 PyObject *
@@ -192,14 +208,15 @@ native_context(PyObject *module, PyObject *unused)
         memcpy(c.task_id, within, sizeof(c.task_id));
     }
     return Py_BuildValue(
-        "{s:y#,s:y#,s:y#,s:y#,s:y#,s:O,s:I,s:K,s:s,s:s,s:s,s:s,s:s,s:s}", "job_id", c.job_id,
+        "{s:y#,s:y#,s:y#,s:y#,s:y#,s:O,s:I,s:K,s:s,s:s,s:s,s:s,s:s,s:s,s:s}", "job_id", c.job_id,
         (Py_ssize_t)sizeof(c.job_id), "node_id", c.node_id, (Py_ssize_t)sizeof(c.node_id),
         "worker_id", c.worker_id, (Py_ssize_t)sizeof(c.worker_id), "task_id", c.task_id,
         (Py_ssize_t)sizeof(c.task_id), "actor_id", c.actor_id, (Py_ssize_t)sizeof(c.actor_id),
         "is_driver", c.is_driver ? Py_True : Py_False, "attempt", (unsigned)c.attempt,
         "actor_incarnation", (unsigned long long)c.actor_incarnation, "session_dir", c.session_dir,
         "session_name", c.session_name, "gcs_address", c.gcs_address, "node_ip", c.node_ip,
-        "raylet_socket", c.raylet_socket, "job_namespace", c.job_namespace);
+        "raylet_socket", c.raylet_socket, "job_namespace", c.job_namespace, "actor_name",
+        c.actor_name);
 }
 
 PyObject *

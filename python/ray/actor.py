@@ -181,6 +181,19 @@ def _load_meta(class_name: str, methods: tuple[Any, ...]) -> ActorMeta:
     return meta
 
 
+def _load_info(info: bytes) -> ActorMeta:
+    """The description of a class as the creator of a named actor left it."""
+    import pickle
+
+    meta: ActorMeta = pickle.loads(info)
+    return meta
+
+
+def _no_info() -> ActorMeta:
+    """Of a named actor that no Python program made."""
+    return ActorMeta("", {}).with_implicit()
+
+
 class ActorMethod(_native.ActorMethodBase):
     """A method of an actor. ``handle.method.remote(...)`` calls it; ``remote`` is C.
 
@@ -223,7 +236,10 @@ class ActorHandle(_native.ActorHandleBase):
         if spec is None:
             raise AttributeError(f"'ActorHandle' object has no attribute '{name}'")
         bound = ActorMethod(self, spec)
-        self.__dict__[name] = bound
+        if self._ray_is_counted():
+            self.__dict__[name] = bound
+        else:  # nothing ends with this handle, so `ray.get_actor(name).method.remote()` may work
+            bound._keeps = self  # type: ignore[attr-defined]
         return bound
 
     @property
@@ -246,6 +262,8 @@ class ActorHandle(_native.ActorHandleBase):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Ray's own picklers never come here: this is a handle that travels outside of values.
+        if not self._ray_is_counted():
+            return _native.actor_from_id, (self._ray_id(), self._ray_meta)
         ref = self._ray_as_ref()
         return _native.actor_from_ref, (ref, self._ray_meta)
 
@@ -364,13 +382,10 @@ class Creator(_native.ActorCreatorBase):
         function = definitions.export_class(source, session)
         retries = self._options.get("max_task_retries")
         meta = source.__ray_metadata__
-        self._bind(
-            function,
-            definitions.prepare_actor_options(plan),
-            meta.with_retries(retries) if retries else meta,
-            ActorHandle,
-            session,
-        )
+        if retries:
+            meta = meta.with_retries(retries)
+        options = definitions.prepare_actor_options(plan, meta)
+        self._bind(function, options, meta, ActorHandle, session)
 
 
 def _check_groups(meta: ActorMeta, groups: dict[str, int]) -> None:

@@ -55,7 +55,8 @@ class RuntimeContext:
 
     def get_actor_name(self) -> str | None:
         """The actor's name, "" when it has none; None outside of an actor."""
-        return "" if self.get_actor_id() is not None else None
+        context = self._context()
+        return None if _hex_or_none(context["actor_id"]) is None else str(context["actor_name"])
 
     def is_canceled(self) -> bool:
         """Whether the running task was cancelled by ``ray.cancel``; False in a driver."""

@@ -437,6 +437,10 @@ dispatch_frame(struct gcs *gcs, const struct step_in *in, struct step_outs *outs
         return gcs_on_out_of_scope(gcs, in, outs);
     case GCS_KILL_ACTOR:
         return gcs_on_kill_actor(gcs, in, outs);
+    case GCS_FIND_NAMED:
+        return gcs_on_find_named(gcs, in, outs);
+    case GCS_LIST_NAMED:
+        return gcs_on_list_named(gcs, in, outs);
     case GCS_KV_PUT:
         return gcs_on_kv_put(gcs, in, outs);
     case GCS_KV_GET:

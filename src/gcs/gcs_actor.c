@@ -7,18 +7,15 @@
  *   its process ends            RESTARTING while restarts are left and it didn't leave by itself
  *   it can't be placed          DEAD, never started, with the raylet's reason
  *   nothing refers to it        told to leave when its constructor is through; DEAD when it has
- * left kill(no_restart)            DEAD at once, its process is killed after that its job or
- * creator ends     likewise, unless it is detached
+ * left
+ *   kill(no_restart)            DEAD at once, its process is killed after that
+ *   its job or creator ends     likewise, unless it is detached
+ *
+ * A name is in the index from the registration until the actor is DEAD or nothing refers to it.
  */
 #include <string.h>
 
 #include "gcs/gcs_priv.h"
-
-static uint64_t
-name_hash(const char *space, const char *name)
-{
-    return id_hash(space, strlen(space)) * 31 + id_hash(name, strlen(name));
-}
 
 struct gcs_actor *
 gcs_find_actor(const struct gcs *gcs, const struct id_actor *id)
@@ -28,20 +25,6 @@ gcs_find_actor(const struct gcs *gcs, const struct id_actor *id)
         struct gcs_actor *actor = CONTAINER_OF(l, struct gcs_actor, by_id);
         if (ID_EQ(actor->id, *id)) {
             ASSERT(actor->magic == GCS_ACTOR_MAGIC);
-            return actor;
-        }
-    }
-    return NULL;
-}
-
-static struct gcs_actor *
-find_named(const struct gcs *gcs, const char *space, const char *name)
-{
-    struct map_link *l;
-    MAP_FOR_HASH (l, &gcs->names, name_hash(space, name)) {
-        struct gcs_actor *actor = CONTAINER_OF(l, struct gcs_actor, by_name);
-        const Ray__Gcs__CreateActor *spec = actor->row.spec;
-        if (strcmp(spec->name, name) == 0 && strcmp(spec->actor_namespace, space) == 0) {
             return actor;
         }
     }
@@ -70,13 +53,19 @@ gcs_actor_new(struct gcs *gcs, const struct id_actor *id)
     return actor;
 }
 
-static void
-leave_names(struct gcs *gcs, struct gcs_actor *actor)
+void
+gcs_actor_free_name(struct gcs *gcs, struct gcs_actor *actor)
 {
     if (actor->in_names) {
         map_remove(&gcs->names, &actor->by_name);
         actor->in_names = false;
     }
+}
+
+static void
+leave_indexes(struct gcs *gcs, struct gcs_actor *actor)
+{
+    gcs_actor_free_name(gcs, actor);
     if (actor->in_owners) {
         map_remove(&gcs->owners, &actor->by_owner);
         actor->in_owners = false;
@@ -175,6 +164,7 @@ shrink_spec(struct gcs *gcs, struct gcs_actor *actor)
     slim.spec = (ProtobufCBinaryData){ 0 };
     slim.n_placement = 0;
     slim.n_held = 0;
+    slim.face_info = (ProtobufCBinaryData){ 0 };
     void *copy = gcs_copy_message(gcs, &slim.base);
     if (copy) {
         gcs_free_message(gcs, actor->row.spec);
@@ -202,7 +192,7 @@ gcs_forget_oldest(struct gcs *gcs)
 static void
 enter_dead(struct gcs *gcs, struct gcs_actor *actor)
 {
-    leave_names(gcs, actor);
+    leave_indexes(gcs, actor);
     gcs->actor_count--;
     gcs->dead_count++;
     list_push_back(&gcs->dead_actors, &actor->order);
@@ -282,8 +272,10 @@ adopt_spec(struct gcs *gcs, struct gcs_actor *actor, const Ray__Gcs__CreateActor
     if (actor->job) {
         list_push_back(&actor->job->actors, &actor->of_job);
     }
-    if (spec->name[0] != '\0' && actor->row.state != RAY__GCS__ACTOR_STATE__DEAD) {
-        TRY(map_insert(&gcs->names, &actor->by_name, name_hash(spec->actor_namespace, spec->name)));
+    if (spec->name[0] != '\0' && actor->row.state != RAY__GCS__ACTOR_STATE__DEAD &&
+        !actor->row.out_of_scope) {
+        TRY(map_insert(&gcs->names, &actor->by_name,
+                       gcs_name_hash(spec->actor_namespace, spec->name)));
         actor->in_names = true;
     }
     if (gcs_take_id(&spec->owner_worker_id, actor->owner.b, sizeof(actor->owner.b)) &&
@@ -347,18 +339,21 @@ may_create(struct gcs *gcs, const Ray__Gcs__CreateActor *msg)
     struct id_job job;
     (void)gcs_take_id(&msg->job_id, job.b, sizeof(job.b));
     const struct gcs_job *of = gcs_find_job(gcs, &job);
-    if (!of || of->row.ended_ms != 0) {
+    struct id_worker owner;
+    const bool by_driver = of && gcs_take_id(&msg->owner_worker_id, owner.b, sizeof(owner.b)) &&
+                           ID_EQ(owner, of->driver);
+    if (!of || (of->row.ended_ms != 0 && (by_driver || !gcs_job_goes_on(of)))) {
         return st_fail(ST_NOT_FOUND, "the actor's job has ended");
     }
-    struct id_worker owner;
-    if (!msg->detached && gcs_take_id(&msg->owner_worker_id, owner.b, sizeof(owner.b)) &&
+    if ((!msg->detached || msg->register_only) &&
+        gcs_take_id(&msg->owner_worker_id, owner.b, sizeof(owner.b)) &&
         find_gone(gcs, &owner)) { /* the news of its end has overtaken what it had asked for */
         return st_fail(ST_OWNER_DIED, "the process that creates the actor has died");
     }
-    if (msg->name[0] != '\0' && find_named(gcs, msg->actor_namespace, msg->name)) {
+    if (msg->name[0] != '\0' && gcs_find_named(gcs, msg->actor_namespace, msg->name)) {
         return st_fail(ST_EXISTS,
-                       "the name %s (namespace=%s) is already taken by a living actor: use another "
-                       "name, or get that actor by its name",
+                       "The name %s (namespace=%s) is already taken by a living actor. Use another "
+                       "name, or get that actor with its name.",
                        msg->name, msg->actor_namespace);
     }
     if (gcs->actor_count >= gcs->config.actors_max) {
@@ -370,9 +365,36 @@ may_create(struct gcs *gcs, const Ray__Gcs__CreateActor *msg)
 static void
 unlink_new(struct gcs *gcs, struct gcs_actor *actor)
 {
-    leave_names(gcs, actor);
+    leave_indexes(gcs, actor);
     map_remove(&gcs->actors, &actor->by_id);
     gcs_actor_free(gcs, actor);
+}
+
+/* What was registered gets the rest of its spec, unless it has ended meanwhile. */
+static int
+complete(struct gcs *gcs, struct gcs_actor *actor, const Ray__Gcs__CreateActor *msg)
+{
+    if (actor->row.state != RAY__GCS__ACTOR_STATE__DEPENDENCIES_UNREADY || msg->register_only) {
+        return ST_OK;
+    }
+    /* Under which name, and whose it is, stays as it was registered. */
+    Ray__Gcs__CreateActor whole = *msg;
+    const Ray__Gcs__CreateActor *was = actor->row.spec;
+    whole.name = was->name;
+    whole.actor_namespace = was->actor_namespace;
+    whole.job_id = was->job_id;
+    whole.owner_worker_id = was->owner_worker_id;
+    whole.detached = was->detached;
+    Ray__Gcs__CreateActor *spec = gcs_copy_message(gcs, &whole.base);
+    if (!spec) {
+        return st_fail(ST_OUT_OF_MEMORY, "no memory for an actor");
+    }
+    gcs_free_message(gcs, actor->row.spec);
+    actor->row.spec = spec;
+    actor->row.state = RAY__GCS__ACTOR_STATE__PENDING_CREATION;
+    gcs_actor_changed(gcs, actor);
+    gcs_actor_start(gcs, actor);
+    return ST_OK;
 }
 
 int
@@ -384,7 +406,9 @@ gcs_on_create_actor(struct gcs *gcs, const struct step_in *in, struct step_outs 
     (void)gcs_take_id(&msg->actor_id, id.b, sizeof(id.b));
     struct gcs_actor *actor = gcs_find_actor(gcs, &id);
     if (actor && actor->known) {
-        gcs_emit_done(outs, in, ST_OK, NULL); /* asked again after a lost connection */
+        /* Registered before, or asked again after a lost connection. */
+        const int completed = complete(gcs, actor, msg);
+        gcs_emit_done(outs, in, completed, completed == ST_OK ? NULL : st_last()->text);
         return ST_OK;
     }
     int status = may_create(gcs, msg);
@@ -393,7 +417,8 @@ gcs_on_create_actor(struct gcs *gcs, const struct step_in *in, struct step_outs 
         status = actor ? ST_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for an actor");
     }
     if (status == ST_OK && actor) {
-        actor->row.state = RAY__GCS__ACTOR_STATE__PENDING_CREATION;
+        actor->row.state = msg->register_only ? RAY__GCS__ACTOR_STATE__DEPENDENCIES_UNREADY
+                                              : RAY__GCS__ACTOR_STATE__PENDING_CREATION;
         actor->row.created_ms = gcs_wall_ms(gcs);
         status = adopt_spec(gcs, actor, msg);
         if (status != ST_OK) {
@@ -404,7 +429,9 @@ gcs_on_create_actor(struct gcs *gcs, const struct step_in *in, struct step_outs 
     if (status == ST_OK && actor) {
         gcs->actor_count++;
         gcs_actor_changed(gcs, actor);
-        gcs_actor_start(gcs, actor);
+        if (!msg->register_only) {
+            gcs_actor_start(gcs, actor);
+        }
     }
     return ST_OK;
 }
@@ -470,6 +497,15 @@ find_current(const struct gcs *gcs, const ProtobufCBinaryData *id, uint64_t inca
                    actor->row.state != RAY__GCS__ACTOR_STATE__DEAD
                ? actor
                : NULL;
+}
+
+/* One that waits for arguments has nobody any more who would send them. */
+bool
+gcs_ends_with_creator(const struct gcs_actor *actor)
+{
+    return actor->row.state != RAY__GCS__ACTOR_STATE__DEAD &&
+           (!actor->row.spec->detached ||
+            actor->row.state == RAY__GCS__ACTOR_STATE__DEPENDENCIES_UNREADY);
 }
 
 /* It died while it waited for its process. The order to stop may have been lost with the service
@@ -562,7 +598,7 @@ gcs_on_process_gone(struct gcs *gcs, const Ray__Gcs__ProcessGone *msg)
     for (struct map_link *l = map_first(&gcs->owners, hash); l; l = next) {
         next = map_next_same(l);
         struct gcs_actor *actor = CONTAINER_OF(l, struct gcs_actor, by_owner);
-        if (ID_EQ(actor->owner, owner) && !actor->row.spec->detached) {
+        if (ID_EQ(actor->owner, owner) && gcs_ends_with_creator(actor)) {
             gcs_actor_die(gcs, actor, ST_ACTOR_DIED,
                           "the process that created it has died, and it is not detached");
             gcs_actor_stop(gcs, actor, false, "its creator has died");
@@ -588,6 +624,7 @@ gcs_on_out_of_scope(struct gcs *gcs, const struct step_in *in, struct step_outs 
         return ST_OK;
     }
     actor->row.out_of_scope = true;
+    gcs_actor_free_name(gcs, actor); /* from now on only who knows it already reaches it */
     gcs_actor_changed(gcs, actor);
     if (actor->row.constructed) {
         gcs_actor_stop(gcs, actor, true, "nothing refers to it");

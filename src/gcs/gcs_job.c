@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Jobs: one a driver. A driver that is told twice (its raylet asked again after a lost connection)
- * gets the same job. When a job ends, its actors that aren't detached end with it.
+ * gets the same job. When a job ends, its actors end with it, but for detached ones and what those
+ * have made.
  */
 #include <stdio.h>
 #include <string.h>
@@ -110,6 +111,20 @@ emit_added(struct step_outs *outs, const struct step_in *in, struct gcs_job *job
     }
 }
 
+/* A registration that came before this second question didn't name the job, whose number the raylet
+ * had not heard: so it was taken for over. Its driver lives, and has done nothing yet. */
+static void
+go_on(struct gcs *gcs, struct gcs_job *job)
+{
+    if (job->row.ended_ms != 0) {
+        job->row.ended_ms = 0;
+        list_remove(&job->of_dead);
+        gcs->dead_job_count--;
+        job->dirty = true;
+        gcs->jobs_dirty = true;
+    }
+}
+
 int
 gcs_on_add_job(struct gcs *gcs, const struct step_in *in, struct step_outs *outs)
 {
@@ -121,6 +136,7 @@ gcs_on_add_job(struct gcs *gcs, const struct step_in *in, struct step_outs *outs
     }
     struct gcs_job *job = find_by_driver(gcs, &driver);
     if (job) {
+        go_on(gcs, job);
         emit_added(outs, in, job, ST_OK);
         return ST_OK;
     }
@@ -143,6 +159,22 @@ gcs_on_add_job(struct gcs *gcs, const struct step_in *in, struct step_outs *outs
     return ST_OK;
 }
 
+/* Whether an actor of the job outlives its driver. */
+bool
+gcs_job_goes_on(const struct gcs_job *job)
+{
+    if (!job) {
+        return false;
+    }
+    LIST_FOR (l, &job->actors) {
+        const struct gcs_actor *actor = LIST_ENTRY(l, struct gcs_actor, of_job);
+        if (actor->row.state != RAY__GCS__ACTOR_STATE__DEAD && !gcs_ends_with_creator(actor)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The row of the job is stored by gcs_pump_jobs, through `dirty`. */
 void
 gcs_finish_job(struct gcs *gcs, struct gcs_job *job)
@@ -155,9 +187,12 @@ gcs_finish_job(struct gcs *gcs, struct gcs_job *job)
     gcs->jobs_dirty = true;
     gcs->dead_job_count++;
     list_push_back(&gcs->dead_jobs, &job->of_dead);
+    /* Made by a detached actor or its tasks, they end with their creator. */
+    const bool goes_on = gcs_job_goes_on(job);
     LIST_FOR_SAFE (l, next, &job->actors) {
         struct gcs_actor *actor = LIST_ENTRY(l, struct gcs_actor, of_job);
-        if (!actor->row.spec->detached && actor->row.state != RAY__GCS__ACTOR_STATE__DEAD) {
+        const bool drivers = ID_EQ(actor->owner, job->driver) || !goes_on;
+        if (gcs_ends_with_creator(actor) && drivers) {
             gcs_actor_die(gcs, actor, ST_ACTOR_DIED, "its job has ended, and it is not detached");
             gcs_actor_stop(gcs, actor, false, "its job has ended");
         }

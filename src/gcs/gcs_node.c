@@ -165,7 +165,8 @@ reconcile_actors(struct gcs *gcs, struct gcs_node *node, const Ray__Gcs__Registe
         } else if (here && actor->row.state == RAY__GCS__ACTOR_STATE__ALIVE) {
             gcs_actor_end_of_process(gcs, actor, false,
                                      "its process ended while the control service was away");
-        } else if (here || actor->row.node_id.len == 0) {
+        } else if (actor->row.state != RAY__GCS__ACTOR_STATE__DEPENDENCIES_UNREADY &&
+                   (here || actor->row.node_id.len == 0)) {
             gcs_actor_start(gcs, actor); /* the order may have been lost; it is idempotent */
         }
     }

@@ -164,6 +164,8 @@ int gcs_on_finish_job(struct gcs *gcs, const Ray__Gcs__FinishJob *msg);
 int gcs_on_load_job(struct gcs *gcs, const Ray__Gcs__JobRow *row);
 struct gcs_job *gcs_find_job(const struct gcs *gcs, const struct id_job *id);
 void gcs_finish_job(struct gcs *gcs, struct gcs_job *job);
+/* Whether a detached actor of the job lives. */
+bool gcs_job_goes_on(const struct gcs_job *job);
 void gcs_job_free(struct gcs *gcs, struct gcs_job *job);
 void gcs_pump_jobs(struct gcs *gcs, struct step_outs *outs);
 void gcs_pump_forgotten_jobs(struct gcs *gcs, struct step_outs *outs);
@@ -178,6 +180,8 @@ int gcs_on_process_gone(struct gcs *gcs, const Ray__Gcs__ProcessGone *msg);
 int gcs_on_out_of_scope(struct gcs *gcs, const struct step_in *in, struct step_outs *outs);
 int gcs_on_kill_actor(struct gcs *gcs, const struct step_in *in, struct step_outs *outs);
 int gcs_on_load_actor(struct gcs *gcs, const Ray__Gcs__ActorRow *row);
+/* Takes the name out of the index: it can be given again. */
+void gcs_actor_free_name(struct gcs *gcs, struct gcs_actor *actor);
 struct gcs_actor *gcs_find_actor(const struct gcs *gcs, const struct id_actor *id);
 /* NULL without memory. */
 struct gcs_actor *gcs_actor_new(struct gcs *gcs, const struct id_actor *id);
@@ -185,6 +189,8 @@ void gcs_actor_free(struct gcs *gcs, struct gcs_actor *actor);
 void gcs_actor_changed(struct gcs *gcs, struct gcs_actor *actor);
 void gcs_actor_die(struct gcs *gcs, struct gcs_actor *actor, int status, const char *reason);
 void gcs_forget_oldest(struct gcs *gcs);
+/* Whether the actor ends because its creator, or its job, does. */
+bool gcs_ends_with_creator(const struct gcs_actor *actor);
 void gcs_actor_end_of_process(struct gcs *gcs, struct gcs_actor *actor, bool intended,
                               const char *evidence);
 void gcs_actor_stop(struct gcs *gcs, struct gcs_actor *actor, bool graceful, const char *reason);
@@ -195,6 +201,12 @@ int gcs_on_watch_actor(struct gcs *gcs, const struct step_in *in);
 void gcs_watch_free(struct gcs *gcs, struct gcs_watch *watch);
 void gcs_expire_unknown(struct gcs *gcs);
 void gcs_pump_actors(struct gcs *gcs, struct step_outs *outs);
+
+/* gcs_name.c */
+struct gcs_actor *gcs_find_named(const struct gcs *gcs, const char *space, const char *name);
+uint64_t gcs_name_hash(const char *space, const char *name);
+int gcs_on_find_named(struct gcs *gcs, const struct step_in *in, struct step_outs *outs);
+int gcs_on_list_named(struct gcs *gcs, const struct step_in *in, struct step_outs *outs);
 
 /* gcs_kv.c */
 int gcs_on_kv_put(struct gcs *gcs, const struct step_in *in, struct step_outs *outs);

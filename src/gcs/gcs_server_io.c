@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/flt.h"
 #include "base/id.h"
 #include "base/list.h"
 #include "base/map.h"
@@ -287,11 +288,13 @@ end_round(struct server *s)
         }
     }
     if (s->failed == ST_OK) {
+        (void)FAULT("gcs.round.before_commit");
         s->failed = s->store->ops->commit(s->store);
     }
     if (s->failed != ST_OK) {
         return;
     }
+    (void)FAULT("gcs.round.before_answers"); /* what was asked is stored, and nobody knows */
     for (size_t at = 0; at < s->pending.size;) {
         struct pending head;
         memcpy(&head, s->pending.data + at, sizeof(head));

@@ -73,6 +73,10 @@ static const struct {
     { GCS_STATE_JSON, &ray__gcs__state_json__descriptor },
     { GCS_ACTOR_BUILT, &ray__node__actor_constructed__descriptor },
     { GCS_PROCESS_GONE, &ray__gcs__process_gone__descriptor },
+    { GCS_FIND_NAMED, &ray__gcs__find_named__descriptor },
+    { GCS_NAMED_ACTOR, &ray__gcs__named_actor__descriptor },
+    { GCS_LIST_NAMED, &ray__gcs__list_named__descriptor },
+    { GCS_NAMED_LIST, &ray__gcs__named_list__descriptor },
 };
 
 const ProtobufCMessageDescriptor *

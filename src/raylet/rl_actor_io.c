@@ -151,6 +151,18 @@ free_actor:
     return NULL;
 }
 
+bool
+rl_actor_outlives(const struct raylet *r, const Ray__Gcs__CreateActor *spec)
+{
+    struct id_worker owner;
+    if (spec->detached || !rl_take_id(&spec->owner_worker_id, owner.b, sizeof(owner.b))) {
+        return spec->detached;
+    }
+    const struct rl_process *p = rl_find_id(r, &owner);
+    const struct rl_worker *worker = p ? rl_pool_find(&r->lease.pool, p->number) : NULL;
+    return worker && worker->detached;
+}
+
 /* Asks for the actor's lease. */
 static int
 request_lease(struct raylet *r, struct rl_actor *a)
@@ -165,7 +177,7 @@ request_lease(struct raylet *r, struct rl_actor *a)
         .count = 1,
         .depth = a->spec->depth,
         .kind = SCHED_LEASE_ACTOR,
-        .detached = a->spec->detached,
+        .detached = rl_actor_outlives(r, a->spec),
         .first_task = id_task_of_actor_creation(&a->id),
     };
     TRY(sched_keys_intern(&r->keys, &key, &request.key));
@@ -198,12 +210,14 @@ rl_on_start_actor(struct raylet *r, const Ray__Gcs__StartActor *m)
         return; /* it ran, and ended: the order was given before that was known */
     }
     struct rl_job_io *job = rl_job_find(r, &job_id);
-    if (a || !job || r->stopping || (job->ended && !m->actor->detached)) {
+    const bool outlives = rl_actor_outlives(r, m->actor);
+    if (a || !job || r->stopping || (job->ended && !(job->keeps && outlives))) {
         tell_not_placed(r, m, ST_ACTOR_DIED,
                         a ? "an earlier life of it has not ended yet" : "its job has ended");
         return;
     }
     os_log(OS_LOG_DEBUG, "actor %s is to be started", m->actor->class_name);
+    job->keeps = job->keeps || outlives;
     a = actor_new(r, job, m);
     if (!a) {
         tell_not_placed(r, m, ST_OUT_OF_MEMORY, "no memory for an actor, or its id is malformed");
@@ -233,6 +247,8 @@ rl_actor_granted(struct raylet *r, uint64_t owner, const struct sched_lease_gran
     m.actor_id = rl_bytes(a->id.b, sizeof(a->id.b));
     m.incarnation = a->incarnation;
     m.spec = a->spec->spec;
+    m.name = a->spec->name;
+    m.detached = a->spec->detached;
     rl_send(p, NODE_BECOME_ACTOR, 0, &m.base);
     tell_placed(r, a);
     return true;

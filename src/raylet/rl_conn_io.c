@@ -148,6 +148,7 @@ rl_send_hello_reply(struct rl_process *p, uint64_t request)
     m.node_ip = r->node_ip;
     m.gcs_socket = rl_text("gcs");
     m.job_namespace = p->job->job_namespace;
+    m.detached_by_default = p->job->config->detached_by_default;
     m.store_epoch = half->store_epoch;
     m.store_size = half->data_size;
     m.slot_table_size = half->slot_count * sizeof(struct store_row);
@@ -243,7 +244,7 @@ is_socket_name(const char *name)
         }
     }
     return strcmp(name, "raylet") != 0 && strcmp(name, "gcs") != 0 && strcmp(name, "lock") != 0 &&
-           strcmp(name, "session") != 0;
+           strcmp(name, "session") != 0 && strcmp(name, "standing") != 0;
 }
 
 /* Ties the connection to its process. */
@@ -499,6 +500,9 @@ on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
             status = dispatch(link->process, &frame->header, m);
         } else if (frame->header.kind == NODE_HELLO) {
             status = on_hello(link, frame, (const Ray__Node__Hello *)m);
+        } else if (frame->header.kind == NODE_STATE_ASK) {
+            status = rl_on_state_ask_of_link(link, frame->header.request_id,
+                                             (const Ray__Node__StateAsk *)m);
         } else {
             status = st_fail(ST_PROTOCOL, "frame kind %u before hello", frame->header.kind);
         }

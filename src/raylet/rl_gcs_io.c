@@ -84,11 +84,11 @@ forget_tell(struct raylet *r, struct gcs_tell *t)
     mem_free(r->mem, t, sizeof(*t) + t->size);
 }
 
-void
+uint64_t
 rl_gcs_tell(struct raylet *r, uint16_t kind, const ProtobufCMessage *m)
 {
     if (r->stopping && !r->gcs.conn) {
-        return;
+        return 0;
     }
     const size_t size = protobuf_c_message_get_packed_size(m);
     struct gcs_tell *t =
@@ -96,7 +96,7 @@ rl_gcs_tell(struct raylet *r, uint16_t kind, const ProtobufCMessage *m)
     if (!t) {
         os_log(OS_LOG_ERROR, "the control service doesn't answer and can't be told of a frame %u",
                kind);
-        return;
+        return 0;
     }
     t->id = ++r->gcs.next_request;
     t->kind = kind;
@@ -107,6 +107,7 @@ rl_gcs_tell(struct raylet *r, uint16_t kind, const ProtobufCMessage *m)
     if (r->gcs.conn) {
         send_tell(r, t);
     }
+    return t->id;
 }
 
 void
@@ -145,7 +146,11 @@ on_done(struct raylet *r, uint64_t id, const Ray__Gcs__Done *done)
     LIST_FOR (l, &r->gcs.untold) {
         struct gcs_tell *t = LIST_ENTRY(l, struct gcs_tell, all);
         if (t->id == id) {
+            const bool is_end = t->kind == GCS_FINISH_JOB;
             forget_tell(r, t);
+            if (is_end) {
+                rl_job_told(r, id);
+            }
             return;
         }
     }
@@ -364,7 +369,7 @@ send_registration(struct raylet *r)
     ASSERT(m.jobs);
     LIST_FOR (l, &r->jobs) {
         const struct rl_job_io *job = LIST_ENTRY(l, struct rl_job_io, all);
-        if (job->number != 0 && !job->ended) {
+        if (job->number != 0 && !job->told_gcs) {
             m.jobs[m.n_jobs++] = rl_bytes(job->id.b, sizeof(job->id.b));
         }
     }

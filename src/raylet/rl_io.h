@@ -55,6 +55,7 @@ enum {
     RL_TAIL_MAX = 2048,    /* bytes of stderr kept for evidence */
     RL_GRAVES_MAX = 10000, /* dead processes that can still be asked about */
     RL_OUTS = 128,
+    RL_JOBS_KEPT_MAX = 256,     /* jobs without driver and processes, for detached actors */
     RL_WORKER_OOM_SCORE = 1000, /* when memory runs out workers go before any daemon */
 };
 
@@ -158,14 +159,16 @@ struct rl_job_io {
     struct rl_process *driver; /* NULL once it is gone */
     struct list all;
     Ray__Node__JobConfig *config; /* own, unpacked */
-    char job_namespace[256];
+    char job_namespace[512];
     uint64_t actor_owner;     /* number under which its actors' leases are asked for */
     uint64_t hello_request;   /* of the driver's Hello */
     struct rl_zygote *zygote; /* NULL for programs that are started again themselves */
     bool ended;
+    bool keeps; /* has had a detached actor, which may be started again without its driver */
     bool told_gcs;
-    uint32_t processes; /* that refer to it */
-    bool goodbye;       /* the driver waits for it */
+    uint64_t finish_tell; /* the number of what was told then; 0 none */
+    uint32_t processes;   /* that refer to it */
+    bool goodbye;         /* the driver waits for it */
     uint64_t goodbye_request;
     bool stop_runtime; /* after the goodbye */
 };
@@ -364,7 +367,11 @@ struct rl_job_io *rl_job_find(const struct raylet *r, const struct id_job *id);
 struct rl_job_io *rl_job_by_number(const struct raylet *r, uint32_t number);
 void rl_job_added(struct rl_job_io *job, const Ray__Gcs__JobAdded *m);
 void rl_job_end(struct rl_job_io *job);
+/* ray-gcs has stored what was told under that number: of the end of a job, perhaps. */
+void rl_job_told(struct raylet *r, uint64_t tell);
 int rl_on_end_job(struct rl_process *p, uint64_t request, const Ray__Node__EndJob *m);
+/* Whether there are still to be processes of the job. */
+bool rl_job_goes_on(const struct rl_job_io *job);
 /* After each process that went: whoever waits for the job's end is told. */
 void rl_job_check(struct rl_job_io *job);
 /* Frees jobs of which nothing is left. From callbacks of the loop only. */
@@ -374,6 +381,8 @@ void rl_jobs_sweep(struct raylet *r);
 void rl_on_start_actor(struct raylet *r, const Ray__Gcs__StartActor *m);
 void rl_on_stop_actor(struct raylet *r, const Ray__Gcs__StopActor *m);
 int rl_on_actor_constructed(struct rl_process *p, const Ray__Node__ActorConstructed *m);
+/* Whether it outlives its job's driver: it is detached, or made by what does. */
+bool rl_actor_outlives(const struct raylet *r, const Ray__Gcs__CreateActor *spec);
 bool rl_actor_granted(struct raylet *r, uint64_t owner, const struct sched_lease_grant *grant);
 bool rl_actor_failed(struct raylet *r, uint64_t owner, const struct sched_lease_failed *failed);
 bool rl_actor_pending(struct raylet *r, uint64_t owner, const struct sched_lease_pending *m);
@@ -386,8 +395,8 @@ void rl_actor_tell_all(struct raylet *r, Ray__Gcs__RegisterNode *m);
 int rl_gcs_open(struct raylet *r);
 void rl_gcs_close(struct raylet *r);
 bool rl_gcs_on_exit(struct raylet *r, const struct os_exit *exit);
-/* Kept until ray-gcs has stored it. */
-void rl_gcs_tell(struct raylet *r, uint16_t kind, const ProtobufCMessage *m);
+/* Kept until ray-gcs has stored it. Its number; 0 when it can't be told. */
+uint64_t rl_gcs_tell(struct raylet *r, uint16_t kind, const ProtobufCMessage *m);
 void rl_gcs_tell_exit(struct raylet *r, const Ray__Gcs__ActorExited *m);
 /* ray-gcs isn't known to have stored that this life of the actor has ended. */
 bool rl_gcs_exit_is_untold(const struct raylet *r, const struct id_actor *id, uint64_t incarnation);
@@ -425,5 +434,7 @@ void rl_logs_free(struct raylet *r);
 
 /* rl_state_io.c */
 int rl_on_state_ask(struct rl_process *p, uint64_t request, const Ray__Node__StateAsk *m);
+/* Of the command line, which is no driver. */
+int rl_on_state_ask_of_link(struct rl_link *link, uint64_t request, const Ray__Node__StateAsk *m);
 
 #endif

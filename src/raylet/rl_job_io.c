@@ -95,6 +95,54 @@ rl_job_added(struct rl_job_io *job, const Ray__Gcs__JobAdded *m)
     rl_send_hello_reply(driver, job->hello_request);
 }
 
+bool
+rl_job_goes_on(const struct rl_job_io *job)
+{
+    return !job->raylet->stopping && (!job->ended || job->keeps);
+}
+
+/* The machine ends what belongs to the job, but for detached actors and what works for them; of a
+ * job that doesn't go on, whoever asks for its actors' leases too. */
+static void
+end_leases(struct rl_job_io *job)
+{
+    struct raylet *r = job->raylet;
+    const uint64_t now = os_now_ns();
+    const bool goes_on = rl_job_goes_on(job);
+    rl_lease_on_job_end(&r->lease, now, job->number, goes_on);
+    if (!goes_on) {
+        struct rl_outs o;
+        rl_outs_begin(r, &o);
+        rl_lease_on_dead(&r->lease, now, job->actor_owner, "its job is over", &o.outs);
+        rl_outs_finish(r, &o);
+        rl_lease_on_reclaimed(&r->lease, os_now_ns(), job->actor_owner);
+    }
+    rl_pump(r);
+}
+
+/* Its processes, but for those that go on, are ended. */
+static void
+finish(struct rl_job_io *job)
+{
+    struct raylet *r = job->raylet;
+    job->ended = true;
+    if (job->number != 0) {
+        LIST_FOR_SAFE (l, next, &r->actors) {
+            struct rl_actor *a = LIST_ENTRY(l, struct rl_actor, all);
+            if (a->job == job && a->state == RL_ACTOR_WAITING && !rl_actor_outlives(r, a->spec)) {
+                rl_actor_forget(r, a);
+            }
+        }
+        end_leases(job);
+    }
+    if (job->zygote && !rl_job_goes_on(job)) {
+        rl_zygote_end(job->zygote);
+    }
+    rl_job_check(job);
+}
+
+/* Not before ray-gcs has said that it knows: of actors that were made before, it has asked by then
+ * for those that outlive the driver, and only here is known how their processes are made. */
 void
 rl_job_end(struct rl_job_io *job)
 {
@@ -102,34 +150,28 @@ rl_job_end(struct rl_job_io *job)
     if (job->ended) {
         return;
     }
-    job->ended = true;
     rl_gcs_forget_job(job);
-    if (job->number != 0) {
-        if (!job->told_gcs) {
-            Ray__Gcs__FinishJob m = RAY__GCS__FINISH_JOB__INIT;
-            m.job_id = rl_bytes(job->id.b, sizeof(job->id.b));
-            rl_gcs_tell(r, GCS_FINISH_JOB, &m.base);
-            job->told_gcs = true;
-        }
-        LIST_FOR_SAFE (l, next, &r->actors) {
-            struct rl_actor *a = LIST_ENTRY(l, struct rl_actor, all);
-            if (a->job == job && !a->spec->detached && a->state == RL_ACTOR_WAITING) {
-                rl_actor_forget(r, a);
-            }
-        }
-        const uint64_t now = os_now_ns();
-        rl_lease_on_job_end(&r->lease, now, job->number);
-        struct rl_outs o;
-        rl_outs_begin(r, &o);
-        rl_lease_on_dead(&r->lease, now, job->actor_owner, "its job is over", &o.outs);
-        rl_outs_finish(r, &o);
-        rl_lease_on_reclaimed(&r->lease, os_now_ns(), job->actor_owner);
-        rl_pump(r);
+    if (job->number != 0 && !job->told_gcs) {
+        Ray__Gcs__FinishJob m = RAY__GCS__FINISH_JOB__INIT;
+        m.job_id = rl_bytes(job->id.b, sizeof(job->id.b));
+        job->finish_tell = rl_gcs_tell(r, GCS_FINISH_JOB, &m.base);
+        job->told_gcs = true;
     }
-    if (job->zygote) {
-        rl_zygote_end(job->zygote);
+    if (r->stopping || job->finish_tell == 0) {
+        finish(job);
     }
-    rl_job_check(job);
+}
+
+void
+rl_job_told(struct raylet *r, uint64_t tell)
+{
+    LIST_FOR_SAFE (l, next, &r->jobs) {
+        struct rl_job_io *job = LIST_ENTRY(l, struct rl_job_io, all);
+        if (job->finish_tell == tell && !job->ended) {
+            finish(job);
+        }
+    }
+    rl_jobs_sweep(r);
 }
 
 int
@@ -150,18 +192,51 @@ rl_on_end_job(struct rl_process *p, uint64_t request, const Ray__Node__EndJob *m
     return ST_OK;
 }
 
-/* Whether workers or the zygote of the job are left. */
+/* Whether it is about to end. */
+static bool
+is_ending(const struct rl_process *p)
+{
+    const struct rl_worker *worker = rl_pool_find(&p->raylet->lease.pool, p->number);
+    return p->kind == RL_WORKER_PROCESS &&
+           (p->dead || !worker || worker->doomed || worker->kill_sent);
+}
+
+/* Whether workers or the zygote of the job are left, of those that the driver waits for. */
 static bool
 has_processes(const struct rl_job_io *job)
 {
     const uint32_t drivers = job->driver ? 1 : 0;
-    return job->processes > drivers || (job->zygote && job->zygote->pid != 0);
+    if (!rl_job_goes_on(job)) {
+        return job->processes > drivers || (job->zygote && job->zygote->pid != 0);
+    }
+    LIST_FOR (l, &job->raylet->processes) {
+        const struct rl_process *p = LIST_ENTRY(l, struct rl_process, all);
+        if (p->job == job && is_ending(p)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether an actor of the job is there, or is being started. */
+static bool
+has_actors(const struct rl_job_io *job)
+{
+    LIST_FOR (l, &job->raylet->actors) {
+        if (LIST_ENTRY(l, struct rl_actor, all)->job == job) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void
 rl_job_check(struct rl_job_io *job)
 {
-    if (!job->ended || has_processes(job)) {
+    if (!job->ended) {
+        return;
+    }
+    if (has_processes(job)) {
         return;
     }
     if (job->goodbye && job->driver && !job->raylet->stopping) {
@@ -172,25 +247,54 @@ rl_job_check(struct rl_job_io *job)
     rl_stop_check(job->raylet);
 }
 
+static void
+job_free(struct rl_job_io *job)
+{
+    struct raylet *r = job->raylet;
+    if (job->keeps && job->number != 0 && !r->stopping) {
+        job->keeps = false;
+        end_leases(job);
+    }
+    rl_zygote_free(&job->zygote);
+    list_remove(&job->all);
+    ray__node__job_config__free_unpacked(job->config, NULL);
+    job->magic = 0;
+    mem_free(r->mem, job, sizeof(*job));
+}
+
+/* Nothing of it needs processes at the moment: they end, and the zygote after them. A detached
+ * actor that is started again brings them back. */
+static void
+rest(struct rl_job_io *job)
+{
+    if (job->processes > (job->driver ? 1u : 0u)) {
+        end_leases(job);
+    } else if (job->zygote && job->zygote->pid != 0) {
+        rl_zygote_end(job->zygote);
+    }
+}
+
 void
 rl_jobs_sweep(struct raylet *r)
 {
+    uint32_t kept = 0;
+    LIST_FOR (l, &r->jobs) {
+        struct rl_job_io *job = LIST_ENTRY(l, struct rl_job_io, all);
+        if (job->ended && job->keeps && !r->stopping) {
+            kept++;
+            if (!has_actors(job)) {
+                rest(job);
+            }
+        }
+    }
     LIST_FOR_SAFE (l, next, &r->jobs) {
         struct rl_job_io *job = LIST_ENTRY(l, struct rl_job_io, all);
-        if (!job->ended || job->driver || has_processes(job)) {
+        const bool keeps = job->keeps && !r->stopping && kept <= RL_JOBS_KEPT_MAX;
+        if (!job->ended || job->driver || job->processes > 0 || keeps || has_actors(job) ||
+            (job->zygote && job->zygote->pid != 0)) {
             continue;
         }
-        bool has_actors = false;
-        LIST_FOR (k, &r->actors) {
-            has_actors |= LIST_ENTRY(k, struct rl_actor, all)->job == job;
-        }
-        if (has_actors) {
-            continue; /* of a detached one that is about to be started again */
-        }
-        rl_zygote_free(&job->zygote);
-        list_remove(&job->all);
-        ray__node__job_config__free_unpacked(job->config, NULL);
-        job->magic = 0;
-        mem_free(r->mem, job, sizeof(*job));
+        kept -= job->keeps ? 1 : 0;
+        job_free(job);
     }
 }

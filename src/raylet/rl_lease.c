@@ -239,7 +239,7 @@ rl_lease_on_request(struct rl_lease *m, uint64_t now_ns, uint64_t owner,
     if (!proc) {
         return st_fail(ST_PROTOCOL, "a lease request from an unknown process");
     }
-    if (proc->job->ended && !(proc->worker && proc->worker->detached)) {
+    if (proc->job->ended && !msg->detached && !(proc->worker && proc->worker->detached)) {
         return ST_OK; /* it is about to end itself */
     }
     struct rl_request *request = rl_lease_request(m, owner, msg->cookie);
@@ -501,8 +501,15 @@ rl_lease_on_reclaimed(struct rl_lease *m, uint64_t now_ns, uint64_t proc)
     m->changed = m->progress = true;
 }
 
+/* Whether it is a detached actor, or works for one. `proc` may be NULL. */
+static bool
+is_of_detached(const struct rl_proc *proc)
+{
+    return proc && proc->worker && proc->worker->detached;
+}
+
 void
-rl_lease_on_job_end(struct rl_lease *m, uint64_t now_ns, uint32_t job)
+rl_lease_on_job_end(struct rl_lease *m, uint64_t now_ns, uint32_t job, bool goes_on)
 {
     (void)now_ns;
     struct rl_job *record = rl_lease_job(m, job);
@@ -511,20 +518,19 @@ rl_lease_on_job_end(struct rl_lease *m, uint64_t now_ns, uint32_t job)
         for (uint32_t lane = 0; lane < RL_LANES; lane++) {
             LIST_FOR_SAFE (l, next, &record->lanes[lane]) {
                 struct rl_request *request = LIST_ENTRY(l, struct rl_request, of_lane);
-                const struct rl_worker *worker = request->owner->worker;
-                if (!(worker && worker->detached)) {
+                if (!request->detached && !is_of_detached(request->owner)) {
                     rl_lease_request_drop(m, request);
                 }
             }
         }
         LIST_FOR_SAFE (l, next, &m->lists[RL_LEASE_FORMING]) {
             struct rl_lease_record *lease = LIST_ENTRY(l, struct rl_lease_record, link);
-            if (lease->job == record && !lease->detached) {
+            if (lease->job == record && !lease->detached && !is_of_detached(lease->owner)) {
                 rl_lease_free(m, lease);
             }
         }
     }
-    rl_pool_end_job(&m->pool, job);
+    rl_pool_end_job(&m->pool, job, goes_on);
 }
 
 void

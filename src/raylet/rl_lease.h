@@ -69,6 +69,7 @@ struct rl_in_evidence {
 };
 struct rl_in_job {
     uint32_t job;
+    bool goes_on; /* detached actors of it live, or may be started again */
 };
 
 /* step_out.kind, beside enum rl_pool_out; step_out.peer is the addressee. */
@@ -222,7 +223,7 @@ void rl_lease_on_dead(struct rl_lease *m, uint64_t now_ns, uint64_t proc, const 
                       struct step_outs *outs);
 /* Last step of a death: resources are released. For drivers too. */
 void rl_lease_on_reclaimed(struct rl_lease *m, uint64_t now_ns, uint64_t proc);
-void rl_lease_on_job_end(struct rl_lease *m, uint64_t now_ns, uint32_t job);
+void rl_lease_on_job_end(struct rl_lease *m, uint64_t now_ns, uint32_t job, bool goes_on);
 /* The raylet's own wish (memory monitor, ray.kill of a detached actor): the worker of the lease is
  * killed; its owner is told by the death. Ignored when the lease is gone. */
 void rl_lease_kill(struct rl_lease *m, uint64_t now_ns, uint64_t lease, struct step_outs *outs);

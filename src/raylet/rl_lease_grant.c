@@ -83,6 +83,8 @@ activate(struct rl_lease *m, struct rl_lease_record *lease, struct rl_worker *wo
     rl_lease_set_state(m, lease, RL_LEASE_ACTIVE);
     if (lease->kind == SCHED_LEASE_ACTOR) {
         rl_pool_dedicate(&m->pool, worker, lease->detached);
+    } else { /* what a detached actor asks for outlives the job as it does */
+        worker->detached = lease->owner->worker && lease->owner->worker->detached;
     }
     m->stats.granted++;
     m->progress = true;

@@ -350,7 +350,7 @@ rl_on_lease_request(struct rl_process *p, const Ray__Node__LeaseRequest *m)
         return st_fail(ST_PROTOCOL, "a lease request for %u of key %llu", m->count,
                        (unsigned long long)m->key);
     }
-    if (p->job->ended) {
+    if (!rl_job_goes_on(p->job)) {
         return ST_OK; /* it will be told to end */
     }
     struct sched_key key;

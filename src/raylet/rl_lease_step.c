@@ -95,9 +95,11 @@ step_process(struct rl_lease *m, const struct step_in *in, struct step_outs *out
     case RL_IN_RECLAIMED:
         rl_lease_on_reclaimed(m, now, in->peer);
         return ST_OK;
-    case RL_IN_JOB_END:
-        rl_lease_on_job_end(m, now, ((const struct rl_in_job *)in->msg)->job);
+    case RL_IN_JOB_END: {
+        const struct rl_in_job *msg = in->msg;
+        rl_lease_on_job_end(m, now, msg->job, msg->goes_on);
         return ST_OK;
+    }
     default:
         return st_fail(ST_PROTOCOL, "the lease server knows no input %u", in->kind);
     }

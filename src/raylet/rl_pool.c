@@ -281,6 +281,7 @@ rl_pool_idle(struct rl_pool *pool, uint64_t now_ns, struct rl_worker *worker)
     ASSERT(worker->state == RL_WORKER_LEASED || worker->state == RL_WORKER_SETTLING ||
            worker->state == RL_WORKER_DRAINING);
     ASSERT(!worker->actor);
+    worker->detached = worker->detached && worker->owning; /* somebody may still need that */
     move_to(pool, worker, RL_WORKER_IDLE, now_ns);
 }
 
@@ -466,9 +467,9 @@ rl_pool_mend(struct rl_pool *pool, uint64_t now_ns, struct rl_class *class_)
 }
 
 void
-rl_pool_end_job(struct rl_pool *pool, uint32_t job)
+rl_pool_end_job(struct rl_pool *pool, uint32_t job, bool goes_on)
 {
-    bool left = false;
+    bool left = goes_on;
     struct map_walk walk;
     map_walk_init(&walk);
     for (struct map_link *l; (l = map_walk_next(&pool->workers, &walk)) != NULL;) {

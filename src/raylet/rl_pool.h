@@ -89,7 +89,7 @@ struct rl_worker {
     bool retire; /* exit once drained */
     bool kill_sent;
     bool blocked;  /* LEASED to a task that waits; kept by rl_lease */
-    bool detached; /* outlives its job */
+    bool detached; /* outlives its job: a detached actor, or at work for one */
     bool doomed;   /* its job is over: to be killed */
     uint32_t omp;
     uint64_t gpu_mask;
@@ -187,7 +187,7 @@ void rl_pool_wait(struct rl_pool *pool, struct rl_class *class_, int by);
 /* After what waited for a broken class has been failed: later demand tries anew. */
 void rl_pool_mend(struct rl_pool *pool, uint64_t now_ns, struct rl_class *class_);
 /* Dooms all workers of a job but detached ones; rl_pool_pump kills them. */
-void rl_pool_end_job(struct rl_pool *pool, uint32_t job);
+void rl_pool_end_job(struct rl_pool *pool, uint32_t job, bool goes_on);
 /* LEASED or SETTLING moves on. */
 void rl_pool_settle(struct rl_pool *pool, uint64_t now_ns, struct rl_worker *worker);
 void rl_pool_idle(struct rl_pool *pool, uint64_t now_ns, struct rl_worker *worker);

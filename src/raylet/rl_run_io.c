@@ -53,7 +53,11 @@ rl_stop(struct raylet *r, const char *why)
         return;
     }
     LIST_FOR_SAFE (l, next, &r->jobs) {
-        rl_job_end(LIST_ENTRY(l, struct rl_job_io, all));
+        struct rl_job_io *job = LIST_ENTRY(l, struct rl_job_io, all);
+        rl_job_end(job);
+        if (job->zygote) {
+            rl_zygote_end(job->zygote); /* of one that had ended, but went on */
+        }
     }
     LIST_FOR_SAFE (k, following, &r->processes) {
         struct rl_process *p = LIST_ENTRY(k, struct rl_process, all);
@@ -164,6 +168,10 @@ start(struct raylet *r, const Ray__Node__Boot *boot, struct rl_session *shared)
     TRY(rl_store_open(r));
     if (r->driver_pidfd.fd >= 0) {
         TRY(net_loop_add(r->loop, &r->driver_pidfd, EPOLLIN));
+    } else {
+        const int stands = rl_session_stand(&r->session);
+        memcpy(shared, &r->session, sizeof(*shared));
+        TRY(stands);
     }
     return net_loop_arm(r->loop, &r->stop_timer, os_now_ns() + SWEEP_DELAY_NS);
 }

@@ -4,12 +4,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,6 +16,7 @@
 #include "os/os_basic.h"
 #include "os/os_dir.h"
 #include "os/os_log.h"
+#include "os/os_runtime.h"
 
 /* Composes a path; ST_INVALID_ARGUMENT when it is too long. */
 static int __attribute__((format(printf, 3, 4)))
@@ -52,44 +51,12 @@ session_name(char *out, size_t capacity, pid_t pid)
                    (int)pid);
 }
 
-/* The directory that sessions are made in. */
-static int
-temp_dir(const char *wanted, char *out, size_t capacity)
-{
-    if (wanted[0] != '\0') {
-        if (wanted[0] != '/') {
-            return st_fail(ST_INVALID_ARGUMENT, "the temporary directory must be absolute: %s",
-                           wanted);
-        }
-        TRY(compose(out, capacity, "%s", wanted));
-        return os_dir_make(out, 0755);
-    }
-    TRY(compose(out, capacity, "/tmp/ray"));
-    if (os_dir_make(out, 0755) == ST_OK && os_dir_writable(out)) {
-        return ST_OK;
-    }
-    const struct passwd *user = getpwuid(geteuid());
-    if (user && user->pw_name && !strchr(user->pw_name, '/')) {
-        TRY(compose(out, capacity, "/tmp/ray-%s", user->pw_name));
-    } else {
-        TRY(compose(out, capacity, "/tmp/ray-%u", (unsigned)geteuid()));
-    }
-    TRY(os_dir_make(out, 0700));
-    if (!os_dir_private(out)) {
-        return st_fail(
-            ST_SYSTEM,
-            "neither /tmp/ray nor %s can be used for session files: remove the latter, or "
-            "name another directory with _temp_dir",
-            out);
-    }
-    return ST_OK;
-}
-
 static int
 make_session_dir(struct rl_session *s, const char *temp, pid_t pid)
 {
-    char base[RL_PATH_MAX - 128], path[RL_PATH_MAX];
-    TRY(temp_dir(temp, base, sizeof(base)));
+    char path[RL_PATH_MAX];
+    char *const base = s->temp;
+    TRY(os_runtime_temp(temp, s->temp, sizeof(s->temp)));
     TRY(session_name(s->name, sizeof(s->name), pid));
     TRY(compose(s->dir, sizeof(s->dir), "%s/%s", base, s->name));
     TRY(os_dir_make_new(s->dir, 0755));
@@ -104,70 +71,18 @@ make_session_dir(struct rl_session *s, const char *temp, pid_t pid)
 
 /* ---- the socket directory -------------------------------------------------------------------- */
 
-enum { BASE_MAX = RL_SOCKET_DIR_MAX - 10 };
-
-static int
-use_base(const char *base)
-{
-    const int status = os_dir_make_new(base, 0700);
-    if (status != ST_OK && status != ST_EXISTS) {
-        return status;
-    }
-    return os_dir_private(base) ? ST_OK
-                                : st_fail(ST_SYSTEM, "%s is not private to this user", base);
-}
-
-static int
-runtime_base(char *out)
-{
-    const char *run = getenv("XDG_RUNTIME_DIR");
-    if (run && run[0] == '/' && os_dir_private(run) &&
-        compose(out, BASE_MAX, "%s/ray-c", run) == ST_OK && use_base(out) == ST_OK) {
-        return ST_OK;
-    }
-    TRY(compose(out, BASE_MAX, "/tmp/.ray-%u", (unsigned)geteuid()));
-    if (use_base(out) == ST_OK) {
-        return ST_OK;
-    }
-    /* Somebody took the name: a random one, which this runtime alone uses. */
-    uint32_t random = 0;
-    os_random(&random, sizeof(random));
-    TRY(compose(out, BASE_MAX, "/tmp/.ray-%u-%08x", (unsigned)geteuid(), random));
-    return use_base(out);
-}
-
-/* Takes the lock of a directory's runtime; false when it lives. */
-static bool
-take_lock(const char *dir, int *fd)
-{
-    char path[RL_PATH_MAX];
-    *fd = -1;
-    if (compose(path, sizeof(path), "%s/lock", dir) != ST_OK) {
-        return false;
-    }
-    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (*fd < 0) {
-        return false;
-    }
-    if (flock(*fd, LOCK_EX | LOCK_NB) < 0) {
-        os_close(fd);
-        return false;
-    }
-    return true;
-}
-
 static int
 make_socket_dir(struct rl_session *s)
 {
-    char base[BASE_MAX], hidden[RL_SOCKET_DIR_MAX + 1], path[RL_PATH_MAX];
-    TRY(runtime_base(base));
+    char base[OS_RUNTIME_BASE_MAX], hidden[RL_SOCKET_DIR_MAX + 1], path[RL_PATH_MAX];
+    TRY(os_runtime_base(base));
     uint32_t random = 0;
     os_random(&random, sizeof(random));
     TRY(compose(s->socket_dir, sizeof(s->socket_dir), "%s/%08x", base, random));
     /* It gets its name when it is locked, so that no sweeper takes it for a dead one. */
     TRY(compose(hidden, sizeof(hidden), "%s/.%08x", base, random));
     TRY(os_dir_make_new(hidden, 0700));
-    if (!take_lock(hidden, &s->lock)) {
+    if (!os_runtime_take_lock(hidden, &s->lock)) {
         return st_fail_errno(ST_SYSTEM, errno, "can't lock %s", hidden);
     }
     TRY(compose(path, sizeof(path), "%s/session", hidden));
@@ -185,6 +100,23 @@ rl_session_open(struct rl_session *s, const char *temp, pid_t pid)
     s->lock = -1;
     TRY(make_session_dir(s, temp, pid));
     return make_socket_dir(s);
+}
+
+int
+rl_session_stand(struct rl_session *s)
+{
+    char path[RL_PATH_MAX], address[RL_PATH_MAX], other[RL_PATH_MAX];
+    TRY(compose(address, sizeof(address), "%s/raylet", s->socket_dir));
+    if (os_runtime_current(s->temp, other, sizeof(other)) && os_runtime_answers(other, NULL)) {
+        return st_fail(ST_EXISTS,
+                       "a Ray runtime is already running at %s: join it, stop it with `ray stop`, "
+                       "or use another --temp-dir",
+                       other);
+    }
+    TRY(compose(path, sizeof(path), "%s/standing", s->socket_dir));
+    TRY(os_file_write(path, "", 0, 0600));
+    s->standing = true;
+    return os_runtime_set_current(s->temp, address);
 }
 
 /* ---- removal --------------------------------------------------------------------------------- */
@@ -208,6 +140,10 @@ rl_session_remove(const struct rl_session *s)
     if (s->dir[0] != '\0') {
         remove_session_files(s->dir);
     }
+    char address[RL_PATH_MAX];
+    if (s->standing && compose(address, sizeof(address), "%s/raylet", s->socket_dir) == ST_OK) {
+        os_runtime_drop_current(s->temp, address);
+    }
     if (s->socket_dir[0] != '\0' && os_dir_remove(s->socket_dir) != ST_OK) {
         os_log(OS_LOG_WARN, "%s", st_last()->text);
     }
@@ -217,24 +153,18 @@ rl_session_remove(const struct rl_session *s)
 
 struct sweep {
     const struct rl_session *own;
-    char base[BASE_MAX];
+    char base[OS_RUNTIME_BASE_MAX];
 };
-
-static bool
-is_runtime_name(const char *name)
-{
-    return strlen(name) == 8 && strspn(name, "0123456789abcdef") == 8;
-}
 
 static bool
 sweep_one(void *ctx, const char *name)
 {
     const struct sweep *sweep = ctx;
     struct rl_session dead = { .lock = -1 };
-    if (!is_runtime_name(name) ||
+    if (!os_runtime_is_name(name) ||
         compose(dead.socket_dir, sizeof(dead.socket_dir), "%s/%s", sweep->base, name) != ST_OK ||
         strcmp(dead.socket_dir, sweep->own->socket_dir) == 0 || !os_dir_private(dead.socket_dir) ||
-        !take_lock(dead.socket_dir, &dead.lock)) {
+        !os_runtime_take_lock(dead.socket_dir, &dead.lock)) {
         return true;
     }
     char path[RL_PATH_MAX];

@@ -51,6 +51,31 @@ put_available(const struct raylet *r, struct str *out)
 }
 
 static void
+put_total(const struct raylet *r, struct str *out)
+{
+    const struct res_set *total = &r->lease.node.total;
+    str_append(out, "{", 1);
+    for (uint32_t i = 0; i < total->count; i++) {
+        const int64_t amount = total->items[i].amount.v;
+        str_append(out, ", ", i ? 2 : 0);
+        put_text(out, res_names_text(&r->names, total->items[i].name));
+        str_printf(out, ": %" PRId64 ".%04" PRId64, amount / RES_UNIT, amount % RES_UNIT);
+    }
+    str_append(out, "}", 1);
+}
+
+/* The node's id and how many leases are asked for, in the form of the others. */
+static void
+put_node(const struct raylet *r, struct str *out)
+{
+    char hex[ID_HEX_MAX];
+    struct rl_lease_stats s;
+    rl_lease_get_stats(&r->lease, &s);
+    str_printf(out, "{\"%s\": 1, \"pending\": %" PRIu64 "}", ID_HEX(r->node_id, hex),
+               s.pending_units);
+}
+
+static void
 put_worker(struct str *out, const struct rl_process *p)
 {
     char hex[ID_HEX_MAX];
@@ -117,27 +142,56 @@ put_why(struct rl_process *p, const char *cookie, struct str *out)
     put_text(out, text);
 }
 
+/* What this node can tell to anybody. False: `what` is something else. */
+static bool
+put_known(const struct raylet *r, const char *what, struct str *out)
+{
+    static const struct {
+        const char *what;
+        void (*put)(const struct raylet *r, struct str *out);
+    } known[] = {
+        { "available_resources", put_available },
+        { "resources", put_available },
+        { "node_total", put_total },
+        { "node", put_node },
+        { "workers", put_workers },
+        { "store", put_store },
+        { "leases", put_leases },
+    };
+    for (size_t i = 0; i < COUNT_OF(known); i++) {
+        if (strcmp(what, known[i].what) == 0) {
+            known[i].put(r, out);
+            return true;
+        }
+    }
+    return false;
+}
+
+int
+rl_on_state_ask_of_link(struct rl_link *link, uint64_t request, const Ray__Node__StateAsk *m)
+{
+    struct str text;
+    str_init(&text, link->raylet->mem);
+    Ray__Node__StateAnswer answer = RAY__NODE__STATE_ANSWER__INIT;
+    answer.status = put_known(link->raylet, m->what, &text) ? ST_OK : ST_NOT_FOUND;
+    answer.status = text.failed ? ST_OUT_OF_MEMORY : answer.status;
+    answer.json = rl_text(str_text(&text));
+    const int status = net_msg_send(link->conn, NODE_STATE_ANSWER, request, &answer.base, NULL, 0);
+    str_fini(&text);
+    return status;
+}
+
 int
 rl_on_state_ask(struct rl_process *p, uint64_t request, const Ray__Node__StateAsk *m)
 {
     struct raylet *r = p->raylet;
     struct str text;
     str_init(&text, r->mem);
-    int status = ST_OK;
-    if (strcmp(m->what, "available_resources") == 0 || strcmp(m->what, "resources") == 0) {
-        put_available(r, &text);
-    } else if (strcmp(m->what, "workers") == 0) {
-        put_workers(r, &text);
-    } else if (strcmp(m->what, "store") == 0) {
-        put_store(r, &text);
-    } else if (strcmp(m->what, "leases") == 0) {
-        put_leases(r, &text);
-    } else if (strncmp(m->what, "why:", 4) == 0) {
+    if (strncmp(m->what, "why:", 4) == 0) {
         put_why(p, m->what + 4, &text);
-    } else {
-        status = rl_gcs_forward_state(p, request, m->what);
+    } else if (!put_known(r, m->what, &text)) {
         str_fini(&text);
-        return status;
+        return rl_gcs_forward_state(p, request, m->what);
     }
     Ray__Node__StateAnswer answer = RAY__NODE__STATE_ANSWER__INIT;
     answer.status = text.failed ? ST_OUT_OF_MEMORY : ST_OK;

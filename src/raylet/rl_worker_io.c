@@ -243,12 +243,11 @@ start_by_zygote(struct rl_process *p)
 static void
 be_born_again(struct rl_process *p)
 {
-    struct raylet *r = p->raylet;
     close_birth(p);
     rl_log_close(&p->out);
     rl_log_close(&p->err);
     int status = ST_RAYLET_DIED;
-    if (p->births < BIRTHS_MAX && !p->job->ended && !r->stopping) {
+    if (p->births < BIRTHS_MAX && rl_job_goes_on(p->job)) {
         status = open_logs(p);
         status = status == ST_OK ? start_by_zygote(p) : status;
     }
@@ -395,8 +394,8 @@ void
 rl_worker_start_failed(struct rl_process *p, const char *evidence)
 {
     struct raylet *r = p->raylet;
-    os_log(p->job->ended ? OS_LOG_INFO : OS_LOG_ERROR, "a worker could not be started: %s",
-           evidence);
+    os_log(!rl_job_goes_on(p->job) ? OS_LOG_INFO : OS_LOG_ERROR,
+           "a worker could not be started: %s", evidence);
     rl_lease_on_start_failed(&r->lease, os_now_ns(), p->number, evidence);
     rl_process_free(p);
     rl_pump(r);

@@ -285,13 +285,13 @@ fail_waiting(struct rl_zygote *z, const char *evidence)
 static void
 on_exit_of(struct rl_zygote *z, const struct os_exit *exit)
 {
-    struct raylet *r = z->job->raylet;
     struct rl_job_io *job = z->job;
     z->pid = 0;
     close_socket(z);
     rl_log_drain(&z->out);
     rl_log_drain(&z->err);
-    if (job->ended || r->stopping) {
+    const bool idle = job->ended && list_is_empty(&z->waiting);
+    if (!rl_job_goes_on(job) || idle) {
         fail_waiting(z, "its job is over");
         rl_job_check(job);
         return;

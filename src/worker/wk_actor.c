@@ -41,6 +41,7 @@ wk_actor_make(const struct id_actor *id, const char *class_name)
     wk_caller_init(&actor->calls, WK_WINDOW_WORDS);
     actor->class_name = strdup(class_name ? class_name : "");
     list_init(&actor->dirty_link);
+    str_init(&actor->face_info, wk.mem);
     if (!actor->class_name || map_insert(&wk.actors, &actor->link, actor_hash(id)) != ST_OK) {
         free(actor->class_name);
         free(actor);
@@ -67,6 +68,13 @@ wk_actor_free(struct wk_actor *actor)
     leave_peer(actor, actor->calls.process);
     ray_value_release(actor->death);
     ray_options_release(actor->options);
+    wk_actor_free_memory(actor);
+}
+
+void
+wk_actor_free_memory(struct wk_actor *actor)
+{
+    str_fini(&actor->face_info);
     free(actor->class_name);
     free(actor);
 }
@@ -101,7 +109,7 @@ wk_actor_out_of_scope(struct wk_actor *actor)
     Ray__Gcs__ActorOutOfScope message = RAY__GCS__ACTOR_OUT_OF_SCOPE__INIT;
     message.actor_id.data = actor->id.b;
     message.actor_id.len = sizeof(actor->id.b);
-    if (actor->calls.state != ACTOR_DEAD) {
+    if (actor->calls.state != ACTOR_DEAD && !actor->detached) {
         (void)!wk_gcs_request(GCS_ACTOR_OUT_OF_SCOPE, (const ProtobufCMessage *)&message, NULL,
                               NULL);
     }
@@ -142,29 +150,40 @@ wk_actor_wait_peer(struct wk_actor *actor, struct wk_peer **out)
 RAY_API ray_actor *
 ray_actor_retain(ray_actor *handle)
 {
-    struct wk_actor *actor = (struct wk_actor *)handle;
-    (void)atom_u32_fetch_add(&actor->handles, 1, ATOM_RELAXED);
+    struct wk_actor *actor = wk_actor_of(handle);
+    struct atom_u32 *count = wk_actor_handle_is_weak(handle) ? &actor->weak : &actor->handles;
+    (void)atom_u32_fetch_add(count, 1, ATOM_RELAXED);
     return handle;
+}
+
+/* Whether the program has any handle to it. */
+static bool
+has_handles(const struct wk_actor *actor)
+{
+    return atom_u32_load(&actor->handles, ATOM_ACQUIRE) > 0 ||
+           atom_u32_load(&actor->weak, ATOM_ACQUIRE) > 0;
 }
 
 RAY_API void
 ray_actor_release(ray_actor *handle)
 {
-    struct wk_actor *actor = (struct wk_actor *)handle;
+    struct wk_actor *actor = wk_actor_of(handle);
     if (!actor || wk.forked) {
         return;
     }
-    uint32_t n = atom_u32_load(&actor->handles, ATOM_RELAXED);
+    struct atom_u32 *count = wk_actor_handle_is_weak(handle) ? &actor->weak : &actor->handles;
+    uint32_t n = atom_u32_load(count, ATOM_RELAXED);
     while (n > 1) {
-        if (atom_u32_cas(&actor->handles, &n, n - 1)) {
+        if (atom_u32_cas(count, &n, n - 1)) {
             return;
         }
     }
     wk_lock();
-    if (atom_u32_fetch_add(&actor->handles, UINT32_MAX, ATOM_ACQ_REL) == 1) {
+    if (atom_u32_fetch_add(count, UINT32_MAX, ATOM_ACQ_REL) == 1) {
         if (actor->session == 0) { /* wk_actors_fini left it to us */
-            free(actor->class_name);
-            free(actor);
+            if (!has_handles(actor)) {
+                wk_actor_free_memory(actor);
+            }
         } else if (wk.running) {
             wk_actor_settle(actor);
             wk_actors_pump();
@@ -176,18 +195,21 @@ ray_actor_release(ray_actor *handle)
 RAY_API const uint8_t *
 ray_actor_id(const ray_actor *handle)
 {
-    return ((const struct wk_actor *)handle)->id.b;
+    return wk_actor_of(handle)->id.b;
 }
 
 RAY_API int
 ray_actor_ref(ray_actor *handle, ray_ref **out)
 {
-    struct wk_actor *actor = (struct wk_actor *)handle;
+    struct wk_actor *actor = wk_actor_of(handle);
     *out = NULL;
     TRY(wk_enter());
     int status = ST_OK;
     if (actor->session != wk.session) {
         status = st_fail(ST_NOT_FOUND, "ActorHandle objects are not valid across Ray sessions");
+    } else if (wk_actor_handle_is_weak(handle)) {
+        status = st_fail(ST_INVALID_ARGUMENT, "a weak handle has no reference: pass the actor's id "
+                                              "on, or its name");
     } else if (actor->ref) {
         own_local_add(actor->ref);
         *out = (ray_ref *)actor->ref;
@@ -261,13 +283,16 @@ ray_actor_current(ray_actor **out)
         if (!actor) {
             actor = wk_actor_make(&wk.self_actor_id, wk.self_actor_class);
             if (actor) {
-                const struct id_task creation = id_task_of_actor_creation(&actor->id);
-                actor->item.object = id_object_of_return(&creation, 1);
-                actor->item.owner = wk.self_actor_owner;
                 wk_actor_watch(actor);
             }
         }
         if (actor) {
+            if (!actor->ref) { /* its record may be of a weak handle */
+                const struct id_task creation = id_task_of_actor_creation(&actor->id);
+                actor->item.object = id_object_of_return(&creation, 1);
+                actor->item.owner = wk.self_actor_owner;
+                actor->detached = wk.self_actor_detached;
+            }
             (void)atom_u32_fetch_add(&actor->handles, 1, ATOM_RELAXED);
             *out = (ray_actor *)actor;
         } else {
@@ -292,13 +317,16 @@ wk_actor_say_kill(struct wk_actor *actor, bool no_restart)
 RAY_API int
 ray_actor_kill(ray_actor *handle, bool no_restart)
 {
-    struct wk_actor *actor = (struct wk_actor *)handle;
+    struct wk_actor *actor = wk_actor_of(handle);
     TRY(wk_enter());
     int status = ST_OK;
     if (actor->session != wk.session) {
         status = st_fail(ST_NOT_FOUND, "ActorHandle objects are not valid across Ray sessions");
     } else if (actor->creation && !actor->watching && no_restart) {
         /* ray-gcs hasn't been asked for it yet, since its arguments aren't here */
+        if (actor->registered) {
+            wk_actor_unregister(&actor->id);
+        }
         wk_actor_die(actor, ST_ACTOR_DIED, "The actor is dead because it was killed by `ray.kill`.",
                      NULL);
         wk_actors_pump();
@@ -338,9 +366,8 @@ wk_actors_fini(void)
         ray_value_release(actor->death);
         actor->death = NULL;
         actor->session = 0;
-        if (atom_u32_load(&actor->handles, ATOM_RELAXED) == 0) {
-            free(actor->class_name);
-            free(actor);
+        if (!has_handles(actor)) {
+            wk_actor_free_memory(actor);
         }
     }
     map_fini(&wk.actors);

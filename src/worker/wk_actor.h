@@ -18,12 +18,16 @@
 
 struct wk_actor {
     struct map_link link;
-    struct atom_u32 handles; /* of the program */
+    struct atom_u32 handles; /* of the program, that count */
+    struct atom_u32 weak;    /* of the program, that don't: see wk_actor_of */
     uint64_t session;
     struct id_actor id;
     struct own_ref *ref; /* the pseudo-object, one local handle while `holding`; NULL: weak */
     struct own_item item;
     bool holding, owned, watching;
+    bool registered;             /* its name is taken at ray-gcs, or was */
+    bool detached;               /* created here; nothing depends on handles */
+    bool asking;                 /* its creator waits for ray-gcs' answer */
     struct wk_caller calls;      /* its processes are struct wk_peer */
     struct list dirty_link;      /* engine.dirty_actors */
     struct ray_value *death;     /* DEAD: what every call gets */
@@ -31,6 +35,7 @@ struct wk_actor {
     uint64_t constructed;        /* incarnations that are; 0 none */
     struct ray_options *options; /* creator's, for the request */
     char *class_name;
+    struct str face_info; /* of one that was found by its name */
 };
 
 /* As wk_caller knows a process. */
@@ -45,6 +50,27 @@ static inline struct wk_peer *
 wk_actor_peer(const struct wk_actor *actor)
 {
     return (struct wk_peer *)(uintptr_t)actor->calls.process;
+}
+
+/* A weak handle is its record's address plus one: the two kinds differ in what they count. */
+static inline struct wk_actor *
+wk_actor_of(const ray_actor *handle)
+{
+    return (struct wk_actor *)((uintptr_t)handle & ~(uintptr_t)1);
+}
+
+static inline bool
+wk_actor_handle_is_weak(const ray_actor *handle)
+{
+    return ((uintptr_t)handle & 1) != 0;
+}
+
+/* One more weak handle. */
+static inline ray_actor *
+wk_actor_weak(struct wk_actor *actor)
+{
+    (void)atom_u32_fetch_add(&actor->weak, 1, ATOM_RELAXED);
+    return (ray_actor *)((uintptr_t)actor | 1);
 }
 
 /* The pump looks at it. */
@@ -72,8 +98,26 @@ void wk_actor_free(struct wk_actor *actor);
 /* Asks ray-gcs to tell what becomes of it. */
 void wk_actor_watch(struct wk_actor *actor);
 
+/* Frees what it owns by itself, and it. */
+void wk_actor_free_memory(struct wk_actor *actor);
+
 /* Asks ray-gcs to kill it. */
 int wk_actor_say_kill(struct wk_actor *actor, bool no_restart) MUST_USE;
+
+/* ---- wk_actor_name.c ---- */
+
+/* Takes the actor's name at ray-gcs, waiting for the answer. */
+int wk_actor_register(const struct id_actor *id, const struct ray_options *options,
+                      const char *class_name) MUST_USE;
+/* Asks ray-gcs to make an actor, or to register it, and waits until that is stored. */
+int wk_actor_ask_creation(const Ray__Gcs__CreateActor *message) MUST_USE;
+/* By its name, a weak handle. The lock is held, and given up while waiting. */
+int wk_actor_find_named(const char *name, const char *space, ray_actor **out) MUST_USE;
+/* Gives the name back: there will be no such actor. */
+void wk_actor_unregister(const struct id_actor *id);
+/* Who, where and how it is to be, but for what it is made of. Points into the arguments. */
+void wk_actor_fill_spec(const struct id_actor *id, const struct ray_options *options,
+                        const char *class_name, Ray__Gcs__CreateActor *out);
 
 /* ---- wk_actor_create.c ---- */
 

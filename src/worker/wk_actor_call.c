@@ -65,6 +65,7 @@ void
 wk_actor_settle(struct wk_actor *actor)
 {
     const bool handles = atom_u32_load(&actor->handles, ATOM_RELAXED) > 0;
+    const bool weak = atom_u32_load(&actor->weak, ATOM_RELAXED) > 0;
     if ((handles && !(wk.work_over && actor->owned)) || actor->calls.pending > 0 ||
         (actor->creation && actor->constructed == 0 && actor->calls.state != ACTOR_DEAD) ||
         (actor->creation && actor->creation->deps_pending > 0)) {
@@ -76,10 +77,12 @@ wk_actor_settle(struct wk_actor *actor)
         actor->holding = false;
         own_local_drop(&wk.own, actor->ref, wk_outs_begin(&o));
         wk_outs_end(&o); /* an owned actor may be gone now */
-        if (!owned) {
+        if (!owned && weak) {
+            actor->ref = NULL;
+        } else if (!owned) {
             wk_actor_free(actor);
         }
-    } else if (!actor->ref && !handles) {
+    } else if (!actor->ref && !handles && !weak) {
         wk_actor_end_creation(actor, OWN_SELF);
         wk_actor_free(actor);
     }
@@ -113,7 +116,7 @@ wk_actors_pump(void)
         if (actor->creation && actor->calls.state == ACTOR_DEAD) {
             wk_actor_end_creation(actor, OWN_SELF);
         } else if (actor->creation && actor->creation->state == WK_TASK_READY &&
-                   actor->creation->deps_pending == 0 && !actor->watching) {
+                   actor->creation->deps_pending == 0 && !actor->watching && !actor->asking) {
             wk_actor_request_creation(actor);
         }
         push_calls(actor);
@@ -154,7 +157,7 @@ ray_actor_call(ray_actor *handle, ray_function *method, ray_options *options,
                const struct ray_arg *args, size_t arg_count, ray_ref **refs)
 {
     static uint32_t calls;
-    struct wk_actor *actor = (struct wk_actor *)handle;
+    struct wk_actor *actor = wk_actor_of(handle);
     if (!options) {
         options = wk_options_default();
     }

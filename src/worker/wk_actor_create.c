@@ -67,9 +67,82 @@ wk_actor_creation_replied(struct wk_actor *actor, uint64_t kept)
 
 /* ---- creation ---- */
 
+/* Bytes of an argument's value that travel with a detached actor instead of staying in the store,
+ * where they would end with their owner. */
+enum { DETACHED_ARG_MAX = 16 << 20 };
+
+/* The value itself, copied. NULL: there is no memory, or no value any more. */
+static struct ray_value *
+copy_stored(const struct own_ref *ref)
+{
+    struct ray_value *view;
+    if (wk_value_open(wk_ref_value(ref), NULL, &view) != ST_OK) {
+        return NULL;
+    }
+    uint8_t *data;
+    struct own_item *items;
+    struct ray_value *copy =
+        wk_value_create(WK_VALUE_INLINE, view->size, view->item_count, &data, &items);
+    if (copy) {
+        copy->format = view->format;
+        memcpy(data, view->data, view->size);
+        if (view->item_count > 0) {
+            memcpy(items, view->items, view->item_count * sizeof(*items));
+        }
+    }
+    ray_value_release(view);
+    return copy;
+}
+
+static bool
+travels_as_copy(const struct wk_task_arg *arg)
+{
+    return arg->ref && arg->ref->state == OWN_STORE &&
+           wk_ref_value(arg->ref)->size <= DETACHED_ARG_MAX;
+}
+
+/* As wk_task_args_encode, with stored values by value. */
+static int
+encode_detached_args(struct wk_task *task, struct str *spec)
+{
+    size_t whole;
+    TRY(wk_task_args_bytes(task, &whole)); /* what stands for those that are gone is made now */
+    for (uint32_t i = 0; i < task->arg_count; i++) {
+        struct wk_task_arg *arg = &task->args[i];
+        struct ray_value *copy = travels_as_copy(arg) ? copy_stored(arg->ref) : NULL;
+        struct wk_task one = *task;
+        size_t size;
+        one.args = arg;
+        one.arg_count = 1;
+        one.gone = task->gone ? task->gone + i : NULL;
+        if (copy) {
+            size = wk_value_piece_bytes(copy);
+        } else {
+            TRY(wk_task_args_bytes(&one, &size));
+        }
+        char *room = str_reserve(spec, size + 1);
+        if (!room) {
+            ray_value_release(copy);
+            return st_fail(ST_OUT_OF_MEMORY, "no memory for an actor's creation");
+        }
+        if (copy) {
+            struct peer_piece head;
+            (void)wk_value_encode(copy, (uint8_t *)room);
+            memcpy(&head, room, sizeof(head));
+            head.flags = arg->ref->kind == OWN_BORROWED ? PEER_PIECE_BORROWED : 0;
+            memcpy(room, &head, sizeof(head));
+        } else {
+            (void)wk_task_args_encode(&one, (uint8_t *)room);
+        }
+        spec->size += size;
+        ray_value_release(copy);
+    }
+    return ST_OK;
+}
+
 /* What the actor's process gets: see struct wk_spec. */
 static int
-encode_spec(struct wk_task *task, struct str *spec)
+encode_spec(const struct wk_actor *actor, struct wk_task *task, struct str *spec)
 {
     const struct wk_spec head = { .template_size = (uint32_t)wk_pad8(task->tmpl->frame.size),
                                   .creator = wk.self };
@@ -83,6 +156,9 @@ encode_spec(struct wk_task *task, struct str *spec)
     str_append(spec, task->tmpl->frame.data, task->tmpl->frame.size);
     str_append(spec, zeros, head.template_size - task->tmpl->frame.size);
     str_append(spec, &push, sizeof(push));
+    if (actor->detached) {
+        return encode_detached_args(task, spec);
+    }
     size_t args;
     TRY(wk_task_args_bytes(task, &args));
     char *room = str_reserve(spec, args + 1);
@@ -125,9 +201,9 @@ on_created(void *ctx, uint16_t kind, const uint8_t *body, size_t size)
     }
 }
 
-/* The constructor's arguments are here: ray-gcs is asked for the actor. */
-void
-wk_actor_request_creation(struct wk_actor *actor)
+/* Asks ray-gcs for the actor; `wait`: until it is stored, else the answer comes later. */
+static int
+send_creation(struct wk_actor *actor, bool wait)
 {
     struct wk_task *task = actor->creation;
     const struct ray_options *o = actor->options;
@@ -135,26 +211,12 @@ wk_actor_request_creation(struct wk_actor *actor)
     Ray__Node__Resource rows[2][RES_SET_MAX], *pointers[2][RES_SET_MAX];
     struct str spec;
     str_init(&spec, wk.mem);
-    if (encode_spec(task, &spec) != ST_OK) {
-        wk_actor_die(actor, ST_OUT_OF_MEMORY, "no memory for its creation", NULL);
+    int status = encode_spec(actor, task, &spec);
+    if (status != ST_OK) {
         str_fini(&spec);
-        return;
+        return status;
     }
-    message.actor_id.data = actor->id.b;
-    message.actor_id.len = sizeof(actor->id.b);
-    message.job_id.data = wk.job.b;
-    message.job_id.len = sizeof(wk.job.b);
-    message.owner_worker_id.data = wk.self.worker.b;
-    message.owner_worker_id.len = sizeof(wk.self.worker.b);
-    wk_set_text(&message.owner_socket, wk.socket_name);
-    wk_set_text(&message.class_name, actor->class_name);
-    wk_set_text(&message.name, o->actor_name);
-    wk_set_text(&message.actor_namespace,
-                *o->actor_namespace ? o->actor_namespace : wk.job_namespace);
-    message.detached = o->detached;
-    message.max_restarts = o->max_restarts;
-    message.unordered = o->unordered;
-    message.max_pending_calls = o->max_pending_calls;
+    wk_actor_fill_spec(&actor->id, o, actor->class_name, &message);
     message.held = pointers[0];
     message.n_held = fill_resources(o->resources, o->resource_count, rows[0], pointers[0]);
     message.placement = pointers[1];
@@ -171,13 +233,31 @@ wk_actor_request_creation(struct wk_actor *actor)
     message.spec.data = (uint8_t *)spec.data;
     message.spec.len = spec.size;
     message.depth = task->depth;
-    struct id_actor *id = malloc(sizeof(*id));
-    if (id) {
+    struct id_actor *id = wait ? NULL : malloc(sizeof(*id));
+    if (wait) {
+        actor->asking = true;
+        status = wk_actor_ask_creation(&message);
+        actor->asking = false;
+    } else if (id) {
         *id = actor->id;
-        (void)!wk_gcs_request(GCS_CREATE_ACTOR, (const ProtobufCMessage *)&message, on_created, id);
-        wk_actor_watch(actor);
+        status =
+            wk_gcs_request(GCS_CREATE_ACTOR, (const ProtobufCMessage *)&message, on_created, id);
+    } else {
+        status = st_fail(ST_OUT_OF_MEMORY, "no memory for an actor's creation");
     }
     str_fini(&spec);
+    return status;
+}
+
+/* The constructor's arguments are here: ray-gcs is asked for the actor. */
+void
+wk_actor_request_creation(struct wk_actor *actor)
+{
+    if (send_creation(actor, false) != ST_OK) {
+        wk_actor_die(actor, ST_OUT_OF_MEMORY, "no memory for its creation", NULL);
+        return;
+    }
+    wk_actor_watch(actor);
 }
 
 /* It was not asked for: nobody hears of it. The pump frees it. */
@@ -196,16 +276,25 @@ undo_create(struct wk_actor *actor, struct wk_task *task)
     wk_pump();
 }
 
-static int
-create_locked(ray_function *class_function, ray_options *options, const struct ray_arg *args,
-              size_t arg_count, struct wk_actor **out)
+/* Whether all arguments are here, so that the actor can be asked for at once. */
+static bool
+args_are_here(const struct ray_arg *args, size_t count)
 {
-    const struct id_actor id = id_source_actor(wk_id_source(), &wk.job);
-    const struct id_task creation = id_task_of_actor_creation(&id);
-    const struct id_object object = id_object_of_return(&creation, 1);
-    struct wk_task *task;
-    TRY(wk_task_create(class_function, options, args, arg_count, &creation, &task));
-    struct wk_actor *actor = wk_actor_make(&id, class_function->name);
+    for (size_t i = 0; i < count; i++) {
+        const struct own_ref *ref = (const struct own_ref *)args[i].ref;
+        if (ref && ref->state == OWN_PENDING) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int
+make_record(const struct id_actor *id, const struct ray_function *class_function,
+            ray_options *options, struct wk_task *task, struct wk_actor **out)
+{
+    const struct id_object object = id_object_of_return(&task->id, 1);
+    struct wk_actor *actor = wk_actor_make(id, class_function->name);
     uint64_t handle;
     memcpy(&handle, &actor, sizeof(handle));
     if (actor) {
@@ -215,7 +304,6 @@ create_locked(ray_function *class_function, ray_options *options, const struct r
         if (actor) {
             wk_actor_free(actor);
         }
-        wk_task_abandon(task);
         return st_fail(ST_OUT_OF_MEMORY, "no memory for an actor");
     }
     actor->holding = actor->owned = true;
@@ -223,22 +311,87 @@ create_locked(ray_function *class_function, ray_options *options, const struct r
     actor->options = ray_options_retain(options);
     actor->calls.max_pending = options->max_pending_calls;
     actor->calls.unordered = options->unordered;
+    actor->detached = wk_options_detached(options);
+    actor->registered = *options->actor_name != '\0';
     actor->creation = task;
     task->actor = actor;
     task->depth = wk_depth();
     atom_u32_store(&actor->handles, 1, ATOM_RELAXED);
     wk.tasks_pending++;
-    const int status = wk_task_want_args(task);
-    if (status != ST_OK) {
-        undo_create(actor, task);
-        return status;
-    }
-    if (task->deps_pending == 0) {
-        task->state = WK_TASK_READY;
-        wk_actor_request_creation(actor);
-    }
     *out = actor;
     return ST_OK;
+}
+
+/* One with a name, or that outlives this process, exists when this returns: what it takes is
+ * stored. Its arguments may still be on their way; then only its name is taken here. */
+static int
+create_locked(ray_function *class_function, ray_options *options, const struct ray_arg *args,
+              size_t arg_count, struct wk_actor **out)
+{
+    const struct id_actor id = id_source_actor(wk_id_source(), &wk.job);
+    const struct id_task creation = id_task_of_actor_creation(&id);
+    const bool named = *options->actor_name || wk_options_detached(options);
+    const bool at_once = args_are_here(args, arg_count);
+    if (named && !at_once) {
+        TRY(wk_actor_register(&id, options, class_function->name));
+    }
+    struct wk_task *task = NULL;
+    struct wk_actor *actor = NULL;
+    int status = wk_task_create(class_function, options->unnamed ? options->unnamed : options, args,
+                                arg_count, &creation, &task);
+    if (status == ST_OK) {
+        status = make_record(&id, class_function, options, task, &actor);
+        if (status != ST_OK) {
+            wk_task_abandon(task);
+        }
+    }
+    if (status == ST_OK && actor) {
+        status = wk_task_want_args(task);
+        if (status == ST_OK && task->deps_pending == 0) {
+            task->state = WK_TASK_READY;
+            if (named && at_once) {
+                status = send_creation(actor, true);
+                if (status == ST_OK) {
+                    wk_actor_watch(actor);
+                }
+            } else {
+                wk_actor_request_creation(actor);
+            }
+        }
+        if (status != ST_OK) {
+            undo_create(actor, task);
+        }
+    }
+    if (status != ST_OK && named && !at_once) {
+        wk_actor_unregister(&id);
+    }
+    *out = actor;
+    return status;
+}
+
+/* As create_locked, unless the name is taken and the options say to get that actor then. */
+static int
+get_or_create(ray_function *class_function, ray_options *options, const struct ray_arg *args,
+              size_t arg_count, ray_actor **out)
+{
+    for (;;) {
+        if (options->get_if_exists && *options->actor_name) {
+            const int found =
+                wk_actor_find_named(options->actor_name, options->actor_namespace, out);
+            if (found != ST_NOT_FOUND) {
+                return found;
+            }
+        }
+        struct wk_actor *actor = NULL;
+        const int status = create_locked(class_function, options, args, arg_count, &actor);
+        if (status == ST_OK) {
+            *out = (ray_actor *)actor;
+        }
+        if (status != ST_EXISTS || !options->get_if_exists) {
+            return status;
+        }
+        /* Somebody was faster. That actor may be gone again: then there is room for ours. */
+    }
 }
 
 RAY_API int
@@ -258,10 +411,8 @@ ray_actor_create(ray_function *class_function, ray_options *options, const struc
         ray_options_release(made);
         return status;
     }
-    struct wk_actor *actor = NULL;
-    status = create_locked(class_function, options, args, arg_count, &actor);
+    status = get_or_create(class_function, options, args, arg_count, out);
     wk_unlock();
     ray_options_release(made);
-    *out = (ray_actor *)actor;
     return status;
 }

@@ -338,6 +338,7 @@ greet_as_driver(const struct ray_init_options *options, char **argv, int pidfd)
     job.entrypoint = self;
     job.log_to_driver = options->log_to_driver;
     job.standalone = driver_owns_runtime;
+    job.detached_by_default = options->default_lifetime == RAY_LIFETIME_DETACHED;
     hello.protocol_version = RAY_PROTOCOL_VERSION;
     hello.role = RAY__NODE__ROLE__DRIVER;
     hello.pid = (int32_t)getpid();
@@ -380,8 +381,11 @@ start_driver(const struct ray_init_options *options, char **argv)
     if (status == ST_OK) {
         status = os_pidfd_open(getpid(), &pidfd);
     }
-    if (status == ST_OK && options->address) {
-        (void)snprintf(wk.raylet_socket, sizeof(wk.raylet_socket), "%s", options->address);
+    if (status == ST_OK) {
+        status = ray_find_runtime(options->address, options->temp_dir, wk.raylet_socket,
+                                  sizeof(wk.raylet_socket));
+    }
+    if (status == ST_OK && wk.raylet_socket[0] != '\0') {
         driver_owns_runtime = false;
     } else if (status == ST_OK) {
         driver_owns_runtime = true;
@@ -492,6 +496,7 @@ ray_init(int argc, char **argv, const struct ray_init_options *options)
     if (!options->zygote_argv && getenv("RAY_START_TOKEN")) {
         exit(wk_c_worker_main());
     }
+    TRY(wk_check_name("a namespace", options->job_namespace));
     (void)pthread_mutex_lock(&lifecycle);
     const int status = init_driver(options, argv);
     (void)pthread_mutex_unlock(&lifecycle);
@@ -594,6 +599,7 @@ ray_context_get(struct ray_context *out)
     (void)snprintf(out->node_ip, sizeof(out->node_ip), "%s", wk.node_ip);
     (void)snprintf(out->raylet_socket, sizeof(out->raylet_socket), "%s", wk.raylet_socket);
     (void)snprintf(out->job_namespace, sizeof(out->job_namespace), "%s", wk.job_namespace);
+    (void)snprintf(out->actor_name, sizeof(out->actor_name), "%s", wk.self_actor_name);
     wk_unlock();
     return RAY_OK;
 }

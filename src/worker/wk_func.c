@@ -214,9 +214,11 @@ free_options(struct ray_options *o)
     free(o->actor_namespace);
     free(o->groups);
     free(o->metadata);
+    free(o->face_info);
     free(o->resources);
     free(o->placement);
     str_fini(&o->canonical);
+    ray_options_release(o->unnamed);
     free(o);
 }
 
@@ -227,7 +229,9 @@ make_canonical(struct ray_options *o)
     str_printf(&o->canonical, "%d %d %d %d %d %d %lld %d %d %d|%s|%s|%s|%s|", o->num_returns,
                o->max_retries, o->max_calls, o->max_concurrency, o->max_restarts,
                o->max_task_retries, (long long)o->max_pending_calls, o->retry_exceptions,
-               o->detached, o->event_loop, o->name, o->actor_name, o->actor_namespace, o->groups);
+               (int)o->lifetime, o->event_loop, o->name, o->actor_name, o->actor_namespace,
+               o->groups);
+    str_printf(&o->canonical, "%d %zu %zu|", o->get_if_exists, o->metadata_size, o->face_info_size);
     for (uint32_t i = 0; i < o->resource_count; i++) {
         str_printf(&o->canonical, "%s=%lld,", o->resources[i].name,
                    (long long)o->resources[i].amount.v);
@@ -238,6 +242,40 @@ make_canonical(struct ray_options *o)
                    (long long)o->placement[i].amount.v);
     }
     str_append(&o->canonical, o->metadata, o->metadata_size);
+    str_append(&o->canonical, o->face_info, o->face_info_size);
+}
+
+/* What an actor is called, and how long it lives. */
+static int
+fill_actor_names(const struct ray_task_options *from, struct ray_options *o)
+{
+    TRY(wk_check_name("an actor's name", from->actor_name));
+    TRY(wk_check_name("a namespace", from->actor_namespace));
+    if (from->get_if_exists && !from->actor_name) {
+        return st_fail(ST_INVALID_ARGUMENT, "get_if_exists needs a name");
+    }
+    o->lifetime = from->lifetime;
+    o->get_if_exists = from->get_if_exists;
+    o->actor_name = copy_text(from->actor_name);
+    o->actor_namespace = copy_text(from->actor_namespace);
+    return ST_OK;
+}
+
+static uint8_t *
+copy_bytes(const void *bytes, size_t size)
+{
+    uint8_t *copy = malloc(size + 1);
+    if (copy && size > 0) {
+        memcpy(copy, bytes, size);
+    }
+    return copy;
+}
+
+bool
+wk_options_detached(const struct ray_options *o)
+{
+    return o->lifetime == RAY_LIFETIME_DETACHED ||
+           (o->lifetime == RAY_LIFETIME_OF_JOB && wk.detached_by_default);
 }
 
 static int
@@ -255,10 +293,7 @@ fill_options(const struct ray_task_options *from, struct ray_options *o)
             "max_restarts is %d, max_task_retries %d; allowed are -1 (for ever) and more",
             from->max_restarts, from->max_task_retries);
     }
-    if (from->detached || from->actor_name) {
-        return st_fail(ST_NOT_SUPPORTED, "detached and named actors are not built yet: leave "
-                                         "them at their defaults");
-    }
+    TRY(fill_actor_names(from, o));
     TRY(copy_groups(from, &o->groups));
     o->num_returns = from->num_returns;
     o->max_retries = from->max_retries;
@@ -272,18 +307,14 @@ fill_options(const struct ray_task_options *from, struct ray_options *o)
     o->max_restarts = from->max_restarts;
     o->max_task_retries = from->max_task_retries;
     o->max_pending_calls = from->max_pending_calls;
-    o->detached = from->detached;
     o->name = copy_text(from->name);
-    o->actor_name = copy_text(from->actor_name);
-    o->actor_namespace = copy_text(from->actor_namespace);
-    o->metadata = malloc(from->metadata_size + 1);
-    if (!o->name || !o->actor_name || !o->actor_namespace || !o->metadata) {
+    o->metadata = copy_bytes(from->metadata, from->metadata_size);
+    o->face_info = copy_bytes(from->face_info, from->face_info_size);
+    if (!o->name || !o->actor_name || !o->actor_namespace || !o->metadata || !o->face_info) {
         return st_fail(ST_OUT_OF_MEMORY, "no memory for options");
     }
-    if (from->metadata_size > 0) {
-        memcpy(o->metadata, from->metadata, from->metadata_size);
-    }
     o->metadata_size = from->metadata_size;
+    o->face_info_size = from->face_info_size;
     TRY(copy_resources(from->resources, from->resource_count, &o->resources, &o->resource_count));
     TRY(copy_resources(from->placement_resources, from->placement_resource_count, &o->placement,
                        &o->placement_count));
@@ -306,6 +337,18 @@ find_equal(const struct ray_options *o, uint64_t hash)
     return NULL;
 }
 
+/* So that a template isn't kept for each name. */
+static int
+make_unnamed(const struct ray_task_options *options, struct ray_options **out)
+{
+    struct ray_task_options alike = *options;
+    alike.actor_name = alike.actor_namespace = NULL;
+    alike.get_if_exists = false;
+    alike.face_info = NULL;
+    alike.face_info_size = 0;
+    return ray_options_create(&alike, out);
+}
+
 RAY_API int
 ray_options_create(const struct ray_task_options *options, ray_options **out)
 {
@@ -315,7 +358,10 @@ ray_options_create(const struct ray_task_options *options, ray_options **out)
         return st_fail(ST_OUT_OF_MEMORY, "no memory for options");
     }
     atom_u32_store(&o->refs, 1, ATOM_RELAXED);
-    const int status = fill_options(options, o);
+    int status = fill_options(options, o);
+    if (status == ST_OK && options->actor_name) {
+        status = make_unnamed(options, &o->unnamed);
+    }
     if (status != ST_OK) {
         free_options(o);
         return status;

@@ -332,6 +332,7 @@ take_reply(const Ray__Node__HelloReply *reply)
     take_text(wk.node_ip, sizeof(wk.node_ip), reply->node_ip);
     take_text(wk.gcs_socket, sizeof(wk.gcs_socket), reply->gcs_socket);
     take_text(wk.job_namespace, sizeof(wk.job_namespace), reply->job_namespace);
+    wk.detached_by_default = reply->detached_by_default;
     wk.num_cpus = reply->num_cpus;
     wk.spin_allowed = reply->spin_allowed;
     const struct storec_config config = {

@@ -111,18 +111,20 @@ struct ray_options {
     int32_t num_returns, max_retries, max_calls, max_concurrency;
     int32_t max_restarts, max_task_retries;
     int64_t max_pending_calls;
-    bool retry_exceptions, detached;
+    bool retry_exceptions, get_if_exists;
+    enum ray_lifetime lifetime;
     bool event_loop, unordered;                /* of an actor: its calls overtake one another */
     char *groups;                              /* own memory; as in struct peer_template */
     char *name, *actor_name, *actor_namespace; /* own memory, "" when none */
-    uint8_t *metadata;
-    size_t metadata_size;
+    uint8_t *metadata, *face_info;
+    size_t metadata_size, face_info_size;
     struct wk_resource *resources; /* as given: names are interned anew in each session */
     uint32_t resource_count;
     struct wk_resource *placement;
     uint32_t placement_count;
     uint64_t session; /* for which `key` holds */
     struct wk_key *key;
+    struct ray_options *unnamed; /* of a named actor: what all alike have in common; or NULL */
 };
 struct wk_resource {
     char name[RES_NAME_MAX];
@@ -257,7 +259,8 @@ struct wk_engine {
     struct id_job job;
     struct own_addr self;
     char session_dir[256], session_name[128], socket_dir[128], node_ip[64], gcs_socket[64];
-    char job_namespace[128], raylet_socket[128];
+    char job_namespace[RAY_NAME_MAX + 1], raylet_socket[128];
+    bool detached_by_default; /* the job's actors */
     char socket_name[32], socket_alias[32];
     uint32_t num_cpus;
 
@@ -321,6 +324,8 @@ struct wk_engine {
     uint64_t self_actor_incarnation;
     struct own_addr self_actor_owner;
     char self_actor_class[128];
+    char self_actor_name[RAY_NAME_MAX + 1];
+    bool self_actor_detached;
     char *self_actor_resources; /* JSON, own memory */
     char leave_reason[256];
 
@@ -481,6 +486,10 @@ int wk_on_own_message(struct wk_link *link, uint16_t kind, const uint8_t *body, 
 
 struct wk_template *wk_template_get(struct ray_function *function, struct ray_options *options);
 struct ray_options *wk_options_default(void);
+/* Whether an actor made with them outlives its creator, in this job. */
+bool wk_options_detached(const struct ray_options *options);
+/* `name` may be NULL: then it isn't given. wk_actor_name.c */
+int wk_check_name(const char *what, const char *name) MUST_USE;
 struct wk_key *wk_options_key(struct ray_options *options);
 struct wk_key *wk_key_by_number(uint32_t number);
 void wk_func_session_end(void);

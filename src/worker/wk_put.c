@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "os/os_basic.h"
+#include "worker/wk_actor.h"
 #include "worker/wk_exec.h"
 #include "worker/wk_priv.h"
 
@@ -470,7 +471,7 @@ ray_put(const struct ray_payload *payload, ray_actor *owner, ray_ref **out)
     TRY(wk_enter());
     struct own_ref *ref = NULL;
     const int status =
-        owner ? put_for_locked(payload, (struct wk_actor *)owner, &ref) : put_locked(payload, &ref);
+        owner ? put_for_locked(payload, wk_actor_of(owner), &ref) : put_locked(payload, &ref);
     if (status == ST_OK) {
         *out = (ray_ref *)ref;
     }

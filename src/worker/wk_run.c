@@ -297,6 +297,8 @@ wk_on_become_actor(const Ray__Node__BecomeActor *msg)
             wk.self_actor_owner = head.creator;
             free(wk.self_actor_resources);
             wk.self_actor_resources = strdup(t->resources);
+            wk.self_actor_detached = msg->detached;
+            (void)snprintf(wk.self_actor_name, sizeof(wk.self_actor_name), "%s", msg->name);
             (void)snprintf(wk.self_actor_class, sizeof(wk.self_actor_class), "%s",
                            t->function_name);
             list_push_front(&wk.exec_queue, &e->link);

@@ -211,8 +211,6 @@ def test_actor_plan_resources():
 @pytest.mark.parametrize(
     "options",
     [
-        {"name": "n"},
-        {"lifetime": "detached"},
         {"runtime_env": {"env_vars": {"A": "1"}}},
         {"label_selector": {"a": "b"}},
     ],

@@ -21,7 +21,8 @@
 struct spec {
     const char *name;
     int64_t max_restarts;
-    bool detached;
+    bool detached, register_only;
+    uint8_t owner; /* byte of a worker's id; 0: the driver */
 };
 
 static int
@@ -33,12 +34,20 @@ create(struct world *w, uint8_t n, struct spec spec)
     (void)snprintf(name, sizeof(name), "%s", spec.name ? spec.name : "");
     m.actor_id = (ProtobufCBinaryData){ sizeof(id.b), id.b };
     m.job_id = (ProtobufCBinaryData){ sizeof(w->job.b), w->job.b };
-    m.owner_worker_id = (ProtobufCBinaryData){ sizeof(w->driver.b), w->driver.b };
+    struct id_worker owner = w->driver;
+    if (spec.owner) {
+        memset(owner.b, spec.owner, sizeof(owner.b));
+    }
+    m.owner_worker_id = (ProtobufCBinaryData){ sizeof(owner.b), owner.b };
     m.class_name = class_name;
     m.name = name;
     m.detached = spec.detached;
+    m.register_only = spec.register_only;
+    m.face_info = (ProtobufCBinaryData){ 4, (uint8_t *)bytes };
     m.max_restarts = spec.max_restarts;
-    m.spec = (ProtobufCBinaryData){ sizeof(bytes), (uint8_t *)bytes };
+    if (!spec.register_only) {
+        m.spec = (ProtobufCBinaryData){ sizeof(bytes), (uint8_t *)bytes };
+    }
     assert_int_equal(gw_step(w, DRIVER, GCS_CREATE_ACTOR, 9, &m), ST_OK);
     return gw_take_done(w, DRIVER);
 }
@@ -191,6 +200,25 @@ test_jobs_are_numbered_once(void **state)
     memset(other.b, 10, sizeof(other.b));
     second = gw_add_job(&w, &other, "");
     assert_int_equal(id_job_to_int(&second), 3); /* numbers are never used twice */
+    gw_close(&w);
+}
+
+/* The job was stored, and its number lost with the process that gave it: the raylet registers
+ * without it, then asks again. */
+static void
+test_a_job_that_was_not_heard_of_goes_on(void **state)
+{
+    (void)state;
+    struct world w;
+    gw_open(&w);
+    gw_restart(&w);
+    gw_register_node(&w, NULL, NULL);
+    const struct id_job again = gw_add_job(&w, &w.driver, "");
+    assert_true(ID_EQ(again, w.job));
+    assert_int_equal(create(&w, 1, (struct spec){ 0 }), ST_OK);
+    gw_restart(&w);
+    gw_register_node(&w, NULL, &w.job);
+    assert_int_equal(create(&w, 2, (struct spec){ 0 }), ST_OK);
     gw_close(&w);
 }
 
@@ -361,6 +389,175 @@ test_names_are_taken_while_their_actor_lives(void **state)
     gw_restart(&w);
     gw_register_node(&w, NULL, &w.job);
     assert_int_equal(create(&w, 3, (struct spec){ .name = "boss" }), ST_EXISTS);
+    gw_close(&w);
+}
+
+/* The number of the actor that has the name, -1 when nobody has. */
+static int
+find_named(struct world *w, const char *name)
+{
+    Ray__Gcs__FindNamed m = RAY__GCS__FIND_NAMED__INIT;
+    char text[64], space[] = "";
+    (void)snprintf(text, sizeof(text), "%s", name);
+    m.name = text;
+    m.actor_namespace = space;
+    assert_int_equal(gw_step(w, OTHER, GCS_FIND_NAMED, 12, &m), ST_OK);
+    Ray__Gcs__NamedActor *found =
+        gw_take(w, OTHER, GCS_NAMED_ACTOR, &ray__gcs__named_actor__descriptor);
+    assert_non_null(found);
+    int n = -1;
+    for (uint8_t i = 1; found->status == ST_OK && i < 100 && n < 0; i++) {
+        struct id_actor id = gw_actor_id(w, i);
+        n = memcmp(found->actor_id.data, id.b, sizeof(id.b)) == 0 ? i : -1;
+    }
+    if (found->status == ST_OK) {
+        assert_int_equal(found->face_info.len, 4);
+        assert_string_equal(found->class_name, "Counter");
+    } else {
+        assert_int_equal(found->status, ST_NOT_FOUND);
+    }
+    gw_drop(found);
+    return n;
+}
+
+static size_t
+count_names(struct world *w)
+{
+    Ray__Gcs__ListNamed m = RAY__GCS__LIST_NAMED__INIT;
+    assert_int_equal(gw_step(w, OTHER, GCS_LIST_NAMED, 13, &m), ST_OK);
+    Ray__Gcs__NamedList *list =
+        gw_take(w, OTHER, GCS_NAMED_LIST, &ray__gcs__named_list__descriptor);
+    assert_non_null(list);
+    const size_t count = list->n_actors;
+    gw_drop(list);
+    return count;
+}
+
+static void
+open_with_other(struct world *w)
+{
+    struct id_worker other;
+    memset(other.b, 99, sizeof(other.b));
+    gw_open(w);
+    gw_hello(w, OTHER, &other);
+}
+
+/* A name is found from its registration until nobody can reach the actor by it any more. */
+static void
+test_names_are_found(void **state)
+{
+    (void)state;
+    struct world w;
+    open_with_other(&w);
+    assert_int_equal(find_named(&w, "boss"), -1);
+    make_alive(&w, 1, (struct spec){ .name = "boss", .max_restarts = 1 });
+    make_alive(&w, 2, (struct spec){ .name = "clerk" });
+    assert_int_equal(find_named(&w, "boss"), 1);
+    assert_int_equal(count_names(&w), 2);
+    exited(&w, 1, 0, false, "killed");
+    assert_int_equal(find_named(&w, "boss"), 1); /* it is restarting */
+    exited(&w, 1, 1, false, "killed");
+    assert_int_equal(find_named(&w, "boss"), -1);
+    struct id_actor id = gw_actor_id(&w, 2);
+    Ray__Gcs__ActorOutOfScope scope = RAY__GCS__ACTOR_OUT_OF_SCOPE__INIT;
+    scope.actor_id = (ProtobufCBinaryData){ sizeof(id.b), id.b };
+    assert_int_equal(gw_step(&w, DRIVER, GCS_ACTOR_OUT_OF_SCOPE, 7, &scope), ST_OK);
+    assert_int_equal(find_named(&w, "clerk"), -1); /* though its process may still be there */
+    assert_int_equal(create(&w, 3, (struct spec){ .name = "clerk" }), ST_OK);
+    assert_int_equal(count_names(&w), 1);
+    gw_close(&w);
+}
+
+/* The name is taken first, and survives this process; what the actor is made of comes later. */
+static void
+test_a_registered_actor_waits_for_its_arguments(void **state)
+{
+    (void)state;
+    struct world w;
+    open_with_other(&w);
+    const struct spec registered = { .name = "early", .register_only = true };
+    assert_int_equal(create(&w, 1, registered), ST_OK);
+    assert_int_equal(create(&w, 1, registered), ST_OK); /* the answer was lost */
+    assert_null(gw_take(&w, RAYLET, GCS_START_ACTOR, &ray__gcs__start_actor__descriptor));
+    assert_int_equal(create(&w, 2, (struct spec){ .name = "early" }), ST_EXISTS);
+    struct id_worker other;
+    memset(other.b, 99, sizeof(other.b));
+    gw_restart(&w);
+    gw_hello(&w, OTHER, &other);
+    gw_register_node(&w, NULL, &w.job);
+    assert_null(gw_take(&w, RAYLET, GCS_START_ACTOR, &ray__gcs__start_actor__descriptor));
+    assert_int_equal(find_named(&w, "early"), 1);
+    assert_int_equal(create(&w, 2, (struct spec){ .name = "early" }), ST_EXISTS);
+    assert_int_equal(create(&w, 1, (struct spec){ .name = "early" }), ST_OK);
+    assert_started(&w, 0);
+    assert_int_equal(create(&w, 1, (struct spec){ .name = "early" }), ST_OK); /* asked again */
+    assert_null(gw_take(&w, RAYLET, GCS_START_ACTOR, &ray__gcs__start_actor__descriptor));
+    placed(&w, 1, 0);
+    built(&w, 1, 0, ST_OK);
+    assert_int_equal(find_named(&w, "early"), 1);
+    assert_int_equal(create(&w, 3, (struct spec){ .name = "never", .register_only = true }), ST_OK);
+    assert_int_equal(kill_actor(&w, 3, true), ST_OK);
+    assert_int_equal(find_named(&w, "never"), -1);
+    assert_int_equal(create(&w, 3, (struct spec){ .name = "never" }), ST_OK); /* crossed with it */
+    assert_null(gw_take(&w, RAYLET, GCS_START_ACTOR, &ray__gcs__start_actor__descriptor));
+    gw_close(&w);
+}
+
+/* One whose arguments are to come ends with who would send them, detached or not. */
+static void
+test_registered_actors_end_with_their_creator(void **state)
+{
+    (void)state;
+    struct world w;
+    open_with_other(&w);
+    const struct spec by_worker = {
+        .name = "a", .detached = true, .register_only = true, .owner = 50
+    };
+    assert_int_equal(create(&w, 1, by_worker), ST_OK);
+    assert_int_equal(create(&w, 2, (struct spec){ .name = "b", .detached = true, .owner = 50 }),
+                     ST_OK);
+    struct id_worker owner;
+    memset(owner.b, 50, sizeof(owner.b));
+    Ray__Gcs__ProcessGone gone = RAY__GCS__PROCESS_GONE__INIT;
+    gone.worker_id = (ProtobufCBinaryData){ sizeof(owner.b), owner.b };
+    tell(&w, GCS_PROCESS_GONE, &gone);
+    assert_int_equal(find_named(&w, "a"), -1);
+    assert_int_equal(find_named(&w, "b"), 2);
+    const struct spec by_driver = { .name = "c", .detached = true, .register_only = true };
+    assert_int_equal(create(&w, 3, by_driver), ST_OK);
+    Ray__Gcs__FinishJob m = RAY__GCS__FINISH_JOB__INIT;
+    m.job_id = (ProtobufCBinaryData){ sizeof(w.job.b), w.job.b };
+    tell(&w, GCS_FINISH_JOB, &m);
+    assert_int_equal(find_named(&w, "c"), -1);
+    assert_int_equal(find_named(&w, "b"), 2);
+    gw_close(&w);
+}
+
+/* What a detached actor has made ends with it, not with the driver of the job. */
+static void
+test_a_job_goes_on_for_detached_actors(void **state)
+{
+    (void)state;
+    struct world w;
+    open_with_other(&w);
+    make_alive(&w, 1, (struct spec){ .name = "root", .detached = true });
+    make_alive(&w, 2, (struct spec){ .name = "child", .owner = 1 }); /* the worker of `placed` */
+    make_alive(&w, 3, (struct spec){ .name = "drivers" });
+    Ray__Gcs__FinishJob m = RAY__GCS__FINISH_JOB__INIT;
+    m.job_id = (ProtobufCBinaryData){ sizeof(w.job.b), w.job.b };
+    tell(&w, GCS_FINISH_JOB, &m);
+    assert_int_equal(find_named(&w, "root"), 1);
+    assert_int_equal(find_named(&w, "child"), 2);
+    assert_int_equal(find_named(&w, "drivers"), -1);
+    assert_int_equal(create(&w, 4, (struct spec){ .name = "more", .owner = 1 }), ST_OK);
+    assert_int_equal(kill_actor(&w, 1, true), ST_OK);
+    struct id_worker owner;
+    memset(owner.b, 1, sizeof(owner.b));
+    Ray__Gcs__ProcessGone gone = RAY__GCS__PROCESS_GONE__INIT;
+    gone.worker_id = (ProtobufCBinaryData){ sizeof(owner.b), owner.b };
+    tell(&w, GCS_PROCESS_GONE, &gone);
+    assert_int_equal(count_names(&w), 0);
+    assert_int_equal(create(&w, 5, (struct spec){ .owner = 1 }), ST_NOT_FOUND);
     gw_close(&w);
 }
 
@@ -670,6 +867,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_jobs_are_numbered_once),
+        cmocka_unit_test(test_a_job_that_was_not_heard_of_goes_on),
         cmocka_unit_test(test_an_actor_lives),
         cmocka_unit_test(test_restarts_are_counted),
         cmocka_unit_test(test_kill_is_at_once_and_final),
@@ -678,6 +876,10 @@ main(void)
         cmocka_unit_test(test_out_of_scope_waits_for_the_constructor),
         cmocka_unit_test(test_a_failed_constructor_is_passed_on),
         cmocka_unit_test(test_names_are_taken_while_their_actor_lives),
+        cmocka_unit_test(test_names_are_found),
+        cmocka_unit_test(test_a_registered_actor_waits_for_its_arguments),
+        cmocka_unit_test(test_registered_actors_end_with_their_creator),
+        cmocka_unit_test(test_a_job_goes_on_for_detached_actors),
         cmocka_unit_test(test_the_end_of_a_job_ends_its_actors),
         cmocka_unit_test(test_actors_end_with_their_creator),
         cmocka_unit_test(test_a_watch_of_nothing_is_answered_in_time),

@@ -523,6 +523,49 @@ test_a_drivers_end_ends_its_job_but_not_detached_actors(void **state)
     stop(&f);
 }
 
+/* A job that goes on without its driver: its detached actors, and what works for them. */
+static void
+test_a_job_goes_on_for_a_detached_actor(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, 4, 64);
+    const uint64_t d = driver(&f, 1), asks = driver(&f, 1);
+    struct sched_lease_request msg = {
+        .cookie = 50,
+        .key = f.key[ACTOR],
+        .count = 1,
+        .kind = SCHED_LEASE_ACTOR,
+        .detached = true,
+    };
+    assert_int_equal(step(&f, RL_IN_REQUEST, asks, &msg), ST_OK);
+    const struct sched_lease_grant detached = granted(&f, asks);
+    clear(&f);
+    ask(&f, d, CPU1, 1, 0);
+    const struct sched_lease_grant of_driver = granted(&f, d);
+    clear(&f);
+    ask(&f, detached.worker, CPU1, 1, 1);
+    const struct sched_lease_grant of_actor = granted(&f, detached.worker);
+    clear(&f);
+    const struct rl_in_evidence evidence = { .text = "gone" };
+    const struct rl_in_job job = { .job = 1, .goes_on = true };
+    assert_int_equal(step(&f, RL_IN_JOB_END, 0, &job), ST_OK);
+    assert_int_equal(step(&f, RL_IN_DEAD, d, &evidence), ST_OK);
+    assert_int_equal(count_of(&f, RL_POOL_OUT_KILL, of_driver.worker), 1);
+    assert_int_equal(count_of(&f, RL_POOL_OUT_KILL, detached.worker), 0);
+    assert_int_equal(count_of(&f, RL_POOL_OUT_KILL, of_actor.worker), 0);
+    /* It is served as before, and so is its being started again. */
+    give_back(&f, detached.worker, of_actor.lease, 0);
+    clear(&f);
+    ask(&f, detached.worker, CPU1, 1, 1);
+    (void)granted(&f, detached.worker);
+    clear(&f);
+    msg.cookie = 51;
+    assert_int_equal(step(&f, RL_IN_REQUEST, asks, &msg), ST_OK);
+    (void)granted(&f, asks);
+    stop(&f);
+}
+
 static void
 test_gpus_have_devices_and_stay_with_a_retired_process(void **state)
 {
@@ -733,6 +776,7 @@ main(void)
         cmocka_unit_test(test_a_workers_death_tells_first_and_releases_last),
         cmocka_unit_test(test_an_owners_death_takes_back_kills_or_drains),
         cmocka_unit_test(test_a_drivers_end_ends_its_job_but_not_detached_actors),
+        cmocka_unit_test(test_a_job_goes_on_for_a_detached_actor),
         cmocka_unit_test(test_gpus_have_devices_and_stay_with_a_retired_process),
         cmocka_unit_test(test_a_large_request_is_served_beside_a_stream),
         cmocka_unit_test(test_what_can_never_run_is_told_once),

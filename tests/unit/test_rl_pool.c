@@ -362,7 +362,7 @@ test_the_end_of_a_job_kills_all_but_detached(void **state)
     const uint64_t starting = peer_of(f, RL_POOL_OUT_START);
     rl_pool_wait(&f->pool, class_, -1);
     clear(f);
-    rl_pool_end_job(&f->pool, 1);
+    rl_pool_end_job(&f->pool, 1, false);
     f->outs.capacity = 1; /* little room: it goes on in the next call */
     pump(f);
     assert_true(f->outs.more);
@@ -377,7 +377,7 @@ test_the_end_of_a_job_kills_all_but_detached(void **state)
     assert_int_equal(peer_of(f, RL_POOL_OUT_KILL), starting);
     rl_pool_on_spawned(&f->pool, f->now, 777, 6, &f->outs); /* never heard of */
     assert_int_equal(count_of(f, RL_POOL_OUT_KILL), 2);
-    rl_pool_end_job(&f->pool, 99);
+    rl_pool_end_job(&f->pool, 99, false);
 }
 
 int

@@ -292,10 +292,24 @@ def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) ->
 
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
-    """Finds an actor by its name."""
+    """Finds a living actor by its name.
+
+    The handle does not keep the actor alive: only handles that its creator passed on do, and
+    ``lifetime="detached"``.
+
+    Args:
+        name: the name that it was created with.
+        namespace: where to look; by default the job's namespace.
+
+    Raises ValueError when no living actor has that name there.
+    """
+    from ray._private import context
+
     if not name:
         raise ValueError("Please supply a non-empty value to get_actor")
-    raise not_built("ray.get_actor()", "Pass the handle to whoever needs the actor.")
+    context.check_namespace(namespace)
+    ensure_session()
+    return _native.find_actor(name, namespace)
 
 
 # ---- looking around ------------------------------------------------------------------------------

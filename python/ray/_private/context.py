@@ -130,23 +130,15 @@ def _refuse_unbuilt(given: dict[str, Any], hidden: dict[str, Any]) -> None:
             raise not_built(f"ray.init({name}=...)")
 
 
-def _resolve_address(address: Any) -> str | None:
-    """The cluster to join; None to start one."""
+def _resolve_address(address: Any, temp_dir: str | None) -> str | None:
+    """The runtime to join; None to start one."""
     if address is not None and not isinstance(address, str):
         raise TypeError(f"The address must be a string, got {type(address)}.")
-    from_env = os.environ.get("RAY_ADDRESS")
-    if address in (None, "auto") and from_env:
-        address = from_env
-    if address in (None, "", "local"):
-        return None
-    if address == "auto":
-        raise ConnectionError(
-            "Could not find any running Ray instance. Please specify the one to connect to by "
-            "setting `address` or the environment variable RAY_ADDRESS, or start one: `ray.init()`."
-        )
-    if "://" in address:
+    if address == "":
+        address = "local"
+    if address is not None and "://" in address:
         raise not_built(f"Connecting to {address} (Ray Client)")
-    return address
+    return _native.find_runtime(address, temp_dir) or None
 
 
 def _check_joining(given: dict[str, Any], hidden: dict[str, Any]) -> None:
@@ -223,8 +215,6 @@ def _job_config(given: dict[str, Any]) -> Any:
     job_config = given["job_config"]
     if given["runtime_env"] or (job_config is not None and job_config.runtime_env):
         raise not_built("A runtime environment (runtime_env)")
-    if job_config is not None and job_config.default_actor_lifetime == "detached":
-        raise not_built("A default_actor_lifetime of 'detached'")
     return job_config
 
 
@@ -367,8 +357,8 @@ def _address_info() -> dict[str, Any]:
         "webui_url": "",
         "session_dir": c["session_dir"],
         "metrics_export_port": None,
-        "gcs_address": c["gcs_address"],
-        "address": c["gcs_address"],
+        "gcs_address": c["raylet_socket"],
+        "address": c["raylet_socket"],
         "dashboard_agent_listen_port": None,
         "node_id": c["node_id"].hex(),
     }
@@ -387,7 +377,10 @@ def start(given: dict[str, Any], kwargs: dict[str, Any]) -> RayContext:
             "Maybe you called ray.init twice by accident? This error can be suppressed by passing "
             "in 'ignore_reinit_error=True' or by calling 'ray.shutdown()' prior to 'ray.init()'."
         )
-    address = _resolve_address(given["address"])
+    temp_dir = hidden["_temp_dir"] or os.environ.get("RAY_TMPDIR") or None
+    if given["address"] not in (None, "", "auto", "local"):
+        _check_joining(given, hidden)
+    address = _resolve_address(given["address"], temp_dir)
     if address is not None:
         _check_joining(given, hidden)
     job_config = _job_config(given)
@@ -396,7 +389,7 @@ def start(given: dict[str, Any], kwargs: dict[str, Any]) -> RayContext:
     if log_to_driver is None:
         log_to_driver = _env_flag("RAY_LOG_TO_DRIVER", True)
     settings = {
-        "address": address,
+        "address": address or "local",
         "num_cpus": _amount("num_cpus", given["num_cpus"]),
         "num_gpus": _amount("num_gpus", given["num_gpus"]),
         "resources": _custom_resources(given["resources"]),
@@ -405,7 +398,9 @@ def start(given: dict[str, Any], kwargs: dict[str, Any]) -> RayContext:
         ),
         "memory": _bytes("_memory", hidden["_memory"], 1),
         "namespace": _namespace(given, job_config),
-        "temp_dir": hidden["_temp_dir"] or os.environ.get("RAY_TMPDIR") or None,
+        "detached_by_default": job_config is not None
+        and job_config.default_actor_lifetime == "detached",
+        "temp_dir": temp_dir,
         "zygote_argv": zygote_argv(),
         "log_to_driver": bool(log_to_driver),
     }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ray._private.options import ActorPlan, MethodPlan, TaskPlan
-    from ray.actor import ActorClass
+    from ray.actor import ActorClass, ActorMeta
     from ray.remote_function import RemoteFunction
 
 WARN_SIZE = 10**7
@@ -138,7 +138,16 @@ def prepare_method_options(plan: MethodPlan) -> Any:
     )
 
 
-def prepare_actor_options(plan: ActorPlan) -> Any:
+def _face_info(plan: ActorPlan, meta: ActorMeta) -> bytes:
+    """What whoever finds the actor by its name must know of its class."""
+    if plan.name is None:
+        return b""
+    import cloudpickle
+
+    return cloudpickle.dumps(meta)
+
+
+def prepare_actor_options(plan: ActorPlan, meta: ActorMeta) -> Any:
     """The runtime's form of an actor's options."""
     return _native.make_options(
         {
@@ -149,5 +158,10 @@ def prepare_actor_options(plan: ActorPlan) -> Any:
             "concurrency_groups": plan.concurrency_groups,
             "in_event_loop": plan.in_event_loop,
             "max_restarts": plan.max_restarts,
+            "actor_name": plan.name,
+            "actor_namespace": plan.namespace,
+            "lifetime": plan.lifetime,
+            "get_if_exists": plan.get_if_exists,
+            "face_info": _face_info(plan, meta),
         }
     )

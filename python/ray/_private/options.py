@@ -131,8 +131,11 @@ def _backpressure(value: Any) -> str | None:
     )
 
 
+_LIFETIMES = {None: 0, "non_detached": 1, "detached": 2}
+
+
 def _lifetime(value: Any) -> str | None:
-    if value in (None, "detached", "non_detached"):
+    if value in _LIFETIMES:
         return None
     return f"Invalid 'lifetime' {value!r}: it must be one of None, 'detached' and 'non_detached'."
 
@@ -432,11 +435,14 @@ class ActorPlan:
 
     __slots__ = (
         "concurrency_groups",
+        "get_if_exists",
         "in_event_loop",
+        "lifetime",
         "max_concurrency",
         "max_pending_calls",
         "max_restarts",
         "name",
+        "namespace",
         "placement",
         "resources",
     )
@@ -448,6 +454,9 @@ class ActorPlan:
     concurrency_groups: dict[str, int]
     in_event_loop: bool  # calls are coroutines
     name: str | None
+    namespace: str | None  # None: the job's
+    lifetime: int  # enum ray_lifetime: 0 the job's default, 1 counted, 2 detached
+    get_if_exists: bool
 
 
 def _clip(count: int) -> int:
@@ -455,10 +464,6 @@ def _clip(count: int) -> int:
 
 
 def _refuse_unbuilt_actor(options: Mapping[str, Any]) -> None:
-    if options.get("name"):
-        raise not_built("A named actor", "Pass the handle to whoever needs the actor.")
-    if options.get("lifetime") == "detached":
-        raise not_built("A detached actor")
     if options.get("enable_tensor_transport"):
         raise not_built("The option 'enable_tensor_transport'")
 
@@ -483,6 +488,9 @@ def plan_actor(options: Mapping[str, Any], has_async: bool = False) -> ActorPlan
     plan.concurrency_groups = _groups(options)
     plan.in_event_loop = has_async
     plan.name = options.get("name")
+    plan.namespace = options.get("namespace")
+    plan.lifetime = _LIFETIMES[options.get("lifetime")]
+    plan.get_if_exists = bool(options.get("get_if_exists"))
     return plan
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # "as": a type checker takes these for public
     from ray.util.debug import log_once as log_once
     from ray.util.helpers import as_completed as as_completed
     from ray.util.helpers import map_unordered as map_unordered
+    from ray.util.named import list_named_actors as list_named_actors
     from ray.util.net import get_node_ip_address as get_node_ip_address
     from ray.util.serialization import deregister_serializer as deregister_serializer
     from ray.util.serialization import register_serializer as register_serializer
@@ -25,12 +26,13 @@ _NAMES = {
     "enable_periodic_logging": "ray.util.debug",
     "get_node_ip_address": "ray.util.net",
     "inspect_serializability": "ray.util.check_serialize",
+    "list_named_actors": "ray.util.named",
     "log_once": "ray.util.debug",
     "map_unordered": "ray.util.helpers",
     "register_serializer": "ray.util.serialization",
 }
 
-_MODULES = ("actor_pool", "check_serialize", "debug", "helpers", "net", "serialization")
+_MODULES = ("actor_pool", "check_serialize", "debug", "helpers", "named", "net", "serialization")
 
 __all__ = sorted(_NAMES)
 

@@ -470,21 +470,83 @@ test_actor_with_a_cpu(void **state)
     ray_options_release(both);
 }
 
-/* Options of later versions are refused, not ignored. */
+static ray_options *
+named(const char *name, bool get_if_exists)
+{
+    struct ray_task_options plain;
+    ray_task_options_default(&plain);
+    plain.actor_name = name;
+    plain.get_if_exists = get_if_exists;
+    plain.face_info = "class: counter";
+    plain.face_info_size = 14;
+    return c_face_options(&plain);
+}
+
 static void
-test_options_that_are_not_built_are_refused(void **state)
+test_an_actor_is_found_by_its_name(void **state)
 {
     (void)state;
-    for (int i = 0; i < 2; i++) {
-        struct ray_task_options plain;
-        ray_options *options = NULL;
-        ray_task_options_default(&plain);
-        plain.detached = i == 0;
-        plain.actor_name = i == 1 ? "name" : NULL;
-        assert_int_equal(ray_options_create(&plain, &options), RAY_E_NOT_SUPPORTED);
-        assert_null(options);
-        assert_non_null(strstr(ray_error_text(), "not built yet"));
+    ray_options *options = named("found", false), *get = named("found", true);
+    ray_actor *actor = NULL, *other = NULL, *again = NULL;
+    EXPECT(RAY_E_NOT_FOUND, ray_actor_find("found", NULL, &other));
+    MUST(ray_actor_create(ray_remote_counter, options, NULL, 0, &actor));
+    EXPECT(RAY_E_EXISTS, ray_actor_create(ray_remote_counter, options, NULL, 0, &other));
+    MUST(ray_actor_find("found", NULL, &other));
+    MUST(ray_actor_create(ray_remote_counter, get, NULL, 0, &again));
+    assert_memory_equal(ray_actor_id(actor), ray_actor_id(other), RAY_ACTOR_ID_SIZE);
+    assert_memory_equal(ray_actor_id(actor), ray_actor_id(again), RAY_ACTOR_ID_SIZE);
+    size_t size = 0;
+    assert_memory_equal(ray_actor_face_info(again, &size), "class: counter", 14);
+    assert_int_equal(size, 14);
+    assert_int_equal(c_face_number(c_face_method(actor, ray_remote_add, 1)), 1);
+    assert_int_equal(c_face_number(c_face_method(other, ray_remote_add, 1)), 2);
+    ray_actor_release(again);
+    EXPECT(RAY_E_NOT_FOUND, ray_actor_find("found", "elsewhere", &again));
+    struct ray_actor_name *names = NULL;
+    size_t count = 0;
+    MUST(ray_actor_list_names(NULL, &names, &count));
+    assert_int_equal(count, 1);
+    assert_string_equal(names[0].name, "found");
+    ray_free(names);
+    assert_true(ray_actor_is_counted(actor));
+    assert_false(ray_actor_is_counted(other));
+    ray_ref *none = NULL;
+    EXPECT(RAY_E_INVALID_ARGUMENT, ray_actor_ref(other, &none));
+    MUST(ray_actor_kill(actor, true)); /* then the name is free */
+    ray_actor_release(actor);
+    MUST(ray_actor_create(ray_remote_counter, options, NULL, 0, &actor));
+    assert_int_equal(c_face_number(c_face_method(actor, ray_remote_add, 1)), 1);
+    ray_actor_release(actor); /* the weak handles don't keep it alive */
+    ray_actor *gone = NULL;
+    while (ray_actor_find("found", NULL, &gone) == RAY_OK) {
+        ray_actor_release(gone);
     }
+    ray_actor_release(other);
+    ray_options_release(options);
+    ray_options_release(get);
+}
+
+/* A name is taken from the creation on, though the constructor's argument is still to come. */
+static void
+test_a_name_is_taken_before_the_arguments_come(void **state)
+{
+    (void)state;
+    ray_options *options = named("early", false);
+    ray_actor *actor = NULL, *found = NULL;
+    char gate[128];
+    c_face_gate_create("early", gate);
+    ray_actor *slow = create(ray_remote_counter, 0);
+    const struct ray_arg arg = { .ref = call_text(slow, ray_remote_method_waits, gate) };
+    MUST(ray_actor_create(ray_remote_counter, options, &arg, 1, &actor));
+    MUST(ray_actor_find("early", NULL, &found));
+    ray_ref *sum = c_face_method(found, ray_remote_add, 1);
+    c_face_gate_tell(gate, 41);
+    assert_int_equal(c_face_number(sum), 42);
+    ray_actor_release(slow);
+    ray_actor_release(actor);
+    ray_actor_release(found);
+    ray_ref_release(arg.ref);
+    ray_options_release(options);
 }
 
 int
@@ -510,7 +572,8 @@ main(int argc, char **argv)
         C_FACE_TEST(test_created_called_and_dropped),
         C_FACE_TEST(test_pending_calls_are_limited),
         C_FACE_TEST(test_actor_with_a_cpu),
-        C_FACE_TEST(test_options_that_are_not_built_are_refused),
+        C_FACE_TEST(test_an_actor_is_found_by_its_name),
+        C_FACE_TEST(test_a_name_is_taken_before_the_arguments_come),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """One session a module, unless a test starts its own."""
 
+import os
 import subprocess
 import sys
 import textwrap
 
 import pytest
 import ray
+
+
+# A runtime that stands on this machine is somebody else's: tests start their own.
+os.environ["RAY_ADDRESS"] = "local"
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,7 @@ def run(path):
     [
         ("actor_pool", "most frequent: [('the', 6), ('fox', 3)]"),
         ("grid_search", "best parameters: {'C': 10, 'gamma': 0.001}, accuracy 0.976"),
+        ("named_actors", "visitors: 10\nnames: ['visitors']\nnobody has that name in another"),
         ("process_pool", "861 primes between 100,000 and 110,000; the first that ends in 03: 10"),
         ("task_graph", "reading 3: 212.0 °F, 373.15 K"),
     ],

@@ -164,7 +164,9 @@ def test_arrays_outlive_the_session():
     ],
     ids=str,
 )
-def test_init_refuses(arguments, error, text):
+def test_init_refuses(arguments, error, text, monkeypatch, tmp_path):
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # no runtime stands there
     with pytest.raises(error, match=text):
         ray.init(**arguments)
     assert not ray.is_initialized()

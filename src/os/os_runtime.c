@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where runtimes are. See os_runtime.h. */
+#include "os/os_runtime.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/status.h"
+#include "os/os_basic.h"
+#include "os/os_dir.h"
+#include "os/os_sock.h"
+
+/* Composes a path; ST_INVALID_ARGUMENT when it is too long. */
+static int __attribute__((format(printf, 3, 4)))
+compose(char *out, size_t capacity, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): version 14 loses va_start here */
+    const int n = vsnprintf(out, capacity, format, args);
+    va_end(args);
+    if (n < 0 || (size_t)n >= capacity) {
+        return st_fail(ST_INVALID_ARGUMENT, "a path has more than %zu bytes: %s", capacity - 1,
+                       out);
+    }
+    return ST_OK;
+}
+
+/* ---- directories ----------------------------------------------------------------------------- */
+
+int
+os_runtime_temp(const char *wanted, char *out, size_t capacity)
+{
+    if (wanted && wanted[0] != '\0') {
+        if (wanted[0] != '/') {
+            return st_fail(ST_INVALID_ARGUMENT, "the temporary directory must be absolute: %s",
+                           wanted);
+        }
+        TRY(compose(out, capacity, "%s", wanted));
+        return os_dir_make(out, 0755);
+    }
+    TRY(compose(out, capacity, "/tmp/ray"));
+    if (os_dir_make(out, 0755) == ST_OK && os_dir_writable(out)) {
+        return ST_OK;
+    }
+    const struct passwd *user = getpwuid(geteuid());
+    if (user && user->pw_name && !strchr(user->pw_name, '/')) {
+        TRY(compose(out, capacity, "/tmp/ray-%s", user->pw_name));
+    } else {
+        TRY(compose(out, capacity, "/tmp/ray-%u", (unsigned)geteuid()));
+    }
+    TRY(os_dir_make(out, 0700));
+    if (!os_dir_private(out)) {
+        return st_fail(
+            ST_SYSTEM,
+            "neither /tmp/ray nor %s can be used for session files: remove the latter, or "
+            "name another directory with _temp_dir",
+            out);
+    }
+    return ST_OK;
+}
+
+static int
+use_base(const char *base)
+{
+    const int status = os_dir_make_new(base, 0700);
+    if (status != ST_OK && status != ST_EXISTS) {
+        return status;
+    }
+    return os_dir_private(base) ? ST_OK
+                                : st_fail(ST_SYSTEM, "%s is not private to this user", base);
+}
+
+int
+os_runtime_base(char out[OS_RUNTIME_BASE_MAX])
+{
+    /* tidy: getenv: read only, and nothing here changes the environment */
+    const char *run = getenv("XDG_RUNTIME_DIR");
+    if (run && run[0] == '/' && os_dir_private(run) &&
+        compose(out, OS_RUNTIME_BASE_MAX, "%s/ray-c", run) == ST_OK && use_base(out) == ST_OK) {
+        return ST_OK;
+    }
+    TRY(compose(out, OS_RUNTIME_BASE_MAX, "/tmp/.ray-%u", (unsigned)geteuid()));
+    if (use_base(out) == ST_OK) {
+        return ST_OK;
+    }
+    /* Somebody took the name: a random one, which this runtime alone uses. */
+    uint32_t random = 0;
+    os_random(&random, sizeof(random));
+    TRY(compose(out, OS_RUNTIME_BASE_MAX, "/tmp/.ray-%u-%08x", (unsigned)geteuid(), random));
+    return use_base(out);
+}
+
+bool
+os_runtime_take_lock(const char *dir, int *fd)
+{
+    char path[OS_RUNTIME_PATH_MAX];
+    *fd = -1;
+    if (compose(path, sizeof(path), "%s/lock", dir) != ST_OK) {
+        return false;
+    }
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (*fd < 0) {
+        return false;
+    }
+    if (flock(*fd, LOCK_EX | LOCK_NB) < 0) {
+        os_close(fd);
+        return false;
+    }
+    return true;
+}
+
+bool
+os_runtime_is_name(const char *name)
+{
+    return strlen(name) == 8 && strspn(name, "0123456789abcdef") == 8;
+}
+
+/* ---- the standing runtime -------------------------------------------------------------------- */
+
+static int
+current_path(const char *temp, char *out, size_t capacity)
+{
+    return compose(out, capacity, "%s/ray_current_cluster", temp);
+}
+
+bool
+os_runtime_current(const char *temp, char *out, size_t capacity)
+{
+    char path[OS_RUNTIME_PATH_MAX];
+    struct stat st;
+    out[0] = '\0';
+    if (current_path(temp, path, sizeof(path)) != ST_OK || lstat(path, &st) < 0 ||
+        !S_ISREG(st.st_mode) || st.st_uid != geteuid() || os_read_text(path, out, capacity) <= 0) {
+        return false;
+    }
+    out[strcspn(out, "\n")] = '\0';
+    return out[0] == '/';
+}
+
+int
+os_runtime_set_current(const char *temp, const char *address)
+{
+    char path[OS_RUNTIME_PATH_MAX];
+    TRY(current_path(temp, path, sizeof(path)));
+    return os_file_write(path, address, strlen(address), 0600);
+}
+
+void
+os_runtime_drop_current(const char *temp, const char *address)
+{
+    char path[OS_RUNTIME_PATH_MAX], now[OS_RUNTIME_PATH_MAX];
+    if (os_runtime_current(temp, now, sizeof(now)) && strcmp(now, address) == 0 &&
+        current_path(temp, path, sizeof(path)) == ST_OK) {
+        (void)unlink(path);
+    }
+}
+
+bool
+os_runtime_answers(const char *address, int *pid)
+{
+    int fd = -1;
+    pid_t peer = 0;
+    uid_t uid = 0;
+    if (os_sock_connect(address, &fd) != ST_OK) {
+        return false;
+    }
+    const bool ours = os_sock_peer(fd, &peer, &uid) == ST_OK && uid == geteuid();
+    os_close(&fd);
+    if (pid) {
+        *pid = (int)peer;
+    }
+    return ours;
+}
+
+/* ---- all of them ----------------------------------------------------------------------------- */
+
+struct each {
+    const char *base;
+    bool (*fn)(void *ctx, const char *address, bool standing);
+    void *ctx;
+};
+
+static bool
+look_at(void *ctx, const char *name)
+{
+    const struct each *each = ctx;
+    char dir[OS_RUNTIME_PATH_MAX], path[OS_RUNTIME_PATH_MAX];
+    int lock = -1;
+    if (!os_runtime_is_name(name) ||
+        compose(dir, sizeof(dir), "%s/%s", each->base, name) != ST_OK || !os_dir_private(dir)) {
+        return true;
+    }
+    if (os_runtime_take_lock(dir, &lock)) {
+        os_close(&lock); /* dead: the next runtime sweeps it */
+        return true;
+    }
+    if (compose(path, sizeof(path), "%s/standing", dir) != ST_OK) {
+        return true;
+    }
+    const bool standing = access(path, F_OK) == 0;
+    if (compose(path, sizeof(path), "%s/raylet", dir) != ST_OK) {
+        return true;
+    }
+    return each->fn(each->ctx, path, standing);
+}
+
+int
+os_runtime_each(bool (*fn)(void *ctx, const char *address, bool standing), void *ctx)
+{
+    char base[OS_RUNTIME_BASE_MAX];
+    TRY(os_runtime_base(base));
+    struct each each = { .base = base, .fn = fn, .ctx = ctx };
+    return os_dir_each(base, look_at, &each);
+}
