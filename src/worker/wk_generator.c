@@ -243,10 +243,8 @@ static void
 append(struct ray_stream *st, struct own_ref *ref)
 {
     st->items[(st->first + st->count++) & (st->capacity - 1)] = ref;
-    if (st->next || wk.waiters > 0) {
-        st->next = NULL;
-        wk_changed();
-    }
+    st->next = NULL; /* if it was that */
+    wk_changed();
 }
 
 /* The failure becomes the last item; without memory for that, the task's own reference does. */

@@ -178,7 +178,7 @@ def _make_remote(target: Any, options: dict[str, Any]) -> Any:
         )
     from ray._private import signature as sig
 
-    if sig.is_async(target) and not sig.is_generator(target):
+    if sig.is_async(target):
         raise ValueError(
             "'async def' should not be used for remote tasks. You can wrap the async function with "
             "`asyncio.run(f())`, or use an actor."
