@@ -204,7 +204,8 @@ unread(struct world *w, struct stream *st, uint32_t count)
     }
 }
 
-static void step(struct world *w, uint32_t number, uint16_t kind, const void *msg, uint64_t payload);
+static void step(struct world *w, uint32_t number, uint16_t kind, const void *msg,
+                 uint64_t payload);
 
 static void
 wake(struct world *w, uint32_t number)
@@ -440,8 +441,9 @@ run_on(struct world *w, uint32_t worker, struct run *r)
     }
     bool stop = false;
     r->may_go = false;
-    SIM_CHECK(w->sim, st->gone || st->limit == 0 || r->attempt != st->attempt ||
-                          r->y.made < st->s.read + st->limit,
+    SIM_CHECK(w->sim,
+              st->gone || st->limit == 0 || r->attempt != st->attempt ||
+                  r->y.made < st->s.read + st->limit,
               "stream %u: the program makes item %u, its reader is at %u", r->stream, r->y.made,
               st->s.read);
     const uint64_t value = value_make(w, r->stream, r->y.made, worker);
@@ -743,8 +745,7 @@ world_quiet(struct sim *sim, void *world)
 }
 
 static const char *const rule_names[] = {
-    "known", "stale", "failure", "unread", "pushed", "timer", "stop", "wake", "room", "mute",
-    NULL,
+    "known", "stale", "failure", "unread", "pushed", "timer", "stop", "wake", "room", "mute", NULL,
 };
 _Static_assert(COUNT_OF(rule_names) == WK_STREAM_RULES + 1, "one name a rule");
 

@@ -60,7 +60,7 @@
     X(call_coroutine_type)                                                                         \
     X(inbox_type)                                                                                  \
     X(stream_type)                                                                                 \
-    X(generator_class) /* lazy: ray._private.generators.ObjectRefGenerator */                      \
+    X(generator_class)  /* lazy: ray._private.generators.ObjectRefGenerator */                     \
     X(task_variable)    /* lazy: context variable: the CallCoroutine that runs */                  \
     X(cancelled_error)  /* lazy: asyncio.CancelledError */                                         \
     X(get_running_loop) /* lazy: asyncio.get_running_loop */                                       \
@@ -334,8 +334,8 @@ typedef struct {
     PyObject *options;      /* Options */
     PyObject *meta;         /* actors: ActorMeta */
     PyObject *handle_class; /* actors: ActorHandle */
-    int32_t num_returns; /* RETURNS_STREAM: a generator's */
-    uint32_t session; /* that function and options belong to */
+    int32_t num_returns;    /* RETURNS_STREAM: a generator's */
+    uint32_t session;       /* that function and options belong to */
 } CallTarget;
 
 typedef struct {

@@ -330,7 +330,8 @@ give_items_back(CallCoroutine *self, enum step step)
                               : yield_end(self->st, self->task);
 }
 
-/* ---- the first step, the end ------------------------------------------------------------------ */
+/* ---- the first step, the end ------------------------------------------------------------------
+ */
 
 static enum step
 first_step(CallCoroutine *self, PyObject **result)
@@ -389,9 +390,10 @@ end(CallCoroutine *self, enum step step, PyObject *result)
     } else if (self->cancelled) { /* the caller is not told what the method made of it */
         PyErr_Clear();
         status = fail_cancelled(self);
-    } else if (self->items != NULL ? give_items_back(self, step)
-                                   : step == STEP_ERROR ||
-                                         executor_give_back(st, self->task, result, &self->outcome)) {
+    } else if (self->items != NULL
+                   ? give_items_back(self, step)
+                   : step == STEP_ERROR ||
+                         executor_give_back(st, self->task, result, &self->outcome)) {
         status = executor_fail(st, self->task, &self->outcome);
     }
     Py_XDECREF(result);
@@ -437,9 +439,9 @@ step(CallCoroutine *self, PyObject *value, PyObject *thrown, PyObject **result)
         Py_XDECREF(method);
         done = *result != NULL ? STEP_NEXT : take_stop(result);
     } else {
-        done = !self->begun              ? first_step(self, result)
-               : self->inner == NULL     ? STEP_RETURN /* a generator's turn */
-                                         : send_into(self->inner, value, result);
+        done = !self->begun          ? first_step(self, result)
+               : self->inner == NULL ? STEP_RETURN /* a generator's turn */
+                                     : send_into(self->inner, value, result);
     }
     if (self->items != NULL && done != STEP_NEXT && !settled) {
         done = go_through_items(self, done, result);

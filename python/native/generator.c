@@ -101,8 +101,8 @@ stream_take(PyObject *o, PyObject *timeout)
     if (seconds == -1.0 && PyErr_Occurred()) {
         return NULL;
     }
-    PyObject *ref = take((Stream *)o, seconds < 0 || seconds > 1e12 ? -1 : (int64_t)(seconds * 1000),
-                         &over);
+    PyObject *ref =
+        take((Stream *)o, seconds < 0 || seconds > 1e12 ? -1 : (int64_t)(seconds * 1000), &over);
     if (ref == NULL && over) {
         PyErr_SetNone(PyExc_StopIteration);
     }
@@ -149,12 +149,9 @@ static PyMethodDef stream_methods[] = {
 };
 
 static PyType_Slot stream_slots[] = {
-    { Py_tp_new, (void *)refuse_new },
-    { Py_tp_dealloc, (void *)stream_dealloc },
-    { Py_tp_iter, (void *)stream_self },
-    { Py_tp_iternext, (void *)stream_next },
-    { Py_tp_methods, stream_methods },
-    { 0, NULL },
+    { Py_tp_new, (void *)refuse_new },   { Py_tp_dealloc, (void *)stream_dealloc },
+    { Py_tp_iter, (void *)stream_self }, { Py_tp_iternext, (void *)stream_next },
+    { Py_tp_methods, stream_methods },   { 0, NULL },
 };
 
 PyType_Spec stream_spec = {

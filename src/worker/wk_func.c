@@ -227,7 +227,8 @@ make_canonical(struct ray_options *o)
     str_printf(&o->canonical, "%d %d %d %d %d %d %lld %d %d %d %d %u|%s|%s|%s|%s|", o->num_returns,
                o->max_retries, o->max_calls, o->max_concurrency, o->max_restarts,
                o->max_task_retries, (long long)o->max_pending_calls, o->retry_exceptions,
-               o->detached, o->event_loop, (int)o->generator, o->backpressure, o->name, o->actor_name, o->actor_namespace, o->groups);
+               o->detached, o->event_loop, (int)o->generator, o->backpressure, o->name,
+               o->actor_name, o->actor_namespace, o->groups);
     for (uint32_t i = 0; i < o->resource_count; i++) {
         str_printf(&o->canonical, "%s=%lld,", o->resources[i].name,
                    (long long)o->resources[i].amount.v);

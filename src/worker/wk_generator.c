@@ -18,11 +18,11 @@ struct ray_stream {
     struct wk_stream s;
     struct list tell_link; /* engine.tells, while s.timer_ns is set */
     uint64_t session;
-    struct wk_task *task; /* NULL: answered, or never submitted */
-    bool dynamic, held;   /* held: by its reader */
-    bool broken;          /* no memory for an item: what comes after it is freed */
-    struct own_ref *done; /* one handle, for the reader */
-    struct own_ref *next; /* of item s.received: somebody waits for it; or NULL. One handle */
+    struct wk_task *task;   /* NULL: answered, or never submitted */
+    bool dynamic, held;     /* held: by its reader */
+    bool broken;            /* no memory for an item: what comes after it is freed */
+    struct own_ref *done;   /* one handle, for the reader */
+    struct own_ref *next;   /* of item s.received: somebody waits for it; or NULL. One handle */
     struct own_ref **items; /* unread: a ring of `capacity`, 0 or a power of two. One handle each */
     uint32_t first, count, capacity;
 };
@@ -149,8 +149,8 @@ speak(struct ray_stream *st)
         }
     }
     struct wk_frame frame;
-    if (now && wk_frame_begin(&frame, st->task->pushed_on, PEER_TOLD, sizeof(struct peer_told)) ==
-                   ST_OK) {
+    if (now &&
+        wk_frame_begin(&frame, st->task->pushed_on, PEER_TOLD, sizeof(struct peer_told)) == ST_OK) {
         const struct peer_told body = { .push_number = st->task->push.number,
                                         .word = st->task->push.word,
                                         .read = told.read,
@@ -251,8 +251,7 @@ append(struct ray_stream *st, struct own_ref *ref)
 static void
 append_failure(struct ray_stream *st, uint32_t index, struct ray_value *failure)
 {
-    struct own_ref *ref =
-        failure ? ref_of_item(st, &st->task->id, index) : NULL;
+    struct own_ref *ref = failure ? ref_of_item(st, &st->task->id, index) : NULL;
     if (!ref) {
         end_next(st, ST_OUT_OF_MEMORY);
         if (st->done && reserve(st)) {
@@ -466,7 +465,7 @@ ray_stream_peek(ray_stream *st, ray_ref **out)
                 id_object_of_return(&st->task->id, st->s.received + WK_STREAM_FIRST_INDEX);
             st->next = own_return_create(&wk.own, &id, 0);
         }
-        ref = turn == WK_STREAM_ITEM ? st->items[st->first]
+        ref = turn == WK_STREAM_ITEM   ? st->items[st->first]
               : turn == WK_STREAM_OVER ? st->done
                                        : st->next;
         status = ref ? ST_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for a reference");

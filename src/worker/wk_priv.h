@@ -27,7 +27,7 @@
  *   wk_yield.c      generators that run
  *
  * Tasks have a header in their owner (wk_task.h) and one where they run (wk_exec.h); actors have
- * wk_actor.h.
+ * wk_actor.h, generators wk_stream.h (pure).
  */
 #ifndef RAY_WORKER_WK_PRIV_H
 #define RAY_WORKER_WK_PRIV_H
@@ -114,7 +114,7 @@ struct ray_options {
     int32_t max_restarts, max_task_retries;
     int64_t max_pending_calls;
     bool retry_exceptions, detached;
-    bool event_loop, unordered;                /* of an actor: its calls overtake one another */
+    bool event_loop, unordered; /* of an actor: its calls overtake one another */
     enum ray_generator_kind generator;
     uint32_t backpressure;
     char *groups;                              /* own memory; as in struct peer_template */

@@ -132,8 +132,7 @@ tell_dropped(struct wk_stream *s, struct wk_stream_told *told)
 }
 
 bool
-wk_stream_tell(struct wk_stream *s, uint64_t now_ns, struct wk_stream_told *told,
-               uint64_t *when_ns)
+wk_stream_tell(struct wk_stream *s, uint64_t now_ns, struct wk_stream_told *told, uint64_t *when_ns)
 {
     *when_ns = 0;
     *told = (struct wk_stream_told){ .attempt = s->attempt, .read = s->read };

@@ -12,7 +12,8 @@
  *   producer: wk_yield_item -> SEND it, SKIP it, or STOP; then resume the program only once
  *             wk_yield_has_room
  *   owner:    wk_stream_item says what becomes of an item that came; wk_stream_read what a reader
- *             gets; after each transition wk_stream_tell says whether the producer is told something
+ *             gets; after each transition wk_stream_tell says whether the producer is told
+ * something
  */
 #ifndef RAY_WORKER_WK_STREAM_H
 #define RAY_WORKER_WK_STREAM_H
@@ -32,15 +33,15 @@ enum {
 /* Rules that the simulator switches off one by one, to show that each is needed. */
 enum wk_stream_rule {
     WK_STREAM_RULE_KNOWN = 1 << 0,   /* a new attempt is told which items are there */
-    WK_STREAM_RULE_STALE = 1 << 1,     /* items of an attempt that is over are nothing */
-    WK_STREAM_RULE_FAILURE = 1 << 2,   /* a failure is the last item */
-    WK_STREAM_RULE_UNREAD = 1 << 3,    /* what comes for a reader that is gone is freed */
-    WK_STREAM_RULE_PUSHED = 1 << 4,    /* a new attempt knows nothing of what was read before it */
-    WK_STREAM_RULE_TIMER = 1 << 5,     /* few items read are told of in the end */
-    WK_STREAM_RULE_STOP = 1 << 6,      /* a producer whose reader is gone is stopped */
-    WK_STREAM_RULE_WAKE = 1 << 7,      /* who waits for an item is told of the end, too */
-    WK_STREAM_RULE_ROOM = 1 << 8,      /* a producer without room doesn't go on */
-    WK_STREAM_RULE_MUTE = 1 << 9,      /* with nobody to read, but to see the end, it needs no room */
+    WK_STREAM_RULE_STALE = 1 << 1,   /* items of an attempt that is over are nothing */
+    WK_STREAM_RULE_FAILURE = 1 << 2, /* a failure is the last item */
+    WK_STREAM_RULE_UNREAD = 1 << 3,  /* what comes for a reader that is gone is freed */
+    WK_STREAM_RULE_PUSHED = 1 << 4,  /* a new attempt knows nothing of what was read before it */
+    WK_STREAM_RULE_TIMER = 1 << 5,   /* few items read are told of in the end */
+    WK_STREAM_RULE_STOP = 1 << 6,    /* a producer whose reader is gone is stopped */
+    WK_STREAM_RULE_WAKE = 1 << 7,    /* who waits for an item is told of the end, too */
+    WK_STREAM_RULE_ROOM = 1 << 8,    /* a producer without room doesn't go on */
+    WK_STREAM_RULE_MUTE = 1 << 9,    /* with nobody to read, but to see the end, it needs no room */
     WK_STREAM_RULES = 10,
 };
 
@@ -51,17 +52,17 @@ struct wk_stream {
     uint32_t rules_off; /* enum wk_stream_rule; 0 but in the simulator */
     uint32_t limit;     /* back-pressure: at most so many items unread; 0: none */
     uint32_t attempt;   /* that was pushed last */
-    uint32_t received;  /* items 0 to received - 1 have come; with `failed`, the last is a failure */
-    uint32_t read;      /* of these, the reader has taken so many, or they went with it */
-    uint32_t told;      /* of `read`, this attempt's producer knows */
-    bool pushed;        /* an attempt is under way */
-    bool over;          /* the task was answered: nothing more comes */
-    bool failed;        /* over, and it failed */
-    bool dropped;       /* nobody can read any more */
-    bool awaited;       /* dropped, but somebody wants to know when the task has ended */
-    bool ended_told;    /* dropped, and this attempt's producer knows */
-    bool waited;        /* somebody waits for item `received`, or the end */
-    uint64_t timer_ns;  /* the tell that waits, 0: none */
+    uint32_t received; /* items 0 to received - 1 have come; with `failed`, the last is a failure */
+    uint32_t read;     /* of these, the reader has taken so many, or they went with it */
+    uint32_t told;     /* of `read`, this attempt's producer knows */
+    bool pushed;       /* an attempt is under way */
+    bool over;         /* the task was answered: nothing more comes */
+    bool failed;       /* over, and it failed */
+    bool dropped;      /* nobody can read any more */
+    bool awaited;      /* dropped, but somebody wants to know when the task has ended */
+    bool ended_told;   /* dropped, and this attempt's producer knows */
+    bool waited;       /* somebody waits for item `received`, or the end */
+    uint64_t timer_ns; /* the tell that waits, 0: none */
 };
 
 /* What the producer is told. */
@@ -117,8 +118,8 @@ bool wk_stream_tell(struct wk_stream *s, uint64_t now_ns, struct wk_stream_told 
 
 /* The same as messages. Kinds of ins: */
 enum wk_stream_in_kind {
-    WK_STREAM_IN_PUSH = 1,     /* msg: uint32_t attempt; out: KNOWN */
-    WK_STREAM_IN_ITEM = 2,     /* msg: struct wk_stream_item_msg, payload: the value's handle */
+    WK_STREAM_IN_PUSH = 1, /* msg: uint32_t attempt; out: KNOWN */
+    WK_STREAM_IN_ITEM = 2, /* msg: struct wk_stream_item_msg, payload: the value's handle */
     WK_STREAM_IN_ATTEMPT_OVER = 3,
     WK_STREAM_IN_END = 4,   /* msg: bool failed */
     WK_STREAM_IN_READ = 5,  /* out: GIVE, or OVER, or none: then the reader waits */

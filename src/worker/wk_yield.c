@@ -57,9 +57,9 @@ send_item(struct wk_exec *e, uint32_t index, const struct ray_value *value,
           const struct ray_payload *payload)
 {
     const size_t refs = payload ? payload->ref_count : 0;
-    struct peer_item head = {
-        .push_number = e->push.push_number, .word = e->push.word, .index = index
-    };
+    struct peer_item head = { .push_number = e->push.push_number,
+                              .word = e->push.word,
+                              .index = index };
     const size_t bytes = value ? wk_value_piece_bytes(value)
                                : wk_piece_bytes(wk_payload_size(payload), (uint32_t)refs);
     struct own_ref *const *inner = NULL;
@@ -275,9 +275,8 @@ ray_task_yielded_ref(ray_task *task, uint32_t index, ray_ref **out)
         return st_fail(ST_INVALID_ARGUMENT, "item %u of %u", index, e->yield.made);
     }
     TRY(wk_enter());
-    struct own_item item = {
-        .object = id_object_of_return(&e->push.task, index + WK_STREAM_FIRST_INDEX)
-    };
+    struct own_item item = { .object = id_object_of_return(&e->push.task,
+                                                           index + WK_STREAM_FIRST_INDEX) };
     struct own_ref *ref = NULL;
     int status = ST_OK;
     const struct wk_peer *peer = e->caller == OWN_SELF ? NULL : wk_peer_of_proc(e->caller);

@@ -278,10 +278,12 @@ def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) ->
     cancelled is not retried.
 
     Args:
-        ray_waitable: a reference that the task returned.
+        ray_waitable: a reference that the task returned, or its generator.
         force: end the worker process of a running task. ValueError for calls of actors.
         recursive: also cancel the tasks and calls that the running task has submitted.
     """
+    if isinstance(ray_waitable, _native.StreamBase):
+        ray_waitable = ray_waitable.completed()
     if not isinstance(ray_waitable, _native.ObjectRef):
         raise TypeError(
             "ray.cancel() only supported for object refs. For actors, try ray.kill(). Got: "

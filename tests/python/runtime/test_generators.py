@@ -28,6 +28,10 @@ def values(generator):
     return [ray.get(ref) for ref in generator]
 
 
+def indexes(refs):
+    return [int.from_bytes(ref.binary()[24:], "little") for ref in refs]
+
+
 def kill_me():
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -94,7 +98,7 @@ def test_ids_follow_the_task():
     assert generator.task_id() == task
     refs = list(generator)
     assert [ref.task_id() for ref in refs] == [task] * 3
-    assert [int.from_bytes(ref.binary()[24:], "little") for ref in refs] == [2, 3, 4]
+    assert indexes(refs) == [2, 3, 4]
 
 
 def test_large_items_and_references():
@@ -250,7 +254,7 @@ def die_once(at, path, after):
 def test_worker_killed_at_every_item(at, large, tmp_path):
     generator = die_once.remote(at, str(tmp_path / "died"), large)
     refs = list(generator)
-    assert [int.from_bytes(ref.binary()[24:], "little") for ref in refs] == list(range(2, 2 + ITEMS))
+    assert indexes(refs) == list(range(2, 2 + ITEMS))
     got = ray.get(refs)
     if large:
         assert [int(item[0]) for item in got] == list(range(ITEMS))
