@@ -12,7 +12,7 @@
 #include "worker/wk_priv.h"
 #include "worker/wk_task.h"
 
-/* Frames that the owner has not read yet, beyond its ring: then the program waits. */
+/* Bytes on their way to the owner, beyond its ring and socket: then the program waits. */
 #define UNSENT_MAX ((size_t)4 * 1024 * 1024)
 
 RAY_API enum ray_generator_kind
@@ -30,13 +30,18 @@ ray_task_yielded(const ray_task *task)
     return wk_exec_of(task)->yield.made;
 }
 
+static size_t
+unsent(const struct wk_link *link)
+{
+    return link->overflow.size - link->overflow_start + net_conn_queued(link->conn);
+}
+
 static bool
 has_room(void *ctx)
 {
     const struct wk_exec *e = ctx;
-    return !e->from || wk.raylet_dead ||
-           (wk_yield_has_room(&e->yield) &&
-            e->from->overflow.size - e->from->overflow_start <= UNSENT_MAX);
+    return !e->from || e->from->broken || wk.raylet_dead ||
+           (wk_yield_has_room(&e->yield) && unsent(e->from) <= UNSENT_MAX);
 }
 
 /* ---- sending ---- */
@@ -181,7 +186,11 @@ ray_task_yield_wait(ray_task *task)
 {
     struct wk_exec *e = wk_exec_of(task);
     TRY(wk_enter());
-    const int status = wk_wait(has_room, e, UINT64_MAX);
+    int status;
+    do { /* whoever writes what was unsent tells nobody: one looks again */
+        const bool unread = !wk_yield_has_room(&e->yield);
+        status = wk_wait(has_room, e, unread ? UINT64_MAX : wk_now() + WK_TICK_NS);
+    } while (status == ST_TIMED_OUT);
     wk_unlock();
     return status;
 }
