@@ -63,6 +63,7 @@ static PyObject *
 take(Stream *self, int64_t timeout_ms, bool *over)
 {
     ray_ref *ref = NULL;
+    *over = false;
     int status = ray_stream_next(self->stream, 0, &ref);
     const int64_t deadline = timeout_ms > 0 ? monotonic_ms() + timeout_ms : 0;
     while ((status == RAY_E_TIMED_OUT && timeout_ms != 0) || status == RAY_E_INTERRUPTED) {

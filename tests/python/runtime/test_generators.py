@@ -283,6 +283,30 @@ def test_worker_killed_without_retries(at, tmp_path):
         ray.get(refs[-1])
 
 
+@pytest.mark.parametrize("limit", [-1, 5])
+@pytest.mark.parametrize("size", [10, 20_000], ids=["small", "large"])
+def test_killed_from_outside_while_items_flow(size, limit):
+    @ray.remote(max_retries=-1, _generator_backpressure_num_objects=limit)
+    def flow(n):
+        for i in range(n):
+            yield np.full(size, i), os.getpid()
+
+    count = 300
+    for kill_at in (0, 1, 50, 299):
+        got = []
+        for ref in flow.remote(count):
+            array, pid = ray.get(ref)
+            assert len(array) == size
+            assert (array == array[0]).all()
+            got.append(int(array[0]))
+            if len(got) - 1 == kill_at:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass  # it had left already
+        assert got == list(range(count))
+
+
 def test_retried_exceptions_go_on_where_they_were(tmp_path):
     path = str(tmp_path / "tries")
 
