@@ -517,6 +517,7 @@ PyObject *loop_future(struct state *st, PyObject *ref);
 PyObject *native_loop_turn(PyObject *module, PyObject *args);
 /* new. An asyncio future of the running loop for the time when the task's reader has caught up. */
 PyObject *loop_room_future(struct state *st, ray_task *task);
+enum { SIGNALS_MS = 100 }; /* the longest wait of a driver's; see wait_for_all */
 /* Milliseconds of the monotonic clock. */
 int64_t monotonic_ms(void);
 /* new. The value of a reference that is ready. */

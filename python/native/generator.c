@@ -67,14 +67,17 @@ take(Stream *self, int64_t timeout_ms, bool *over)
     int status = ray_stream_next(self->stream, 0, &ref);
     const int64_t deadline = timeout_ms > 0 ? monotonic_ms() + timeout_ms : 0;
     while ((status == RAY_E_TIMED_OUT && timeout_ms != 0) || status == RAY_E_INTERRUPTED) {
-        if (status == RAY_E_INTERRUPTED && PyErr_CheckSignals()) {
+        if (PyErr_CheckSignals()) {
             return NULL;
         }
         if (timeout_ms > 0) {
             const int64_t left = deadline - monotonic_ms();
             timeout_ms = left > 0 ? left : 0;
         }
-        Py_BEGIN_ALLOW_THREADS status = ray_stream_next(self->stream, timeout_ms, &ref);
+        /* As every wait of a driver's: see wait_for_all. */
+        const bool in_part = !self->st->is_worker && (timeout_ms < 0 || timeout_ms > SIGNALS_MS);
+        Py_BEGIN_ALLOW_THREADS status =
+            ray_stream_next(self->stream, in_part ? SIGNALS_MS : timeout_ms, &ref);
         Py_END_ALLOW_THREADS
     }
     *over = status == RAY_E_END_OF_STREAM;

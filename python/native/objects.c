@@ -108,11 +108,11 @@ parse(const char *function, fast_args args, Py_ssize_t nargs, PyObject *kwnames,
 
 /* ---- get ------------------------------------------------------------------------------------- */
 
-/* In a driver no wait is longer: a signal that comes when the interpreter has just looked for one,
- * and the wait hasn't begun, interrupts nothing. In a worker a wait lends its CPU, and goes on. */
-enum { SIGNALS_MS = 100 };
-
-/* Waits until all are ready or one is an error. 1 an error is known at *error, 0 all ready, -1. */
+/* In a driver no wait is longer than SIGNALS_MS: a signal that comes when the interpreter has just
+ * looked for one, and the wait hasn't begun, interrupts nothing. In a worker a wait lends its CPU,
+ * and goes on.
+ *
+ * Waits until all are ready or one is an error. 1 an error is known at *error, 0 all ready, -1. */
 static int
 wait_for_all(const struct state *st, ray_ref *const *refs, size_t count, int64_t timeout_ms,
              size_t *error)

@@ -115,6 +115,33 @@ def test_large_items_and_references():
     assert small == "small"
 
 
+def test_a_signal_ends_the_wait(run_program):
+    code, out, err = run_program("""
+        import signal, time
+        import ray
+        ray.init(num_cpus=1, log_to_driver=False)
+
+        @ray.remote
+        def never():
+            time.sleep(1000)
+            yield 1
+
+        class Enough(Exception):
+            pass
+
+        def stop(number, frame):
+            raise Enough
+
+        signal.signal(signal.SIGALRM, stop)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        try:
+            next(never.remote())
+        except Enough:
+            print("stopped")
+        """)
+    assert (code, out) == (0, "stopped\n"), err
+
+
 def test_references_outlive_their_generator():
     generator = count.remote(3)
     first = next(generator)
