@@ -95,8 +95,10 @@ struct peer_template {
     uint32_t flags; /* enum peer_template_flags */
     uint32_t name_size, function_name_size, method_size, resources_size, groups_size, metadata_size;
     uint8_t hash[20];
-    int32_t max_concurrency; /* RAY_CLASS: calls at once in the group without a name */
-    uint32_t backpressure;   /* of a generator: at most so many items unread; 0: no limit */
+    int32_t max_concurrency;   /* RAY_CLASS: calls at once in the group without a name */
+    uint32_t backpressure;     /* of a generator: at most so many items unread; 0: no limit */
+    int32_t exception_retries; /* attempts that may follow a failure; -1 for ever */
+    uint32_t zero;
 };
 enum peer_template_flags {
     PEER_TEMPLATE_RETRIABLE = 1, /* killing the worker loses nothing that can't be redone */

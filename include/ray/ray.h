@@ -523,6 +523,8 @@ RAY_API ray_value *ray_task_definition(ray_task *task); /* borrowed; NULL for me
 RAY_API const void *ray_task_metadata(const ray_task *task, size_t *size);
 RAY_API int32_t ray_task_num_returns(const ray_task *task);
 RAY_API uint32_t ray_task_attempt(const ray_task *task);
+/* Whether the task would be run again if it failed, and its options covered the failure. */
+RAY_API bool ray_task_may_retry(const ray_task *task);
 /* Of an actor's creation: it was made with in_event_loop. */
 RAY_API bool ray_task_in_event_loop(const ray_task *task);
 RAY_API size_t ray_task_arg_count(const ray_task *task);

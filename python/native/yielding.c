@@ -119,10 +119,22 @@ yield_end(struct state *st, ray_task *task)
     return failed;
 }
 
+/* A failure of which only a part of the returns is to tell; but one that leads to another attempt
+ * is the task's. */
+static bool
+is_retried(const ray_task *task, const struct failure *failure)
+{
+    return failure->retry && ray_task_may_retry(task);
+}
+
 static int
 give_as_item(ray_task *task, void *ctx, const struct failure *failure)
 {
-    (void)ctx;
+    bool *failed = ctx;
+    *failed = is_retried(task, failure);
+    if (*failed) {
+        return ray_task_fail(task, failure->status, true, failure->text, failure->payload);
+    }
     return ray_task_yield_failure(task, failure->status, failure->text, failure->payload);
 }
 
@@ -132,12 +144,13 @@ yield_failed(struct state *st, ray_task *task, const struct outcome *outcome)
     if (ray_task_generator(task) != RAY_GENERATOR_DYNAMIC) {
         return -1;
     }
-    const int status = executor_tell_failure(st, task, outcome, give_as_item, NULL);
+    bool failed = false;
+    const int status = executor_tell_failure(st, task, outcome, give_as_item, &failed);
     if (status != RAY_OK && status != RAY_E_CLOSED) {
         raise_status(status);
         return -1;
     }
-    return yield_end(st, task);
+    return failed ? 0 : yield_end(st, task);
 }
 
 int
@@ -162,6 +175,9 @@ static int
 give_to_rest(ray_task *task, void *ctx, const struct failure *failure)
 {
     const struct rest *rest = ctx;
+    if (is_retried(task, failure)) {
+        return ray_task_fail(task, failure->status, true, failure->text, failure->payload);
+    }
     int status = RAY_OK;
     for (int32_t i = rest->first; i < rest->count && status == RAY_OK; i++) {
         status = ray_task_return_failure(task, i, failure->status, failure->text, failure->payload);

@@ -18,6 +18,7 @@ struct wk_peer_template {
     uint32_t number;
     int32_t num_returns, max_calls, max_concurrency;
     uint32_t flags, kind, backpressure;
+    int32_t exception_retries;
     uint64_t name_key; /* of the name shown in the control page */
     uint64_t runs;     /* towards max_calls */
     uint8_t hash[20];

@@ -82,6 +82,13 @@ ray_task_attempt(const ray_task *task)
 }
 
 RAY_API bool
+ray_task_may_retry(const ray_task *task)
+{
+    const int32_t retries = wk_exec_of(task)->tmpl->exception_retries;
+    return retries < 0 || wk_exec_of(task)->push.attempt < (uint32_t)retries;
+}
+
+RAY_API bool
 ray_task_in_event_loop(const ray_task *task)
 {
     return (wk_exec_of(task)->tmpl->flags & PEER_TEMPLATE_EVENT_LOOP) != 0;

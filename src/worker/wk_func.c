@@ -519,6 +519,9 @@ encode_template(struct wk_template *t, const struct ray_function *f, const struc
                  (o->generator == RAY_GENERATOR_DYNAMIC ? PEER_TEMPLATE_DYNAMIC : 0u),
         .max_concurrency = o->max_concurrency,
         .backpressure = o->backpressure,
+        .exception_retries = !o->retry_exceptions    ? 0
+                             : f->kind == RAY_METHOD ? o->max_task_retries
+                                                     : o->max_retries,
         .name_size = (uint32_t)strlen(name) + 1,
         .function_name_size = (uint32_t)strlen(f->name) + 1,
         .method_size = (uint32_t)strlen(f->method) + 1,

@@ -95,6 +95,7 @@ wk_peer_template_decode(const uint8_t *body, size_t size, struct wk_peer_templat
     t->flags = head.flags;
     t->max_concurrency = head.max_concurrency;
     t->backpressure = head.backpressure;
+    t->exception_retries = head.exception_retries;
     memcpy(t->hash, head.hash, sizeof(t->hash));
     const uint8_t *at = body + wk_pad8(sizeof(head)), *end = body + size;
     int status = take_texts(t, &head, &at, end);

@@ -357,6 +357,29 @@ def test_retried_exceptions_go_on_where_they_were(tmp_path):
         ray.get(second)
 
 
+@pytest.mark.parametrize("tries", [1, 2, 3])
+def test_exceptions_of_other_generators_are_retried(tries, tmp_path):
+    @ray.remote(retry_exceptions=True, max_retries=2)
+    def nth_time(path):
+        note(path)
+        yield "first"
+        if size(path) < tries or tries == 3:
+            raise OSError(f"try {size(path)}")
+        yield "second"
+
+    kinds = {"dynamic": lambda ref: list(ray.get(ref)), 2: list}
+    for kind, refs_of in kinds.items():
+        path = str(tmp_path / str(kind))
+        first, second = refs_of(nth_time.options(num_returns=kind).remote(path))
+        assert ray.get(first) == "first"
+        if tries == 3:
+            with pytest.raises(OSError, match="try 3"):
+                ray.get(second)
+        else:
+            assert ray.get(second) == "second"
+        assert size(path) == tries
+
+
 def test_fewer_items_the_second_time(tmp_path):
     path = str(tmp_path / "died")
 
