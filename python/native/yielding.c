@@ -35,8 +35,20 @@ yield_item(struct state *st, ray_task *task, PyObject *value)
     return PyErr_Occurred() ? YIELDED_ERROR : full ? YIELDED_FULL : YIELDED;
 }
 
+/* new; NULL with an exception, or at the end without one. The task may be interrupted meanwhile. */
+static PyObject *
+next_of(ray_task *task, PyObject *iterator)
+{
+    PyObject *item = NULL;
+    if (executor_interrupts_begin(task) == 0) {
+        item = PyIter_Next(iterator);
+        executor_interrupts_end();
+    }
+    return item;
+}
+
 static int
-wait_for_room(ray_task *task)
+wait_in_parts(ray_task *task)
 {
     int status;
     do {
@@ -51,6 +63,17 @@ wait_for_room(ray_task *task)
         return -1;
     }
     return 0;
+}
+
+static int
+wait_for_room(ray_task *task)
+{
+    int failed = executor_interrupts_begin(task);
+    if (!failed) {
+        failed = wait_in_parts(task);
+        executor_interrupts_end();
+    }
+    return failed;
 }
 
 /* Nobody reads any more: GeneratorExit where it stands. */
@@ -72,7 +95,7 @@ static int
 yield_from(struct state *st, ray_task *task, PyObject *iterator)
 {
     PyObject *item;
-    while ((item = PyIter_Next(iterator)) != NULL) {
+    while ((item = next_of(task, iterator)) != NULL) {
         const enum yielded done = yield_item(st, task, item);
         Py_DECREF(item);
         if (done == YIELDED_UNREAD) {
@@ -224,7 +247,7 @@ yield_returns(struct state *st, ray_task *task, PyObject *generator, const struc
 {
     struct rest rest = { 0, ray_task_num_returns(task) };
     PyObject *item;
-    while ((item = PyIter_Next(generator)) != NULL) {
+    while ((item = next_of(task, generator)) != NULL) {
         int failed = 0;
         if (rest.first == rest.count) {
             raise_wrong_count(task, rest.count, rest.count + 1);

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import ray
-from ray.exceptions import RayTaskError, WorkerCrashedError
+from ray.exceptions import RayTaskError, TaskCancelledError, WorkerCrashedError
 
 pytestmark = pytest.mark.usefixtures("session")
 
@@ -544,6 +544,51 @@ def test_shutdown_with_generators_at_work(run_program):
         """)
     assert code == 0, err
     assert out.splitlines()[1:] == ["False", "[5]"], out
+
+
+# ---- cancelling -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [-1, 2])
+def test_a_cancelled_generator(limit):
+    @ray.remote(_generator_backpressure_num_objects=limit)
+    def slow():
+        yield from range(2)
+        while limit < 0:
+            time.sleep(0.001)
+        yield 2
+
+    generator = slow.remote()
+    ray.wait([generator])
+    first = next(generator)
+    if limit < 0:
+        second = next(generator)
+        assert ray.get([first, second]) == [0, 1]
+    ray.cancel(generator)
+    with pytest.raises(TaskCancelledError):
+        ray.get(generator.completed())
+    rest = list(generator)
+    with pytest.raises(TaskCancelledError):
+        ray.get(rest[-1])
+    assert ray.get(rest[:-1]) == list(range(1, len(rest)))
+    with pytest.raises(StopIteration):
+        next(generator)
+
+
+def test_a_generator_cancelled_before_it_began(tmp_path):
+    gate = tmp_path / "gate"
+
+    @ray.remote
+    def late():
+        until(gate.exists)
+        return 3
+
+    generator = count.remote(late.remote())
+    ray.cancel(generator)
+    only, = list(generator)
+    with pytest.raises(TaskCancelledError):
+        ray.get(only)
+    gate.touch()
 
 
 # ---- ray.wait, asyncio ------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import ray
-from ray.exceptions import ActorDiedError
+from ray.exceptions import ActorDiedError, TaskCancelledError
 
 pytestmark = pytest.mark.usefixtures("session")
 
@@ -129,6 +129,22 @@ def test_generators_of_async_actors(tmp_path):
         next(endless)
         del endless
         until(lambda before=before: size(path) == before + 1)
+
+
+@pytest.mark.parametrize("limit", [-1, 2])
+def test_a_cancelled_generator_of_an_async_actor(limit, tmp_path):
+    actor = Async.remote()
+    path = str(tmp_path / "closed")
+    method = actor.endless.options(_generator_backpressure_num_objects=limit)
+    generator = method.remote(path)
+    assert ray.get(next(generator)) == 1
+    ray.cancel(generator)
+    *items, last = generator
+    assert set(ray.get(items)) <= {1}
+    with pytest.raises(TaskCancelledError):
+        ray.get(last)
+    assert ray.get(actor.pid.remote(), timeout=45)
+    until(lambda: size(path) == 1)
 
 
 def test_an_actor_reads_its_own_generator():
