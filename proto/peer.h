@@ -10,7 +10,8 @@
  *       |------------ TEMPLATE, PUSH, PUSH, ... ------->|   tasks go one way: from whoever
  * connected
  *       |------------ CANCEL -------------------------->|   of a task that has started
- *       |<----------- DONE, BOUNCED, ... ---------------|
+ *       |<----------- ITEM, DONE, BOUNCED, ... ---------|
+ *       |------------ TOLD ---------------------------->|
  *       |<----------- OWN_* messages both ways -------->|
  *       |<----------- CANCEL_REF both ways ------------>|   a borrower asks the owner to cancel
  *       |------------ RING_OFFER (ring fd, bell fd) --->|   after 64 frames in 100 ms
@@ -25,6 +26,7 @@
  *
  *   PUSH      struct peer_push, then arg_count pieces
  *   DONE      struct peer_done, then return_count pieces
+ *   ITEM      struct peer_item, then one piece
  *   TEMPLATE  struct peer_template, its texts and metadata (each padded), then the definition's
  * piece piece     struct peer_piece, size bytes (padded), item_count struct own_item (padded as a
  * whole) OWN_*     the struct of own/own_msg.h; VALUE and TRANSFER are followed by a piece
@@ -42,6 +44,8 @@ enum peer_kind {
     PEER_PUSH = 202,
     PEER_DONE = 203,
     PEER_BOUNCED = 204,
+    PEER_ITEM = 205,
+    PEER_TOLD = 206,
     PEER_CANCEL = 208,     /* owner -> worker that has started the task */
     PEER_CANCEL_REF = 209, /* borrower -> owner */
     PEER_OWN_FIRST = 210,  /* PEER_OWN_FIRST + enum own_msg_kind */
@@ -91,12 +95,17 @@ struct peer_template {
     uint32_t flags; /* enum peer_template_flags */
     uint32_t name_size, function_name_size, method_size, resources_size, groups_size, metadata_size;
     uint8_t hash[20];
-    int32_t max_concurrency; /* RAY_CLASS: calls at once in the group without a name */
+    int32_t max_concurrency;   /* RAY_CLASS: calls at once in the group without a name */
+    uint32_t backpressure;     /* of a generator: at most so many items unread; 0: no limit */
+    int32_t exception_retries; /* attempts that may follow a failure; -1 for ever */
+    uint32_t zero;
 };
 enum peer_template_flags {
     PEER_TEMPLATE_RETRIABLE = 1, /* killing the worker loses nothing that can't be redone */
     PEER_TEMPLATE_HAS_DEFINITION = 2,
     PEER_TEMPLATE_EVENT_LOOP = 4, /* RAY_CLASS: its calls run in event loops of the face */
+    PEER_TEMPLATE_STREAMING = 8,  /* it yields ITEMs, for a reader */
+    PEER_TEMPLATE_DYNAMIC = 16,   /* it yields ITEMs, to which its return refers */
 };
 
 struct peer_push {
@@ -108,8 +117,8 @@ struct peer_push {
     struct id_task task;
     uint32_t attempt;
     uint32_t arg_count;
-    uint32_t depth; /* nesting depth of the task */
-    uint32_t zero;
+    uint32_t depth;       /* nesting depth of the task */
+    uint32_t items_known; /* of a generator: that earlier attempts have made */
 };
 
 struct peer_done {
@@ -125,6 +134,24 @@ struct peer_done {
 enum peer_done_flags {
     PEER_DONE_RETRY_ALLOWED = 1, /* retry_exceptions covers this failure */
     PEER_DONE_LEAVING = 2,       /* max_calls: the worker takes no more tasks */
+};
+
+/* One item of a generator (docs/protocols/generators.md), in the order of `index`, before the DONE
+ * of its task. */
+struct peer_item {
+    uint64_t push_number; /* of the window word */
+    uint32_t word;
+    uint32_t index;
+    uint64_t token; /* own_reply_pin; 0 when the item holds no references */
+};
+
+/* To the generator: how far its reader is. */
+struct peer_told {
+    uint64_t push_number;
+    uint32_t word;
+    uint32_t read;  /* items, of any attempt */
+    uint32_t flags; /* enum wk_stream_told_flags */
+    uint32_t zero;
 };
 
 struct peer_bounced {

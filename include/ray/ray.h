@@ -81,6 +81,7 @@ enum ray_status {
     RAY_E_LIMIT = -13,
     RAY_E_CLOSED = -14,
     RAY_E_NOT_SUPPORTED = -15,
+    RAY_E_END_OF_STREAM = -17,
     RAY_E_TASK_FAILED = -20, /* the function raised; the value carries the face's bytes */
     RAY_E_WORKER_CRASHED = -21,
     RAY_E_TASK_CANCELLED = -22,
@@ -119,6 +120,7 @@ typedef struct ray_options ray_options;   /* checked, prepared options */
 typedef struct ray_actor ray_actor;       /* a handle to an actor */
 typedef struct ray_task ray_task;         /* the task that is being executed */
 typedef struct ray_inbox ray_inbox;       /* ready references, for an event loop */
+typedef struct ray_stream ray_stream;     /* what a streaming task yields, for its one reader */
 
 enum {
     RAY_JOB_ID_SIZE = 4,
@@ -348,6 +350,14 @@ struct ray_concurrency_group {
 /* max_concurrency of an actor with in_event_loop, when 0 is given. */
 #define RAY_EVENT_LOOP_CONCURRENCY 1000
 
+/* How a task gives what it yields (ray_task_yield). Its num_returns is 1: a reference that is ready
+ * when the task has ended. */
+enum ray_generator_kind {
+    RAY_GENERATOR_NONE = 0,
+    RAY_GENERATOR_STREAMING = 1, /* item by item, to a ray_stream */
+    RAY_GENERATOR_DYNAMIC = 2,   /* at its end: the value that it returns refers to the items */
+};
+
 struct ray_task_options {
     size_t struct_size;
     int32_t num_returns;                  /* >= 0 */
@@ -384,6 +394,8 @@ struct ray_task_options {
     bool in_event_loop;
     /* Calls: the group; NULL or "": the one that max_concurrency is for. */
     const char *concurrency_group;
+    enum ray_generator_kind generator;
+    uint32_t generator_backpressure; /* at most so many items unread; 0: no limit */
 };
 RAY_API void ray_task_options_default(struct ray_task_options *options);
 RAY_API int ray_options_create(const struct ray_task_options *options, ray_options **out);
@@ -401,6 +413,31 @@ struct ray_arg {
 /* Submits a task and returns at once. `refs` gets num_returns references. options may be NULL. */
 RAY_API int ray_task_submit(ray_function *function, ray_options *options,
                             const struct ray_arg *args, size_t arg_count, ray_ref **refs);
+
+/* The same for options with RAY_GENERATOR_STREAMING, which ray_task_submit and ray_actor_call don't
+ * take: a stream of what the task yields. */
+RAY_API int ray_stream_submit(ray_function *function, ray_options *options,
+                              const struct ray_arg *args, size_t arg_count, ray_stream **out);
+RAY_API int ray_stream_call(ray_actor *actor, ray_function *method, ray_options *options,
+                            const struct ray_arg *args, size_t arg_count, ray_stream **out);
+
+/* A stream has one reader, and its functions are called by one thread at a time. The next item's
+ * reference; RAY_E_TIMED_OUT when it has not come yet, RAY_E_END_OF_STREAM when all are taken. The
+ * failure of a task comes as the last item: a reference whose value is that failure. */
+RAY_API int ray_stream_next(ray_stream *stream, int64_t timeout_ms, ray_ref **out);
+/* A reference, one more count, that is ready as soon as ray_stream_next would not wait. */
+RAY_API int ray_stream_peek(ray_stream *stream, ray_ref **out);
+enum ray_stream_state {
+    RAY_STREAM_PENDING = 0, /* ray_stream_next would wait */
+    RAY_STREAM_READY = 1,   /* it gives an item at once */
+    RAY_STREAM_OVER = 2,    /* there are no more */
+};
+RAY_API enum ray_stream_state ray_stream_look(ray_stream *stream);
+/* The reference that is ready when the task has ended; borrowed. */
+RAY_API ray_ref *ray_stream_completed(ray_stream *stream);
+/* The reader goes: items that were not taken are freed, and the task is ended at its next item,
+ * unless somebody else holds the reference of its end. */
+RAY_API void ray_stream_release(ray_stream *stream);
 
 /* options may be NULL: an actor that holds no resources. With a name it returns when the name is
  * taken for good: it survives the control service. RAY_E_EXISTS: a living actor has it. */
@@ -527,6 +564,8 @@ RAY_API ray_value *ray_task_definition(ray_task *task); /* borrowed; NULL for me
 RAY_API const void *ray_task_metadata(const ray_task *task, size_t *size);
 RAY_API int32_t ray_task_num_returns(const ray_task *task);
 RAY_API uint32_t ray_task_attempt(const ray_task *task);
+/* Whether the task would be run again if it failed, and its options covered the failure. */
+RAY_API bool ray_task_may_retry(const ray_task *task);
 /* Of an actor's creation: it was made with in_event_loop. */
 RAY_API bool ray_task_in_event_loop(const ray_task *task);
 RAY_API size_t ray_task_arg_count(const ray_task *task);
@@ -542,6 +581,27 @@ RAY_API int ray_task_return_bytes(ray_task *task, int32_t index, const void *dat
  * the options' retry_exceptions cover this failure. */
 RAY_API int ray_task_fail(ray_task *task, int status, bool retry, const char *text,
                           const struct ray_payload *payload);
+
+/* The same for return value `index` alone. */
+RAY_API int ray_task_return_failure(ray_task *task, int32_t index, int status, const char *text,
+                                    const struct ray_payload *payload);
+
+/* What a task made with ray_task_options.generator does with each item. RAY_E_CLOSED: nobody will
+ * read it, nor any later one: the task should end. *full: the reader is behind by the limit, and
+ * ray_task_yield_wait comes before the next item is begun. */
+RAY_API enum ray_generator_kind ray_task_generator(const ray_task *task);
+RAY_API int ray_task_yield(ray_task *task, const struct ray_payload *payload, bool *full);
+/* A failure as an item. */
+RAY_API int ray_task_yield_failure(ray_task *task, int status, const char *text,
+                                   const struct ray_payload *payload);
+/* Waits until the reader has caught up, or is gone. */
+RAY_API int ray_task_yield_wait(ray_task *task);
+/* The same for an event loop: `token` comes into the inbox, once. */
+RAY_API int ray_task_yield_notify(ray_task *task, ray_inbox *inbox, void *token);
+/* Items that were yielded so far, and a reference to one of them, for the value that a task with
+ * RAY_GENERATOR_DYNAMIC returns. */
+RAY_API uint32_t ray_task_yielded(const ray_task *task);
+RAY_API int ray_task_yielded_ref(ray_task *task, uint32_t index, ray_ref **out);
 
 /* ---- zygotes --------------------------------------------------------------------------------- */
 

@@ -60,6 +60,8 @@
     X(environ)        /* lazy: os.environ */                                                       \
     X(call_coroutine_type)                                                                         \
     X(inbox_type)                                                                                  \
+    X(stream_type)                                                                                 \
+    X(generator_class)  /* lazy: ray._private.generators.ObjectRefGenerator */                     \
     X(task_variable)    /* lazy: context variable: the CallCoroutine that runs */                  \
     X(cancelled_error)  /* lazy: asyncio.CancelledError */                                         \
     X(get_running_loop) /* lazy: asyncio.get_running_loop */                                       \
@@ -324,6 +326,8 @@ PyObject *native_make_options(PyObject *module, PyObject *settings);
 
 /* ---- calling (call_target.c, call.c, actor_handle.c) ----------------------------------------- */
 
+enum { RETURNS_STREAM = -1 };
+
 /* Base of RemoteFunction, ActorCreator and MethodSpec: a signature and what was prepared for it. */
 typedef struct {
     PyObject_HEAD struct state *st;
@@ -332,8 +336,8 @@ typedef struct {
     PyObject *options;      /* Options */
     PyObject *meta;         /* actors: ActorMeta */
     PyObject *handle_class; /* actors: ActorHandle */
-    int32_t num_returns;
-    uint32_t session; /* that function and options belong to */
+    int32_t num_returns;    /* RETURNS_STREAM: a generator's */
+    uint32_t session;       /* that function and options belong to */
 } CallTarget;
 
 typedef struct {
@@ -416,6 +420,7 @@ PyObject *native_current_task(PyObject *module, PyObject *unused);
 PyObject *native_take_logs(PyObject *module, PyObject *timeout_ms);
 PyObject *native_on_ready(PyObject *module, PyObject *args);
 PyObject *native_take_ready(PyObject *module, PyObject *unused);
+PyObject *native_ready_future(PyObject *module, PyObject *ref);
 PyObject *native_zygote_run(PyObject *module, PyObject *unused);
 PyObject *native_worker_run(PyObject *module, PyObject *unused);
 
@@ -433,6 +438,7 @@ extern PyType_Spec actor_handle_spec;
 extern PyType_Spec actor_method_spec;
 extern PyType_Spec call_coroutine_spec;
 extern PyType_Spec inbox_spec;
+extern PyType_Spec stream_spec;
 
 /* ---- executing (executor.c, coroutine.c) ----------------------------------------------------- */
 
@@ -440,10 +446,26 @@ extern PyType_Spec inbox_spec;
 struct outcome {
     bool from_argument;
 };
+/* What is told of an exception. */
+struct failure {
+    int status;
+    bool retry; /* the options' retry_exceptions cover it */
+    const char *text;
+    const struct ray_payload *payload; /* NULL: it could not be pickled */
+};
+/* Passes the exception that is set, and clears it, to `give`, whose status it gives. */
+int executor_tell_failure(struct state *st, ray_task *task, const struct outcome *outcome,
+                          int (*give)(ray_task *task, void *ctx, const struct failure *failure),
+                          void *ctx);
+/* Gives one return value; 0 or -1. */
+int executor_return_one(struct state *st, ray_task *task, int32_t index, PyObject *value);
+/* Turns the exception of a failed pickling into one that names the value. */
+void executor_blame_return(ray_task *task, PyObject *value);
 /* new. What the task's function returned. */
 PyObject *executor_run(struct state *st, ray_task *task, struct outcome *outcome);
 /* Gives the task's returns; 0 or -1. */
-int executor_give_back(struct state *st, ray_task *task, PyObject *result);
+int executor_give_back(struct state *st, ray_task *task, PyObject *result,
+                       const struct outcome *outcome);
 /* Tells the caller of the exception that is set, and clears it; the status for libray. */
 int executor_fail(struct state *st, ray_task *task, const struct outcome *outcome);
 /* The task that the thread works on from now on; gives the one before. */
@@ -466,12 +488,47 @@ void call_coroutine_cancel_asked(void);
 bool call_coroutine_in_loop(void);
 PyObject *native_loop_begin(PyObject *module, PyObject *function);
 
+/* ---- generators (generator.c, yielding.c) ---------------------------------------------------- */
+
+/* new. What a call of a streaming generator gives; takes over `stream`. */
+PyObject *stream_new(struct state *st, ray_stream *stream);
+static inline bool
+is_stream(const struct state *st, PyObject *o)
+{
+    return PyObject_TypeCheck(o, (PyTypeObject *)st->stream_type);
+}
+/* One count of a reference that is ready when `next` of the stream is; NULL with an exception. */
+ray_ref *stream_peek(PyObject *o);
+
+enum yielded {
+    YIELDED_ERROR = -1, /* with an exception */
+    YIELDED = 0,
+    YIELDED_FULL,   /* the reader is behind: wait before the next */
+    YIELDED_UNREAD, /* nobody reads any more */
+};
+/* Sends one item of the task's. */
+enum yielded yield_item(struct state *st, ray_task *task, PyObject *value);
+/* Sends what a generator yields, then what the task returns; 0 or -1. */
+int yield_all(struct state *st, ray_task *task, PyObject *generator, const struct outcome *outcome);
+/* The return of a generator's task, after its items; 0 or -1. */
+int yield_end(struct state *st, ray_task *task);
+/* The generator raised. 0: that has been told as an item; -1: it is the task's failure. */
+int yield_failed(struct state *st, ray_task *task, const struct outcome *outcome);
+/* The returns of a task with a fixed number of them, from a generator; 0 or -1. */
+int yield_returns(struct state *st, ray_task *task, PyObject *generator,
+                  const struct outcome *outcome);
+
 /* ---- event loops (loop.c) -------------------------------------------------------------------- */
 
 struct spare_inbox;
 /* new. An asyncio future of the running loop for the reference. */
 PyObject *loop_future(struct state *st, PyObject *ref);
 PyObject *native_loop_turn(PyObject *module, PyObject *args);
+/* new. An asyncio future of the running loop for the time when the task's reader has caught up. */
+PyObject *loop_room_future(struct state *st, ray_task *task);
+enum { SIGNALS_MS = 100 }; /* the longest wait of a driver's; see wait_for_all */
+/* Milliseconds of the monotonic clock. */
+int64_t monotonic_ms(void);
 /* new. The value of a reference that is ready. */
 PyObject *object_ready_value(struct state *st, ray_ref *ref);
 

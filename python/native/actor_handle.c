@@ -282,6 +282,13 @@ method_actor(PyObject *o, PyObject *unused)
 static PyObject *
 call_actor(struct state *st, ActorHandle *handle, CallTarget *spec, const struct call_frame *frame)
 {
+    if (spec->num_returns == RETURNS_STREAM) {
+        ray_stream *stream = NULL;
+        const int status = ray_stream_call(handle->actor, ((Function *)spec->function)->function,
+                                           ((Options *)spec->options)->options, frame->args,
+                                           frame->arg_count, &stream);
+        return status == RAY_OK ? stream_new(st, stream) : raise_status(status);
+    }
     ray_ref *inline_refs[INLINE_RETURNS];
     ray_ref **refs = inline_refs;
     if (spec->num_returns > INLINE_RETURNS) {

@@ -169,6 +169,13 @@ PyType_Spec call_target_spec = {
 static PyObject *
 submit(CallTarget *self, const struct call_frame *frame)
 {
+    if (self->num_returns == RETURNS_STREAM) {
+        ray_stream *stream = NULL;
+        const int status = ray_stream_submit(((Function *)self->function)->function,
+                                             ((Options *)self->options)->options, frame->args,
+                                             frame->arg_count, &stream);
+        return status == RAY_OK ? stream_new(self->st, stream) : raise_status(status);
+    }
     ray_ref *inline_refs[INLINE_RETURNS];
     ray_ref **refs = inline_refs;
     if (self->num_returns > INLINE_RETURNS) {
@@ -208,7 +215,7 @@ PyDoc_STRVAR(
     function_remote_doc,
     "remote($self, /, *args, **kwargs)\n--\n\n"
     "Submits a task and returns at once: one reference, a list of them when num_returns is "
-    "above 1, None when it is 0.");
+    "above 1, None when it is 0, an ObjectRefGenerator for a generator function.");
 
 static PyMethodDef remote_function_methods[] = {
     { "remote", (PyCFunction)(void (*)(void))function_remote, METH_FASTCALL | METH_KEYWORDS,

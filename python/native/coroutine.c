@@ -8,6 +8,9 @@
  * between. Exceptions end here (the caller has them), but for asyncio's cancellation, which the
  * asyncio task must see.
  *
+ * A generator's call goes through its items the same way: between two of them it goes on with what
+ * `__anext__` gave, or waits for the reader, or lets other calls of the loop have a turn.
+ *
  * From its start to its end a CallCoroutine holds itself and its asyncio task: the loop alone keeps
  * only weak references to tasks that wait.
  */
@@ -17,10 +20,25 @@
 
 #include <string.h>
 
+/* What a generator's call is at. */
+enum stage {
+    STAGE_ITEM,  /* `inner` makes the next item */
+    STAGE_ROOM,  /* `inner` is ready when the reader has caught up */
+    STAGE_TURN,  /* others have had a turn */
+    STAGE_CLOSE, /* `inner` is the generator's end, since nobody reads */
+};
+
+/* Items that a generator may make before other calls get a turn. */
+enum { ITEMS_A_TURN = 32 };
+
 typedef struct {
     PyObject_HEAD struct state *st;
     ray_task *task;  /* NULL: the call has ended */
-    PyObject *inner; /* the method's coroutine, NULL before the first step and after the end */
+    PyObject *inner; /* the method's coroutine, NULL before the first step and after the end; of a
+                      * generator what is awaited for the next item, or NULL between two */
+    PyObject *items; /* the generator, or NULL */
+    enum stage stage;
+    uint32_t item_count;
     PyObject *holder;
     PyObject *name;
     bool begun, stepping;
@@ -174,6 +192,147 @@ send_into(PyObject *coroutine, PyObject *value, PyObject **result)
 #endif
 }
 
+/* ---- generators ------------------------------------------------------------------------------ */
+
+/* new. What is to be awaited, from an awaitable (new, or NULL with an exception). */
+static PyObject *
+await_of(PyObject *awaitable)
+{
+    PyObject *inner = NULL;
+    if (awaitable != NULL) {
+        inner = PyObject_CallMethod(awaitable, "__await__", NULL);
+        Py_DECREF(awaitable);
+    }
+    return inner;
+}
+
+/* `inner` is run, if there is one. */
+static enum step
+await_inner(CallCoroutine *self, PyObject **result)
+{
+    *result = NULL;
+    return self->inner == NULL ? STEP_ERROR : send_into(self->inner, Py_None, result);
+}
+
+/* Towards the next item. */
+static enum step
+next_item(CallCoroutine *self, PyObject **result)
+{
+    self->stage = STAGE_ITEM;
+    if (PyIter_Check(self->items)) {
+        *result = PyIter_Next(self->items);
+        if (*result == NULL && !PyErr_Occurred()) {
+            PyErr_SetNone(PyExc_StopAsyncIteration);
+        }
+        return *result == NULL ? STEP_ERROR : STEP_RETURN;
+    }
+    self->inner = await_of(PyObject_CallMethod(self->items, "__anext__", NULL));
+    return await_inner(self, result);
+}
+
+/* Nobody reads: the generator is closed, as by `aclose`. */
+static enum step
+close_items(CallCoroutine *self, PyObject **result)
+{
+    self->stage = STAGE_CLOSE;
+    if (!PyIter_Check(self->items)) {
+        self->inner = await_of(PyObject_CallMethod(self->items, "aclose", NULL));
+        return await_inner(self, result);
+    }
+    *result = PyObject_HasAttrString(self->items, "close")
+                  ? PyObject_CallMethod(self->items, "close", NULL)
+                  : new_ref(Py_None);
+    return *result == NULL ? STEP_ERROR : STEP_RETURN;
+}
+
+/* An item (new) is made: it goes out, and what comes next is begun. */
+static enum step
+take_item(CallCoroutine *self, PyObject *item, PyObject **result)
+{
+    *result = NULL;
+    const enum yielded done = yield_item(self->st, self->task, item);
+    Py_DECREF(item);
+    switch (done) {
+    case YIELDED_UNREAD:
+        return close_items(self, result);
+    case YIELDED_FULL:
+        self->stage = STAGE_ROOM;
+        self->inner = await_of(loop_room_future(self->st, self->task));
+        return await_inner(self, result);
+    case YIELDED:
+        if (++self->item_count % ITEMS_A_TURN == 0) {
+            self->stage = STAGE_TURN;
+            *result = new_ref(Py_None);
+            return STEP_NEXT;
+        }
+        return next_item(self, result);
+    case YIELDED_ERROR:
+    default:
+        return STEP_ERROR;
+    }
+}
+
+/* Goes on from the end of what was awaited, `done` with *result, until something else is: NEXT; or
+ * to the end of the generator: RETURN (with None), or ERROR. */
+static enum step
+go_through_items(CallCoroutine *self, enum step done, PyObject **result)
+{
+    while (done != STEP_NEXT) {
+        const enum stage stage = self->stage;
+        PyObject *made = *result;
+        *result = NULL;
+        Py_CLEAR(self->inner);
+        if (stage == STAGE_CLOSE) {
+            if (done == STEP_ERROR) {
+                PyErr_WriteUnraisable(self->items);
+            }
+            Py_XDECREF(made);
+            *result = new_ref(Py_None);
+            return STEP_RETURN;
+        }
+        if (done == STEP_ERROR) {
+            if (stage != STAGE_ITEM || !PyErr_ExceptionMatches(PyExc_StopAsyncIteration)) {
+                return STEP_ERROR;
+            }
+            PyErr_Clear();
+            *result = new_ref(Py_None);
+            return STEP_RETURN;
+        }
+        if (stage == STAGE_ITEM) {
+            done = take_item(self, made, result);
+        } else {
+            Py_XDECREF(made);
+            done = next_item(self, result);
+        }
+    }
+    return done;
+}
+
+/* *result (taken) is what the method gave. */
+static enum step
+begin_items(CallCoroutine *self, PyObject **result)
+{
+    PyObject *made = *result;
+    *result = NULL;
+    self->items = PyAsyncGen_CheckExact(made) || PyObject_HasAttrString(made, "__anext__")
+                      ? new_ref(made)
+                      : PyObject_GetIter(made);
+    Py_DECREF(made);
+    return self->items == NULL ? STEP_ERROR
+                               : go_through_items(self, next_item(self, result), result);
+}
+
+/* The value is in for the generator, or the call of it is told of the failure; 0 or -1. */
+static int
+give_items_back(CallCoroutine *self, enum step step)
+{
+    return step == STEP_ERROR ? yield_failed(self->st, self->task, &self->outcome)
+                              : yield_end(self->st, self->task);
+}
+
+/* ---- the first step, the end ------------------------------------------------------------------
+ */
+
 static enum step
 first_step(CallCoroutine *self, PyObject **result)
 {
@@ -181,6 +340,9 @@ first_step(CallCoroutine *self, PyObject **result)
     *result = enter_context(self) ? NULL : executor_run(self->st, self->task, &self->outcome);
     if (*result == NULL) {
         return STEP_ERROR;
+    }
+    if (ray_task_generator(self->task) != RAY_GENERATOR_NONE) {
+        return begin_items(self, result);
     }
     if (!PyCoro_CheckExact(*result)) {
         return STEP_RETURN; /* a plain method */
@@ -228,10 +390,14 @@ end(CallCoroutine *self, enum step step, PyObject *result)
     } else if (self->cancelled) { /* the caller is not told what the method made of it */
         PyErr_Clear();
         status = fail_cancelled(self);
-    } else if (step == STEP_ERROR || executor_give_back(st, self->task, result)) {
+    } else if (self->items != NULL
+                   ? give_items_back(self, step)
+                   : step == STEP_ERROR ||
+                         executor_give_back(st, self->task, result, &self->outcome)) {
         status = executor_fail(st, self->task, &self->outcome);
     }
     Py_XDECREF(result);
+    Py_CLEAR(self->items);
     ray_task *task = self->task;
     self->task = NULL;
     (void)ray_task_finish(task, status);
@@ -255,10 +421,11 @@ step(CallCoroutine *self, PyObject *value, PyObject *thrown, PyObject **result)
     ray_task *outer = executor_enter(self->task);
     ray_task *outer_inside = ray_task_enter(self->task);
     enum step done;
+    bool settled = !self->begun; /* a generator's items are gone through, as far as it can be */
     self->stepping = true;
     if (thrown != NULL && self->inner == NULL) {
         PyObject *type = PyTuple_GET_ITEM(thrown, 0);
-        self->begun = true;
+        self->begun = settled = true;
         if (PyExceptionInstance_Check(type)) {
             PyErr_SetObject((PyObject *)Py_TYPE(type), type);
         } else {
@@ -272,7 +439,12 @@ step(CallCoroutine *self, PyObject *value, PyObject *thrown, PyObject **result)
         Py_XDECREF(method);
         done = *result != NULL ? STEP_NEXT : take_stop(result);
     } else {
-        done = self->begun ? send_into(self->inner, value, result) : first_step(self, result);
+        done = !self->begun          ? first_step(self, result)
+               : self->inner == NULL ? STEP_RETURN /* a generator's turn */
+                                     : send_into(self->inner, value, result);
+    }
+    if (self->items != NULL && done != STEP_NEXT && !settled) {
+        done = go_through_items(self, done, result);
     }
     self->stepping = false;
     if (done != STEP_NEXT) {
@@ -368,6 +540,7 @@ coroutine_traverse(PyObject *o, visitproc visit, void *arg)
 {
     CallCoroutine *self = (CallCoroutine *)o;
     Py_VISIT(self->inner);
+    Py_VISIT(self->items);
     Py_VISIT(self->holder);
     Py_VISIT(self->name);
     Py_VISIT(Py_TYPE(o));
@@ -379,6 +552,7 @@ coroutine_clear(PyObject *o)
 {
     CallCoroutine *self = (CallCoroutine *)o;
     Py_CLEAR(self->inner);
+    Py_CLEAR(self->items);
     Py_CLEAR(self->holder);
     Py_CLEAR(self->name);
     return 0;

@@ -342,9 +342,8 @@ executor_run(struct state *st, ray_task *task, struct outcome *outcome)
 
 /* ---- returning ------------------------------------------------------------------------------- */
 
-/* Turns the exception of a failed pickling into one that names the value. */
-static void
-blame_return(ray_task *task, PyObject *value)
+void
+executor_blame_return(ray_task *task, PyObject *value)
 {
     PyObject *type, *exception, *traceback;
     PyErr_Fetch(&type, &exception, &traceback);
@@ -362,15 +361,15 @@ blame_return(ray_task *task, PyObject *value)
     Py_XDECREF(traceback);
 }
 
-static int
-return_one(struct state *st, ray_task *task, int32_t index, PyObject *value)
+int
+executor_return_one(struct state *st, ray_task *task, int32_t index, PyObject *value)
 {
     struct ser s;
     struct ray_payload payload;
     int failed = -1;
     ser_init(&s, st);
     if (ser_value(&s, value)) {
-        blame_return(task, value);
+        executor_blame_return(task, value);
     } else if (ser_payload(&s, &payload) == 0) {
         int status = RAY_OK;
         if (ser_total(&s) > RAY_INLINE_MAX) { /* may wait for memory */
@@ -422,21 +421,28 @@ return_many(struct state *st, ray_task *task, int32_t count, PyObject *result)
     Py_XDECREF(values);
     int failed = items == NULL ? -1 : 0;
     for (int32_t i = 0; !failed && i < count; i++) {
-        failed = return_one(st, task, i, PyTuple_GET_ITEM(items, i));
+        failed = executor_return_one(st, task, i, PyTuple_GET_ITEM(items, i));
     }
     Py_XDECREF(items);
     return failed;
 }
 
 int
-executor_give_back(struct state *st, ray_task *task, PyObject *result)
+executor_give_back(struct state *st, ray_task *task, PyObject *result,
+                   const struct outcome *outcome)
 {
     const int32_t count = ray_task_num_returns(task);
+    if (ray_task_generator(task) != RAY_GENERATOR_NONE) {
+        return yield_all(st, task, result, outcome);
+    }
     if (ray_task_get_kind(task) == RAY_TASK_ACTOR_CREATION) {
-        return count > 0 ? return_one(st, task, 0, Py_None) : 0;
+        return count > 0 ? executor_return_one(st, task, 0, Py_None) : 0;
     }
     if (count == 1) {
-        return return_one(st, task, 0, result);
+        return executor_return_one(st, task, 0, result);
+    }
+    if (count > 0 && PyGen_CheckExact(result)) {
+        return yield_returns(st, task, result, outcome);
     }
     return count == 0 ? return_none(task, result) : return_many(st, task, count, result);
 }
@@ -507,7 +513,9 @@ describe(struct state *st, ray_task *task, PyObject *exception, bool from_argume
 }
 
 int
-executor_fail(struct state *st, ray_task *task, const struct outcome *outcome)
+executor_tell_failure(struct state *st, ray_task *task, const struct outcome *outcome,
+                      int (*give)(ray_task *task, void *ctx, const struct failure *failure),
+                      void *ctx)
 {
     PyObject *type, *exception, *traceback;
     PyErr_Fetch(&type, &exception, &traceback);
@@ -538,14 +546,28 @@ executor_fail(struct state *st, ray_task *task, const struct outcome *outcome)
         if (PyErr_Occurred()) {
             PyErr_WriteUnraisable(NULL);
         }
-        status = ray_task_fail(task, RAY_E_TASK_FAILED, retry != 0, text,
-                               data == NULL ? NULL : &payload);
+        const struct failure failure = { RAY_E_TASK_FAILED, retry != 0, text,
+                                         data == NULL ? NULL : &payload };
+        status = give(task, ctx, &failure);
         Py_XDECREF(described);
     }
     Py_XDECREF(type);
     Py_XDECREF(exception);
     Py_XDECREF(traceback);
     return status;
+}
+
+static int
+give_as_end(ray_task *task, void *ctx, const struct failure *failure)
+{
+    (void)ctx;
+    return ray_task_fail(task, failure->status, failure->retry, failure->text, failure->payload);
+}
+
+int
+executor_fail(struct state *st, ray_task *task, const struct outcome *outcome)
+{
+    return executor_tell_failure(st, task, outcome, give_as_end, NULL);
 }
 
 /* ---- the environment ------------------------------------------------------------------------- */
@@ -596,7 +618,7 @@ execute(void *ctx, ray_task *task)
     process_title_set(ray_task_name(task));
     int status = RAY_OK;
     PyObject *result = executor_run(st, task, &outcome);
-    if (result == NULL || executor_give_back(st, task, result)) {
+    if (result == NULL || executor_give_back(st, task, result, &outcome)) {
         status = executor_fail(st, task, &outcome);
     }
     Py_XDECREF(result);

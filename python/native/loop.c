@@ -15,8 +15,9 @@ typedef struct {
 
 /* What stands in an inbox for a reference. */
 struct token {
-    PyObject *ref;    /* strong */
+    PyObject *ref;    /* strong; NULL: the future only tells that it is time */
     PyObject *future; /* strong */
+    bool only_ready;  /* the future gets None, not the value */
 };
 
 /* An inbox of a loop that is gone, in which tokens are still to come. */
@@ -30,7 +31,7 @@ enum { TAKEN_AT_ONCE = 64 };
 static void
 token_free(struct token *token)
 {
-    Py_DECREF(token->ref);
+    Py_XDECREF(token->ref);
     Py_DECREF(token->future);
     PyMem_Free(token);
 }
@@ -137,7 +138,7 @@ set_exception(struct state *st, PyObject *future)
 
 /* A future gets what its reference has become, unless it was cancelled; 0 or -1. */
 static int
-settle(struct state *st, PyObject *ref, PyObject *future)
+settle(struct state *st, PyObject *ref, PyObject *future, bool only_ready)
 {
     PyObject *done = PyObject_CallMethodNoArgs(future, st->str_done);
     if (done == NULL || done == Py_True) {
@@ -145,8 +146,8 @@ settle(struct state *st, PyObject *ref, PyObject *future)
         return done == NULL ? -1 : 0;
     }
     Py_DECREF(done);
-    ray_ref *inside = object_ref_get(ref);
-    PyObject *value = NULL;
+    ray_ref *inside = only_ready ? NULL : object_ref_get(ref);
+    PyObject *value = only_ready ? new_ref(Py_None) : NULL;
     if (inside != NULL && ray_ref_is_ready(inside)) {
         value = object_ready_value(st, inside);
     } else if (inside != NULL) { /* it never will be, and this tells why */
@@ -173,7 +174,7 @@ inbox_drain(PyObject *o, PyObject *unused)
         n = ray_inbox_take(self->inbox, tokens, TAKEN_AT_ONCE);
         for (size_t i = 0; i < n; i++) {
             struct token *token = tokens[i];
-            if (settle(self->st, token->ref, token->future)) {
+            if (settle(self->st, token->ref, token->future, token->only_ready)) {
                 PyErr_WriteUnraisable(token->future);
             }
             token_free(token);
@@ -225,7 +226,7 @@ inbox_of(struct state *st, PyObject *loop)
 
 /* The future is settled when the reference is ready; 0 or -1. */
 static int
-announce(PyObject *inbox, PyObject *ref, PyObject *future)
+announce(PyObject *inbox, PyObject *ref, PyObject *future, bool only_ready)
 {
     ray_ref *inside = object_ref_get(ref);
     struct token *token = inside == NULL ? NULL : PyMem_Malloc(sizeof(*token));
@@ -235,7 +236,7 @@ announce(PyObject *inbox, PyObject *ref, PyObject *future)
         }
         return -1;
     }
-    *token = (struct token){ new_ref(ref), new_ref(future) };
+    *token = (struct token){ new_ref(ref), new_ref(future), only_ready };
     const int status = ray_ref_notify(inside, ((Inbox *)inbox)->inbox, token);
     if (status != RAY_OK) {
         token_free(token);
@@ -245,27 +246,78 @@ announce(PyObject *inbox, PyObject *ref, PyObject *future)
     return 0;
 }
 
-PyObject *
-loop_future(struct state *st, PyObject *ref)
+/* new. The running loop, and a future of it. */
+static PyObject *
+future_of_loop(struct state *st, PyObject **loop)
 {
-    ray_ref *inside = object_ref_get(ref);
-    if (inside == NULL || import_once(&st->get_running_loop, "asyncio", "get_running_loop")) {
-        return NULL;
+    *loop = NULL;
+    if (import_once(&st->get_running_loop, "asyncio", "get_running_loop") == 0) {
+        *loop = PyObject_CallNoArgs(st->get_running_loop);
     }
-    PyObject *loop = PyObject_CallNoArgs(st->get_running_loop);
-    PyObject *future = loop == NULL ? NULL : PyObject_CallMethodNoArgs(loop, st->str_create_future);
+    return *loop == NULL ? NULL : PyObject_CallMethodNoArgs(*loop, st->str_create_future);
+}
+
+static PyObject *
+future_for(struct state *st, PyObject *ref, bool only_ready)
+{
+    PyObject *loop = NULL;
+    ray_ref *inside = object_ref_get(ref);
+    PyObject *future = inside == NULL ? NULL : future_of_loop(st, &loop);
     int failed = future == NULL;
     if (!failed && ray_ref_is_ready(inside)) {
-        failed = settle(st, ref, future);
+        failed = settle(st, ref, future, only_ready);
     } else if (!failed) {
         PyObject *inbox = inbox_of(st, loop);
-        failed = inbox == NULL || announce(inbox, ref, future);
+        failed = inbox == NULL || announce(inbox, ref, future, only_ready);
         Py_XDECREF(inbox);
     }
     if (failed) {
         Py_CLEAR(future);
     }
     Py_XDECREF(loop);
+    return future;
+}
+
+PyObject *
+loop_future(struct state *st, PyObject *ref)
+{
+    return future_for(st, ref, false);
+}
+
+PyObject *
+native_ready_future(PyObject *module, PyObject *ref)
+{
+    struct state *st = state_of_module(module);
+    if (!is_object_ref(st, ref)) {
+        PyErr_SetString(PyExc_TypeError, "ready_future needs an ObjectRef");
+        return NULL;
+    }
+    return future_for(st, ref, true);
+}
+
+PyObject *
+loop_room_future(struct state *st, ray_task *task)
+{
+    PyObject *loop = NULL;
+    PyObject *future = future_of_loop(st, &loop);
+    PyObject *inbox = future == NULL ? NULL : inbox_of(st, loop);
+    struct token *token = inbox == NULL ? NULL : PyMem_Malloc(sizeof(*token));
+    if (token != NULL) {
+        *token = (struct token){ NULL, new_ref(future), true };
+        const int status = ray_task_yield_notify(task, ((Inbox *)inbox)->inbox, token);
+        if (status != RAY_OK) {
+            token_free(token);
+            token = NULL;
+            raise_status(status);
+        }
+    } else if (inbox != NULL) {
+        PyErr_NoMemory();
+    }
+    Py_XDECREF(inbox);
+    Py_XDECREF(loop);
+    if (token == NULL) {
+        Py_CLEAR(future);
+    }
     return future;
 }
 

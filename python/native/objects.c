@@ -14,8 +14,8 @@ enum {
     ALONE_MIN = 64 * 1024, /* bytes from which copying lets other threads run */
 };
 
-static int64_t
-now_ms(void)
+int64_t
+monotonic_ms(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -108,16 +108,16 @@ parse(const char *function, fast_args args, Py_ssize_t nargs, PyObject *kwnames,
 
 /* ---- get ------------------------------------------------------------------------------------- */
 
-/* In a driver no wait is longer: a signal that comes when the interpreter has just looked for one,
- * and the wait hasn't begun, interrupts nothing. In a worker a wait lends its CPU, and goes on. */
-enum { SIGNALS_MS = 100 };
-
-/* Waits until all are ready or one is an error. 1 an error is known at *error, 0 all ready, -1. */
+/* In a driver no wait is longer than SIGNALS_MS: a signal that comes when the interpreter has just
+ * looked for one, and the wait hasn't begun, interrupts nothing. In a worker a wait lends its CPU,
+ * and goes on.
+ *
+ * Waits until all are ready or one is an error. 1 an error is known at *error, 0 all ready, -1. */
 static int
 wait_for_all(const struct state *st, ray_ref *const *refs, size_t count, int64_t timeout_ms,
              size_t *error)
 {
-    const int64_t deadline = timeout_ms > 0 ? now_ms() + timeout_ms : 0;
+    const int64_t deadline = timeout_ms > 0 ? monotonic_ms() + timeout_ms : 0;
     *error = SIZE_MAX;
     for (;;) {
         const bool in_part = !st->is_worker && (timeout_ms < 0 || timeout_ms > SIGNALS_MS);
@@ -136,7 +136,7 @@ wait_for_all(const struct state *st, ray_ref *const *refs, size_t count, int64_t
             return -1;
         }
         if (timeout_ms > 0) {
-            const int64_t left = deadline - now_ms();
+            const int64_t left = deadline - monotonic_ms();
             timeout_ms = left > 0 ? left : 0;
         }
     }
@@ -285,6 +285,9 @@ native_get(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwnames
     if (PyList_Check(slots[0])) {
         return get_list(st, slots[0], timeout_ms);
     }
+    if (is_stream(st, slots[0])) {
+        return new_ref(slots[0]); /* its items are got one by one */
+    }
     PyErr_Format(PyExc_ValueError,
                  "Invalid type of object refs, %R, is given. 'object_refs' must either be an "
                  "ObjectRef or a list of ObjectRefs. ",
@@ -377,21 +380,25 @@ native_put(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwnames
 static int
 check_waitables(struct state *st, PyObject *list)
 {
-    if (is_object_ref(st, list)) {
-        PyErr_SetString(PyExc_TypeError,
-                        "wait() expected a list of ray.ObjectRef, got a single ray.ObjectRef");
+    if (is_object_ref(st, list) || is_stream(st, list)) {
+        PyErr_Format(PyExc_TypeError,
+                     "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got a "
+                     "single ray.%s",
+                     is_stream(st, list) ? "ObjectRefGenerator" : "ObjectRef");
         return -1;
     }
     if (!PyList_Check(list)) {
-        PyErr_Format(PyExc_TypeError, "wait() expected a list of ray.ObjectRef, got %R",
+        PyErr_Format(PyExc_TypeError,
+                     "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got %R",
                      (PyObject *)Py_TYPE(list));
         return -1;
     }
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
         PyObject *item = PyList_GET_ITEM(list, i);
-        if (!is_object_ref(st, item)) {
+        if (!is_object_ref(st, item) && !is_stream(st, item)) {
             PyErr_Format(PyExc_TypeError,
-                         "wait() expected a list of ray.ObjectRef, got list containing %R",
+                         "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator, got "
+                         "list containing %R",
                          (PyObject *)Py_TYPE(item));
             return -1;
         }
@@ -464,7 +471,7 @@ static int
 wait_for_some(const struct state *st, ray_ref *const *refs, size_t count, size_t num_returns,
               int64_t timeout_ms, bool fetch_local, bool *ready)
 {
-    const int64_t deadline = timeout_ms > 0 ? now_ms() + timeout_ms : 0;
+    const int64_t deadline = timeout_ms > 0 ? monotonic_ms() + timeout_ms : 0;
     for (;;) {
         const bool in_part = !st->is_worker && (timeout_ms < 0 || timeout_ms > SIGNALS_MS);
         int status;
@@ -485,7 +492,7 @@ wait_for_some(const struct state *st, ray_ref *const *refs, size_t count, size_t
             return -1;
         }
         if (timeout_ms > 0) {
-            const int64_t left = deadline - now_ms();
+            const int64_t left = deadline - monotonic_ms();
             timeout_ms = left > 0 ? left : 0;
         }
     }
@@ -539,14 +546,23 @@ wait_list(const struct state *st, PyObject *list, size_t num_returns, int64_t ti
         PyErr_NoMemory();
         failed = -1;
     }
-    for (size_t i = 0; !failed && i < count; i++) {
-        refs[i] = object_ref_get(PyTuple_GET_ITEM(items, (Py_ssize_t)i));
-        failed = refs[i] == NULL ? -1 : 0;
+    size_t filled = 0; /* one count each: generators make theirs for the wait */
+    for (; !failed && filled < count; filled++) {
+        PyObject *item = PyTuple_GET_ITEM(items, (Py_ssize_t)filled);
+        ray_ref *ref = is_stream(st, item) ? stream_peek(item) : object_ref_get(item);
+        if (ref == NULL) {
+            failed = -1;
+            break;
+        }
+        refs[filled] = is_stream(st, item) ? ref : ray_ref_retain(ref);
     }
     failed = failed ? failed : check_unique(refs, count);
     if (!failed &&
         wait_for_some(st, refs, count, num_returns, timeout_ms, fetch_local, ready) == 0) {
         result = split(items, ready);
+    }
+    for (size_t i = 0; i < filled; i++) {
+        ray_ref_release(refs[i]);
     }
     PyMem_Free(refs);
     PyMem_Free(ready);

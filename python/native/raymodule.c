@@ -135,6 +135,8 @@ static PyMethodDef module_methods[] = {
       "This thread runs a loop of the actor's, whose create_task is given." },
     { "loop_turn", native_loop_turn, METH_VARARGS,
       "A turn of the thread's event loop: 1 it is over, 2 the descriptor is readable." },
+    { "ready_future", native_ready_future, METH_O,
+      "A future of the running loop that is done when the reference is ready." },
     { "zygote_run", native_zygote_run, METH_NOARGS, "Serves fork requests; 1 in a worker." },
     { "worker_run", native_worker_run, METH_NOARGS, "Runs tasks; gives the exit code." },
     { NULL, NULL, 0, NULL },
@@ -164,6 +166,7 @@ static const struct type_entry type_entries[] = {
     { &actor_method_spec, SLOT(actor_method_type), SIZE_MAX, "ActorMethodBase" },
     { &call_coroutine_spec, SLOT(call_coroutine_type), SIZE_MAX, NULL },
     { &inbox_spec, SLOT(inbox_type), SIZE_MAX, "Inbox" },
+    { &stream_spec, SLOT(stream_type), SIZE_MAX, "StreamBase" },
 };
 
 static PyObject **

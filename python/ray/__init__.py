@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # "as": a type checker takes these for public
         timeline as timeline,
         wait as wait,
     )
+    from ray._private.generators import DynamicObjectRefGenerator, ObjectRefGenerator
     from ray._private.ids import (
         ActorClassID as ActorClassID,
         ActorID as ActorID,
@@ -102,6 +103,8 @@ _NAMES: dict[str, str] = {
         "ray._private.ids",
     ),
     "ObjectRef": "ray._native",
+    "DynamicObjectRefGenerator": "ray._private.generators",
+    "ObjectRefGenerator": "ray._private.generators",
     "ObjectID": "ray._native",
     "Language": "ray._private.language",
     "LoggingConfig": "ray._private.logconfig",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ray._native import ObjectID, ObjectRef
+from ray._private.generators import DynamicObjectRefGenerator, ObjectRefGenerator
 from ray._private.ids import (
     ActorClassID,
     ActorID,
@@ -18,17 +19,22 @@ from ray._private.ids import (
     WorkerID,
 )
 
+StreamingObjectRefGenerator = ObjectRefGenerator
+
 __all__ = [
     "ActorClassID",
     "ActorID",
     "BaseID",
     "ClusterID",
+    "DynamicObjectRefGenerator",
     "FunctionID",
     "JobID",
     "NodeID",
     "ObjectID",
     "ObjectRef",
+    "ObjectRefGenerator",
     "PlacementGroupID",
+    "StreamingObjectRefGenerator",
     "TaskID",
     "UniqueID",
     "WorkerID",

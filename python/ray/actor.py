@@ -85,7 +85,8 @@ class MethodSpec(_native.MethodSpecBase):
         session = api.ensure_session()
         plan = opt.plan_method(self.options, self.is_generator)
         function = _native.export_method(f"{self.class_name}.{self.name}", self.name)
-        self._bind(function, definitions.prepare_method_options(plan), plan.num_returns, session)
+        prepared = definitions.prepare_method_options(plan)
+        self._bind(function, prepared, definitions.returns_of(plan), session)
 
     def with_options(self, method_options: dict[str, Any]) -> MethodSpec:
         """The same method with options that overlay its own."""

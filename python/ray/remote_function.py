@@ -77,7 +77,7 @@ class RemoteFunction(_native.RemoteFunctionBase):
         source = self._parent or self
         prepared = definitions.prepare_task_options(plan)
         function = definitions.export_function(source, session)
-        self._bind(function, prepared, plan.num_returns, session)
+        self._bind(function, prepared, definitions.returns_of(plan), session)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # In two steps, so that a function that refers to itself finds its own half-made object.

@@ -152,9 +152,10 @@ wk_actor_call_done(struct wk_task *task)
 
 /* ---- submission ---- */
 
-RAY_API int
-ray_actor_call(ray_actor *handle, ray_function *method, ray_options *options,
-               const struct ray_arg *args, size_t arg_count, ray_ref **refs)
+int
+wk_actor_submit(struct ray_actor *handle, struct ray_function *method, struct ray_options *options,
+                const struct ray_arg *args, size_t arg_count, ray_ref **refs,
+                struct ray_stream **stream)
 {
     static uint32_t calls;
     struct wk_actor *actor = wk_actor_of(handle);
@@ -190,6 +191,9 @@ ray_actor_call(ray_actor *handle, ray_function *method, ray_options *options,
         }
     }
     if (status == ST_OK) {
+        if (stream) {
+            *stream = wk_stream_give(task);
+        }
         task->actor = actor;
         task->depth = wk_depth();
         task->state = WK_TASK_READY;
@@ -209,4 +213,14 @@ ray_actor_call(ray_actor *handle, ray_function *method, ray_options *options,
     }
     wk_unlock();
     return status;
+}
+
+RAY_API int
+ray_actor_call(ray_actor *handle, ray_function *method, ray_options *options,
+               const struct ray_arg *args, size_t arg_count, ray_ref **refs)
+{
+    if (options && options->generator == RAY_GENERATOR_STREAMING) {
+        return st_fail(ST_INVALID_ARGUMENT, "a streaming call is made by ray_stream_call");
+    }
+    return wk_actor_submit(handle, method, options, args, arg_count, refs, NULL);
 }

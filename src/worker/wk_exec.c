@@ -41,6 +41,9 @@ wk_exec_free(struct wk_exec *e)
         own_local_drop(&wk.own, e->return_refs[i], wk_outs_begin(&o));
         wk_outs_end(&o);
     }
+    if (e->room_inbox) {
+        wk_exec_room_end(e);
+    }
     free(e->return_refs);
     if (e->returns != &e->return_one) {
         free(e->returns);
@@ -170,6 +173,7 @@ wk_on_push(struct wk_link *link, const uint8_t *body, size_t size)
     e->from = link;
     e->caller_id = link->peer->addr.worker;
     e->tmpl = link->templates[e->push.template_number];
+    wk_yield_init(&e->yield, e->tmpl->backpressure, e->push.items_known);
     if (e->push.epoch != 0 && (wk.bouncing || wk.leaving)) {
         wk_exec_bounce(e);
         return ST_OK;
@@ -222,6 +226,7 @@ wk_exec_orphan(struct wk_exec *e)
     e->from = NULL;
     e->owns_template = true;
     e->tmpl->owners++;
+    wk_exec_room_changed(e); /* it has no reader any more */
 }
 
 void

@@ -11,12 +11,14 @@
 
 #include "worker/wk_interrupt.h"
 #include "worker/wk_priv.h"
+#include "worker/wk_stream.h"
 
 /* A function with its options, as a peer told it. */
 struct wk_peer_template {
     uint32_t number;
     int32_t num_returns, max_calls, max_concurrency;
-    uint32_t flags, kind;
+    uint32_t flags, kind, backpressure;
+    int32_t exception_retries;
     uint64_t name_key; /* of the name shown in the control page */
     uint64_t runs;     /* towards max_calls */
     uint8_t hash[20];
@@ -69,6 +71,10 @@ struct wk_exec {
     bool signalled;     /* the face's interrupt was called for it */
     bool cancel_queued; /* one of group->cancels */
     void *user;         /* the face's */
+    struct wk_yield yield;
+    struct ray_inbox *room_inbox; /* gets `room_token` when the generator may go on; or NULL */
+    void *room_token;
+    uint64_t yielded_ns; /* when it gave its last item */
 };
 
 /* ---- wk_exec.c ---- */
@@ -110,6 +116,21 @@ wk_wait_is_broken(void)
 }
 /* Whether the thread works on a task that was cancelled. */
 bool wk_current_is_cancelled(void);
+
+/* ---- wk_exec_face.c ---- */
+
+/* NULL: no memory. */
+struct ray_value *wk_exec_failure(const struct wk_exec *e, int status, const char *text,
+                                  const struct ray_payload *payload);
+
+/* ---- wk_yield.c ---- */
+
+/* Its reader tells how far it is. A failure ends the connection. */
+int wk_on_told(struct wk_link *link, const uint8_t *body, size_t size) MUST_USE;
+/* If it waits for room: it looks again. */
+void wk_exec_room_changed(struct wk_exec *e);
+/* It ends while an event loop waits for its room. */
+void wk_exec_room_end(struct wk_exec *e);
 
 /* ---- wk_template.c ---- */
 

@@ -82,6 +82,13 @@ ray_task_attempt(const ray_task *task)
 }
 
 RAY_API bool
+ray_task_may_retry(const ray_task *task)
+{
+    const int32_t retries = wk_exec_of(task)->tmpl->exception_retries;
+    return retries < 0 || wk_exec_of(task)->push.attempt < (uint32_t)retries;
+}
+
+RAY_API bool
 ray_task_in_event_loop(const ray_task *task)
 {
     return (wk_exec_of(task)->tmpl->flags & PEER_TEMPLATE_EVENT_LOOP) != 0;
@@ -177,10 +184,10 @@ take_return(struct wk_exec *e, int32_t index, const struct ray_payload *payload)
     return wk_value_of_payload(payload, &id, &e->caller_id, &e->returns[index]);
 }
 
-RAY_API int
-ray_task_return(ray_task *task, int32_t index, const struct ray_payload *payload)
+/* There is room for the return, and it has not been given. */
+static int
+begin_return(struct wk_exec *e, int32_t index)
 {
-    struct wk_exec *e = wk_exec_of(task);
     if (index < 0 || index >= e->tmpl->num_returns || (e->returns && e->returns[index])) {
         return st_fail(ST_INVALID_ARGUMENT, "return value %d of a task with %d", index,
                        e->tmpl->num_returns);
@@ -190,9 +197,14 @@ ray_task_return(ray_task *task, int32_t index, const struct ray_payload *payload
                          ? &e->return_one
                          : calloc((size_t)e->tmpl->num_returns, sizeof(*e->returns));
     }
-    if (!e->returns) {
-        return st_fail(ST_OUT_OF_MEMORY, "no memory for returns");
-    }
+    return e->returns ? ST_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for returns");
+}
+
+RAY_API int
+ray_task_return(ray_task *task, int32_t index, const struct ray_payload *payload)
+{
+    struct wk_exec *e = wk_exec_of(task);
+    TRY(begin_return(e, index));
     if (is_plain(payload)) {
         return wk_value_of_payload(payload, NULL, NULL, &e->returns[index]);
     }
@@ -210,11 +222,10 @@ ray_task_return_bytes(ray_task *task, int32_t index, const void *data, size_t si
     return ray_task_return(task, index, &payload);
 }
 
-RAY_API int
-ray_task_fail(ray_task *task, int status, bool retry, const char *text,
-              const struct ray_payload *payload)
+struct ray_value *
+wk_exec_failure(const struct wk_exec *e, int status, const char *text,
+                const struct ray_payload *payload)
 {
-    struct wk_exec *e = wk_exec_of(task);
     struct str bytes;
     str_init(&bytes, os_mem_system());
     for (size_t i = 0; payload && i < payload->buf_count; i++) {
@@ -233,11 +244,30 @@ ray_task_fail(ray_task *task, int status, bool retry, const char *text,
         .data = bytes.data,
         .data_size = bytes.size,
     };
-    ray_value_release(e->failure);
-    e->failure = wk_value_create_failure(&failure);
-    e->retry_allowed = retry;
+    struct ray_value *value = wk_value_create_failure(&failure);
     str_fini(&bytes);
+    return value;
+}
+
+RAY_API int
+ray_task_fail(ray_task *task, int status, bool retry, const char *text,
+              const struct ray_payload *payload)
+{
+    struct wk_exec *e = wk_exec_of(task);
+    ray_value_release(e->failure);
+    e->failure = wk_exec_failure(e, status, text, payload);
+    e->retry_allowed = retry;
     return e->failure ? RAY_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for a failure");
+}
+
+RAY_API int
+ray_task_return_failure(ray_task *task, int32_t index, int status, const char *text,
+                        const struct ray_payload *payload)
+{
+    struct wk_exec *e = wk_exec_of(task);
+    TRY(begin_return(e, index));
+    e->returns[index] = wk_exec_failure(e, status, text, payload);
+    return e->returns[index] ? RAY_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for a failure");
 }
 
 RAY_API void

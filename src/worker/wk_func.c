@@ -226,11 +226,11 @@ static void
 make_canonical(struct ray_options *o)
 {
     str_init(&o->canonical, os_mem_system());
-    str_printf(&o->canonical, "%d %d %d %d %d %d %lld %d %d %d|%s|%s|%s|%s|", o->num_returns,
+    str_printf(&o->canonical, "%d %d %d %d %d %d %lld %d %d %d %d %u|%s|%s|%s|%s|", o->num_returns,
                o->max_retries, o->max_calls, o->max_concurrency, o->max_restarts,
                o->max_task_retries, (long long)o->max_pending_calls, o->retry_exceptions,
-               (int)o->lifetime, o->event_loop, o->name, o->actor_name, o->actor_namespace,
-               o->groups);
+               (int)o->lifetime, o->event_loop, (int)o->generator, o->backpressure, o->name,
+               o->actor_name, o->actor_namespace, o->groups);
     str_printf(&o->canonical, "%d %zu %zu|", o->get_if_exists, o->metadata_size, o->face_info_size);
     for (uint32_t i = 0; i < o->resource_count; i++) {
         str_printf(&o->canonical, "%s=%lld,", o->resources[i].name,
@@ -287,6 +287,10 @@ fill_options(const struct ray_task_options *from, struct ray_options *o)
                        ">= 0",
                        from->num_returns, from->max_retries, from->max_calls);
     }
+    if (from->generator != RAY_GENERATOR_NONE && from->num_returns != 1) {
+        return st_fail(ST_INVALID_ARGUMENT, "a generator has num_returns %d, not 1",
+                       from->num_returns);
+    }
     if (from->max_restarts < -1 || from->max_task_retries < -1) {
         return st_fail(
             ST_INVALID_ARGUMENT,
@@ -304,6 +308,8 @@ fill_options(const struct ray_task_options *from, struct ray_options *o)
                                                    : 1;
     o->event_loop = from->in_event_loop;
     o->unordered = o->event_loop || o->max_concurrency > 1 || from->group_count > 0;
+    o->generator = from->generator;
+    o->backpressure = from->generator_backpressure;
     o->max_restarts = from->max_restarts;
     o->max_task_retries = from->max_task_retries;
     o->max_pending_calls = from->max_pending_calls;
@@ -553,8 +559,14 @@ encode_template(struct wk_template *t, const struct ray_function *f, const struc
         .max_calls = o->max_calls,
         .flags = (retriable ? PEER_TEMPLATE_RETRIABLE : 0u) |
                  (f->definition ? PEER_TEMPLATE_HAS_DEFINITION : 0u) |
-                 (o->event_loop ? PEER_TEMPLATE_EVENT_LOOP : 0u),
+                 (o->event_loop ? PEER_TEMPLATE_EVENT_LOOP : 0u) |
+                 (o->generator == RAY_GENERATOR_STREAMING ? PEER_TEMPLATE_STREAMING : 0u) |
+                 (o->generator == RAY_GENERATOR_DYNAMIC ? PEER_TEMPLATE_DYNAMIC : 0u),
         .max_concurrency = o->max_concurrency,
+        .backpressure = o->backpressure,
+        .exception_retries = !o->retry_exceptions    ? 0
+                             : f->kind == RAY_METHOD ? o->max_task_retries
+                                                     : o->max_retries,
         .name_size = (uint32_t)strlen(name) + 1,
         .function_name_size = (uint32_t)strlen(f->name) + 1,
         .method_size = (uint32_t)strlen(f->method) + 1,

@@ -19,6 +19,8 @@ struct ray_inbox {
     void **tokens; /* a ring of `capacity`, which is 0 or a power of two */
 };
 
+/* A token is announced: there is room for it, and it keeps the inbox. */
+int wk_inbox_await(struct ray_inbox *inbox) MUST_USE;
 /* A token that was announced comes. */
 void wk_inbox_put(struct ray_inbox *inbox, void *token);
 /* In a child of the user's fork. */

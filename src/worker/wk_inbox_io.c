@@ -108,6 +108,19 @@ append(struct ray_inbox *inbox, void *token)
     wk_changed();
 }
 
+int
+wk_inbox_await(struct ray_inbox *inbox)
+{
+    TRY(reserve(inbox));
+    inbox->refs++;
+    inbox->awaited++;
+    if (inbox->fd >= 0) {
+        wk.foreign_awaits++;
+        wk_rest_awaited();
+    }
+    return ST_OK;
+}
+
 void
 wk_inbox_put(struct ray_inbox *inbox, void *token)
 {
@@ -139,12 +152,7 @@ ray_ref_notify(ray_ref *handle, ray_inbox *inbox, void *token)
                 own_local_add(ref); /* the caller may drop it before */
                 memcpy(&waiter->next, &ref->waiters, sizeof(waiter->next));
                 memcpy(&ref->waiters, &waiter, sizeof(waiter));
-                inbox->refs++;
-                inbox->awaited++;
-                if (inbox->fd >= 0) {
-                    wk.foreign_awaits++;
-                    wk_rest_awaited();
-                }
+                (void)!wk_inbox_await(inbox); /* there is room */
             } else {
                 status = st_fail(ST_OUT_OF_MEMORY, "no memory to wait for a reference");
             }

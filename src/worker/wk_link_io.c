@@ -376,6 +376,10 @@ on_message(struct wk_link *link, const struct net_frame *frame)
         return wk_on_cancel(link, frame->body, frame->size);
     case PEER_CANCEL_REF:
         return wk_on_cancel_ref(frame->body, frame->size);
+    case PEER_ITEM:
+        return wk_on_item(link, frame->body, frame->size);
+    case PEER_TOLD:
+        return wk_on_told(link, frame->body, frame->size);
     case PEER_RING_OFFER:
         return accept_rings(link, frame);
     case PEER_RING_ACCEPT:

@@ -23,10 +23,11 @@
  *   wk_group.c      several calls at once            wk_turn_io.c     event loops' turns
  *   wk_cancel.c     cancelling tasks
  *   wk_put.c        the store, put                   wk_object.c      references, get, wait
- *   wk_inbox_io.c   references for event loops
+ *   wk_inbox_io.c   references for event loops       wk_generator.c   streams of their reader's
+ *   wk_yield.c      generators that run
  *
  * Tasks have a header in their owner (wk_task.h) and one where they run (wk_exec.h); actors have
- * wk_actor.h.
+ * wk_actor.h, generators wk_stream.h (pure).
  */
 #ifndef RAY_WORKER_WK_PRIV_H
 #define RAY_WORKER_WK_PRIV_H
@@ -88,6 +89,7 @@ struct wk_exec;
 struct wk_actor;
 struct wk_peer_template;
 struct wk_groups;
+struct ray_stream;
 
 /* ---- functions and options (wk_func.c) ---- */
 
@@ -113,7 +115,9 @@ struct ray_options {
     int64_t max_pending_calls;
     bool retry_exceptions, get_if_exists;
     enum ray_lifetime lifetime;
-    bool event_loop, unordered;                /* of an actor: its calls overtake one another */
+    bool event_loop, unordered; /* of an actor: its calls overtake one another */
+    enum ray_generator_kind generator;
+    uint32_t backpressure;
     char *groups;                              /* own memory; as in struct peer_template */
     char *name, *actor_name, *actor_namespace; /* own memory, "" when none */
     uint8_t *metadata, *face_info;
@@ -267,7 +271,8 @@ struct wk_engine {
     struct own own;
     struct arena out_arena;
     uint32_t out_depth;
-    struct net_timer own_timer, lease_timer, evidence_timer, free_timer;
+    struct net_timer own_timer, lease_timer, evidence_timer, free_timer, stream_timer;
+    struct list tells; /* ray_stream.tell_link: of those that wait for stream_timer */
     struct storec *store;
     struct str frees; /* struct store_ref[] for the raylet */
 

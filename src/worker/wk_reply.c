@@ -14,8 +14,8 @@
 
 /* ---- replies ---- */
 
-static struct wk_task *
-find_pushed(struct wk_link *link, uint32_t word, uint64_t number)
+struct wk_task *
+wk_task_find_pushed(struct wk_link *link, uint32_t word, uint64_t number)
 {
     if (!link->window || word >= WK_CALLS_WORDS || !link->inflight[word] ||
         link->inflight[word]->push.number != number) {
@@ -33,6 +33,9 @@ wk_task_forget_pushed(struct wk_task *task)
     wk.tasks_pushed--;
     task->pushed_on = NULL;
     task->lease = NULL;
+    if (task->stream) {
+        wk_stream_unpushed(task);
+    }
 }
 
 /* A return value has come: handed to the machine with the references inside of it. */
@@ -111,6 +114,9 @@ fail_returns(struct wk_task *task, struct ray_value *failure)
                                failure ? 0 : ST_OUT_OF_MEMORY, NULL, 0, wk_outs_begin(&o));
         wk_outs_end(&o);
     }
+    if (task->stream) {
+        wk_stream_answered(task, failure);
+    }
     ray_value_release(failure);
 }
 
@@ -163,50 +169,86 @@ retry_after_failure(struct wk_task *task, const struct peer_done *done, uint32_t
     return true;
 }
 
+struct own_frame *
+wk_piece_frame(uint64_t token, uint32_t executor)
+{
+    return token != 0 && executor != OWN_SELF && FAULT("worker.returns.frame") == ST_OK
+               ? own_frame_open(&wk.own, executor, token)
+               : NULL;
+}
+
+void
+wk_take_piece(struct own_ref *ref, const struct wk_piece *piece, struct own_frame *frame,
+              uint64_t token, uint32_t executor)
+{
+    struct wk_outs o;
+    struct step_outs *outs = wk_outs_begin(&o);
+    int status = piece ? ST_OK : ST_PROTOCOL;
+    if (piece && piece->head.item_count > 0 && !frame && executor != OWN_SELF) {
+        status = token != 0 ? st_fail(ST_OUT_OF_MEMORY, "no memory for the references of a reply")
+                            : st_fail(ST_PROTOCOL, "a reply with references but no token");
+    }
+    if (status == ST_OK) {
+        status = take_return(ref, piece, frame, outs);
+    }
+    if (status != ST_OK) {
+        struct ray_value *failure = wk_failure_of_status(status, st_last()->text);
+        uint64_t handle;
+        memcpy(&handle, &failure, sizeof(handle));
+        wk.error_count++;
+        (void)!own_return_done(&wk.own, ref, failure ? OWN_ERROR : OWN_GONE, handle, status, NULL,
+                               0, outs);
+        if (piece) {
+            free_piece(piece);
+        }
+    }
+    wk_outs_end(&o);
+}
+
+static void
+end_frame(struct own_frame *frame)
+{
+    if (frame) {
+        struct wk_outs o;
+        own_frame_close_reply(&wk.own, frame, wk_outs_begin(&o));
+        wk_outs_end(&o);
+    }
+}
+
+void
+wk_drop_piece(const struct wk_piece *piece, uint64_t token, uint32_t executor)
+{
+    free_piece(piece);
+    for (uint32_t i = 0; executor == OWN_SELF && i < piece->head.item_count; i++) {
+        struct own_item item; /* the executor's handles came with it */
+        struct wk_outs o;
+        memcpy(&item, piece->items + i * sizeof(item), sizeof(item));
+        struct own_ref *ref = own_find(&wk.own, &item.object);
+        if (ref) {
+            own_local_drop(&wk.own, ref, wk_outs_begin(&o));
+            wk_outs_end(&o);
+        }
+    }
+    end_frame(wk_piece_frame(token, executor)); /* which lets its sender's pins go */
+}
+
 /* Reads the returns of a reply into their references. */
 static void
 take_returns(struct wk_task *task, const struct peer_done *done, const uint8_t *at,
              const uint8_t *end, uint32_t executor)
 {
-    struct own_frame *frame = NULL;
+    struct own_frame *frame = wk_piece_frame(done->returns_token, executor);
     bool readable = true;
-    if (done->returns_token != 0 && executor != OWN_SELF &&
-        FAULT("worker.returns.frame") == ST_OK) {
-        frame = own_frame_open(&wk.own, executor, done->returns_token);
-    }
     for (uint32_t i = 0; i < task->return_count; i++) {
         struct wk_piece piece;
-        struct wk_outs o;
-        struct step_outs *outs = wk_outs_begin(&o);
         struct own_ref *ref = wk_task_return(task, i);
         ref->task = 0;
-        int status = readable ? wk_piece_decode(&at, end, &piece) : ST_PROTOCOL;
-        readable = status == ST_OK;
-        if (readable && piece.head.item_count > 0 && !frame && executor != OWN_SELF) {
-            status = done->returns_token != 0
-                         ? st_fail(ST_OUT_OF_MEMORY, "no memory for the references of a reply")
-                         : st_fail(ST_PROTOCOL, "a reply with references but no token");
-        }
-        if (status == ST_OK) {
-            status = take_return(ref, &piece, frame, outs);
-        }
-        if (status != ST_OK) {
-            struct ray_value *failure = wk_failure_of_status(status, st_last()->text);
-            uint64_t handle;
-            memcpy(&handle, &failure, sizeof(handle));
-            wk.error_count++;
-            (void)!own_return_done(&wk.own, ref, failure ? OWN_ERROR : OWN_GONE, handle, status,
-                                   NULL, 0, outs);
-            if (readable) {
-                free_piece(&piece);
-            }
-        }
-        wk_outs_end(&o);
+        readable = readable && wk_piece_decode(&at, end, &piece) == ST_OK;
+        wk_take_piece(ref, readable ? &piece : NULL, frame, done->returns_token, executor);
     }
-    if (frame) {
-        struct wk_outs o;
-        own_frame_close_reply(&wk.own, frame, wk_outs_begin(&o));
-        wk_outs_end(&o);
+    end_frame(frame);
+    if (task->stream) {
+        wk_stream_answered(task, NULL);
     }
 }
 
@@ -218,7 +260,7 @@ wk_on_done(struct wk_link *link, const uint8_t *body, size_t size)
         return;
     }
     memcpy(&done, body, sizeof(done));
-    struct wk_task *task = find_pushed(link, done.word, done.push_number);
+    struct wk_task *task = wk_task_find_pushed(link, done.word, done.push_number);
     if (!task || net_window_free(link->window, &task->push) != ST_OK) {
         return; /* a reply to nothing: a stale attempt */
     }
@@ -267,7 +309,7 @@ wk_on_bounced(struct wk_link *link, const uint8_t *body, size_t size)
         return;
     }
     memcpy(&bounced, body, sizeof(bounced));
-    struct wk_task *task = find_pushed(link, bounced.word, bounced.push_number);
+    struct wk_task *task = wk_task_find_pushed(link, bounced.word, bounced.push_number);
     if (!task || !task->lease || net_window_look(link->window, &task->push, &state) != ST_OK ||
         state != NET_WINDOW_BOUNCED) {
         return;

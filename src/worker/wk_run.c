@@ -23,6 +23,9 @@ wk_exec_complete(struct wk_exec *e, int status)
         return;
     }
     if (status == ST_OK) {
+        if ((e->tmpl->flags & PEER_TEMPLATE_STREAMING) && !e->returns) {
+            (void)!ray_task_return_bytes((ray_task *)e, 0, "", 0); /* its items were all */
+        }
         for (int32_t i = 0; i < e->tmpl->num_returns; i++) {
             if (!e->returns || !e->returns[i]) {
                 (void)snprintf(text, sizeof(text),

@@ -14,6 +14,7 @@
 #include "os/os_shm.h"
 #include "worker/wk_inbox.h"
 #include "worker/wk_priv.h"
+#include "worker/wk_task.h"
 
 /* ---- timers ---- */
 
@@ -200,6 +201,8 @@ wk_engine_start(void)
     wk.own_timer = (struct net_timer){ .on_timer = on_own_timer };
     wk.lease_timer = (struct net_timer){ .on_timer = on_lease_timer };
     wk.free_timer = (struct net_timer){ .on_timer = on_free_timer };
+    wk.stream_timer = (struct net_timer){ .on_timer = wk_stream_on_timer };
+    list_init(&wk.tells);
     return start_thread();
 }
 
@@ -246,6 +249,7 @@ wk_engine_stop(void)
         net_loop_disarm(wk.loop, &wk.lease_timer);
         net_loop_disarm(wk.loop, &wk.evidence_timer);
         net_loop_disarm(wk.loop, &wk.free_timer);
+        net_loop_disarm(wk.loop, &wk.stream_timer);
         net_loop_remove(wk.loop, &wk.kick_watch);
         net_loop_destroy(&wk.loop);
     }

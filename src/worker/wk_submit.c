@@ -50,9 +50,10 @@ wk_task_take_back(struct wk_task *task)
 
 /* ---- submission ---- */
 
-RAY_API int
-ray_task_submit(ray_function *function, ray_options *options, const struct ray_arg *args,
-                size_t arg_count, ray_ref **refs)
+int
+wk_task_submit(struct ray_function *function, struct ray_options *options,
+               const struct ray_arg *args, size_t arg_count, ray_ref **refs,
+               struct ray_stream **stream)
 {
     static uint32_t submissions;
     if (!options) {
@@ -78,6 +79,9 @@ ray_task_submit(ray_function *function, ray_options *options, const struct ray_a
         task = NULL;
     }
     if (status == ST_OK) {
+        if (stream) {
+            *stream = wk_stream_give(task);
+        }
         task->key = key;
         task->depth = wk_depth();
         if (!*key->lease_key->name) {
@@ -103,6 +107,16 @@ ray_task_submit(ray_function *function, ray_options *options, const struct ray_a
     }
     wk_unlock();
     return status;
+}
+
+RAY_API int
+ray_task_submit(ray_function *function, ray_options *options, const struct ray_arg *args,
+                size_t arg_count, ray_ref **refs)
+{
+    if (options && options->generator == RAY_GENERATOR_STREAMING) {
+        return st_fail(ST_INVALID_ARGUMENT, "a streaming task is submitted by ray_stream_submit");
+    }
+    return wk_task_submit(function, options, args, arg_count, refs, NULL);
 }
 
 RAY_API int
@@ -199,6 +213,7 @@ wk_task_push(struct wk_task *task, struct wk_link *link, uint64_t epoch)
         .attempt = task->attempt,
         .arg_count = task->arg_count,
         .depth = task->depth,
+        .items_known = task->stream ? wk_stream_push_items(task) : 0,
     };
     memcpy(frame.body, &head, sizeof(head));
     (void)wk_task_args_encode(task, frame.body + sizeof(head));
@@ -208,6 +223,9 @@ wk_task_push(struct wk_task *task, struct wk_link *link, uint64_t epoch)
     task->pushed_on = link;
     task->state = WK_TASK_PUSHED;
     wk_frame_end(&frame, NET_BELL_CALM);
+    if (task->stream) {
+        wk_stream_pushed(task);
+    }
     return ST_OK;
 }
 
@@ -424,6 +442,7 @@ void
 wk_tasks_fini(void)
 {
     own_walk(&wk.own, cancel_waiters, NULL);
+    wk_streams_fini();
     for (uint32_t i = 0; i < wk.wkey_count; i++) {
         if (wk.wkeys[i]) {
             wk_tasks_destroy(&wk.wkeys[i]->ready);

@@ -19,8 +19,8 @@ ref_of(ray_ref *handle)
     return (struct own_ref *)handle;
 }
 
-static size_t
-payload_size(const struct ray_payload *payload)
+size_t
+wk_payload_size(const struct ray_payload *payload)
 {
     size_t size = 0;
     for (size_t i = 0; i < payload->buf_count; i++) {
@@ -34,7 +34,7 @@ static int
 store_large_args(const struct ray_arg *args, size_t count, struct own_ref **temps)
 {
     for (size_t i = 0; i < count; i++) {
-        if (args[i].ref || payload_size(&args[i].value) <= RAY_INLINE_MAX) {
+        if (args[i].ref || wk_payload_size(&args[i].value) <= RAY_INLINE_MAX) {
             continue;
         }
         ray_ref *made = NULL;
@@ -64,11 +64,11 @@ drop_temps(struct own_ref **temps, size_t count)
     free(temps);
 }
 
-static uint8_t *
-encode_payload(const struct ray_payload *payload, uint8_t *at)
+uint8_t *
+wk_payload_encode(const struct ray_payload *payload, uint8_t *at)
 {
     const struct peer_piece head = {
-        .size = payload_size(payload),
+        .size = wk_payload_size(payload),
         .format = payload->format,
         .item_count = (uint32_t)payload->ref_count,
         .kind = PEER_INLINE,
@@ -104,7 +104,7 @@ take_args(struct wk_task *task, const struct ray_arg *args, size_t count, struct
         } else {
             refs += args[i].value.ref_count;
             bytes +=
-                wk_piece_bytes(payload_size(&args[i].value), (uint32_t)args[i].value.ref_count);
+                wk_piece_bytes(wk_payload_size(&args[i].value), (uint32_t)args[i].value.ref_count);
         }
     }
     const size_t table = count * sizeof(struct wk_task_arg), list = refs * sizeof(void *);
@@ -129,7 +129,7 @@ take_args(struct wk_task *task, const struct ray_arg *args, size_t count, struct
             task->refs[task->ref_count++] = ref;
             continue;
         }
-        uint8_t *end = encode_payload(&args[i].value, at);
+        uint8_t *end = wk_payload_encode(&args[i].value, at);
         task->args[i].offset = (uint32_t)(at - task->pieces);
         task->args[i].bytes = (uint32_t)(end - at);
         at = end;
@@ -163,7 +163,7 @@ fill_args(struct wk_task *task, const struct ray_arg *args, size_t count)
     struct own_ref **temps = NULL;
     TRY(check_args(args, count));
     for (size_t i = 0; i < count && !temps; i++) {
-        if (!args[i].ref && payload_size(&args[i].value) > RAY_INLINE_MAX) {
+        if (!args[i].ref && wk_payload_size(&args[i].value) > RAY_INLINE_MAX) {
             temps = calloc(count, sizeof(*temps));
             if (!temps) {
                 return st_fail(ST_OUT_OF_MEMORY, "no memory for %zu arguments", count);
@@ -201,6 +201,13 @@ wk_task_create(struct ray_function *function, struct ray_options *options,
     task->return_count = function->kind == RAY_CLASS ? 0 : (uint32_t)options->num_returns;
     task->retry_exceptions = options->retry_exceptions;
     task->retries_left = options->max_retries;
+    if (options->generator != RAY_GENERATOR_NONE && task->return_count == 1) {
+        task->stream = wk_stream_make(task, options);
+        if (!task->stream) {
+            wk_task_destroy(task);
+            return st_fail(ST_OUT_OF_MEMORY, "no memory for a stream");
+        }
+    }
     if (arg_count > 0) {
         const int status = fill_args(task, args, arg_count);
         if (status != ST_OK) {
@@ -217,6 +224,9 @@ wk_task_destroy(struct wk_task *task)
 {
     list_remove(&task->link);
     list_remove(&task->sibling);
+    if (task->stream) {
+        wk_stream_task_gone(task);
+    }
     ray_function_release(task->function);
     for (uint32_t i = 0; task->gone && i < task->arg_count; i++) {
         ray_value_release(task->gone[i]);
@@ -289,6 +299,9 @@ wk_task_begin(struct wk_task *task, ray_ref **refs)
         } else {
             task->returns[i] = ref;
         }
+    }
+    if (task->stream) {
+        wk_stream_begin(task);
     }
     return ST_OK;
 }

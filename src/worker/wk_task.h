@@ -58,6 +58,7 @@ struct wk_task {
     size_t args_bytes;          /* of that block */
     struct own_ref *return_one; /* return_count == 1 */
     struct own_ref **returns;   /* return_count > 1 */
+    struct ray_stream *stream;  /* of a generator, or NULL */
 };
 
 _Static_assert(offsetof(struct wk_task, sequence) == offsetof(struct wk_task, call.sequence) &&
@@ -108,6 +109,14 @@ void wk_tasks_fini(void);
 /* The raylet is dead: who was to be called back when a value came is called now. */
 void wk_callbacks_end(void);
 
+/* ray_task_submit and ray_actor_call; *stream is that of a streaming task, whose reader's it is. */
+int wk_task_submit(struct ray_function *function, struct ray_options *options,
+                   const struct ray_arg *args, size_t arg_count, ray_ref **refs,
+                   struct ray_stream **stream) MUST_USE;
+int wk_actor_submit(struct ray_actor *handle, struct ray_function *method,
+                    struct ray_options *options, const struct ray_arg *args, size_t arg_count,
+                    ray_ref **refs, struct ray_stream **stream) MUST_USE;
+
 /* ---- wk_reply.c ---- */
 
 void wk_on_done(struct wk_link *link, const uint8_t *body, size_t size);
@@ -123,6 +132,16 @@ void wk_tasks_on_death(struct wk_peer *peer);
 /* For qsort, of pointers to pushed tasks: the newest first. */
 int wk_task_by_number(const void *a, const void *b);
 
+struct wk_task *wk_task_find_pushed(struct wk_link *link, uint32_t word, uint64_t number);
+/* The reference gets the value of a piece from `executor`, whose token covers what is inside, or
+ * the failure to read it. NULL: there is no piece, for the reason of the thread's error. */
+void wk_take_piece(struct own_ref *ref, const struct wk_piece *piece, struct own_frame *frame,
+                   uint64_t token, uint32_t executor);
+/* The same for a piece that nobody wants. */
+void wk_drop_piece(const struct wk_piece *piece, uint64_t token, uint32_t executor);
+/* NULL: there is no need of one, or no memory, which wk_take_piece tells. */
+struct own_frame *wk_piece_frame(uint64_t token, uint32_t executor);
+
 /* ---- wk_cancel.c ---- */
 
 /* `flags` are PEER_CANCEL_*. The task may be gone after it. */
@@ -133,6 +152,27 @@ wk_return_set_task(struct own_ref *ref, const struct wk_task *task)
 {
     memcpy(&ref->task, &task, sizeof(task));
 }
+
+/* ---- wk_generator.c ---- */
+
+/* A stream for a task that is being made. NULL: no memory. */
+struct ray_stream *wk_stream_make(struct wk_task *task, const struct ray_options *options);
+/* The task's returns are there. */
+void wk_stream_begin(struct wk_task *task);
+/* The task is submitted: its stream has a reader from now on. */
+struct ray_stream *wk_stream_give(struct wk_task *task);
+/* It is being pushed: the number of items that its worker need not make. */
+uint32_t wk_stream_push_items(struct wk_task *task);
+void wk_stream_pushed(struct wk_task *task);
+void wk_stream_unpushed(struct wk_task *task);
+/* It is answered, its returns are settled; NULL: well. Borrows the failure. */
+void wk_stream_answered(struct wk_task *task, struct ray_value *failure);
+/* The task is gone. */
+void wk_stream_task_gone(struct wk_task *task);
+/* An item has come. A failure ends the connection. */
+int wk_on_item(struct wk_link *link, const uint8_t *body, size_t size) MUST_USE;
+void wk_stream_on_timer(void *ctx);
+void wk_streams_fini(void);
 
 /* ---- wk_grant.c ---- */
 
@@ -160,6 +200,9 @@ void wk_task_undo(struct wk_task *task);
 int wk_task_want_args(struct wk_task *task) MUST_USE;
 /* Also prepares what encoding needs: that takes no memory. */
 int wk_task_args_bytes(struct wk_task *task, size_t *out) MUST_USE;
+/* An inline piece of a payload, of wk_piece_bytes; the end of it. */
+uint8_t *wk_payload_encode(const struct ray_payload *payload, uint8_t *at);
+size_t wk_payload_size(const struct ray_payload *payload);
 uint8_t *wk_task_args_encode(const struct wk_task *task, uint8_t *out);
 struct own_ref *wk_task_return(const struct wk_task *task, uint32_t index);
 

@@ -94,11 +94,17 @@ wk_peer_template_decode(const uint8_t *body, size_t size, struct wk_peer_templat
     t->max_calls = head.max_calls;
     t->flags = head.flags;
     t->max_concurrency = head.max_concurrency;
+    t->backpressure = head.backpressure;
+    t->exception_retries = head.exception_retries;
     memcpy(t->hash, head.hash, sizeof(t->hash));
     const uint8_t *at = body + wk_pad8(sizeof(head)), *end = body + size;
     int status = take_texts(t, &head, &at, end);
     if (status == ST_OK && (head.num_returns < 0 || head.num_returns > OWN_ITEMS_MAX)) {
         status = st_fail(ST_PROTOCOL, "a template with %d returns", head.num_returns);
+    }
+    if (status == ST_OK && (head.flags & (PEER_TEMPLATE_STREAMING | PEER_TEMPLATE_DYNAMIC)) &&
+        head.num_returns != 1) {
+        status = st_fail(ST_PROTOCOL, "a generator with %d returns", head.num_returns);
     }
     if (status == ST_OK && (head.flags & PEER_TEMPLATE_HAS_DEFINITION)) {
         struct wk_piece piece;

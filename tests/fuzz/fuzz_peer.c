@@ -24,6 +24,7 @@ begin(void)
     map_init(&wk.peers, wk.mem);
     str_init(&wk.frees, wk.mem);
     list_init(&wk.exec_queue);
+    list_init(&wk.begun);
     struct wk_link *link = calloc(1, sizeof(*link));
     if (link) {
         link->peer = wk_peer_get(&other);
@@ -92,6 +93,12 @@ read_frame(struct wk_link *link, uint8_t kind, const uint8_t *body, size_t size)
         break;
     case PEER_DONE:
         wk_on_done(link, body, size);
+        break;
+    case PEER_ITEM:
+        (void)!wk_on_item(link, body, size);
+        break;
+    case PEER_TOLD:
+        (void)!wk_on_told(link, body, size);
         break;
     case PEER_BOUNCED:
         wk_on_bounced(link, body, size);

@@ -17,12 +17,14 @@
 #include "worker/wk_priv.h"
 #include "worker/wk_task.h"
 
-enum { TASKS = 3, BELL_BYTES = 4096 };
+enum { TASKS = 3, STREAMS = 2, BELL_BYTES = 4096 };
 
 static char directory[64];
 static int executor_listener = -1, executor = -1, caller = -1;
 static ray_function *function;
 static ray_ref *refs[TASKS];
+static ray_options *streaming;
+static ray_stream *streams[STREAMS];
 static struct id_worker executor_id;
 
 static void
@@ -75,12 +77,14 @@ start_engine(void)
     str_init(&wk.scratch, wk.mem);
     arena_init(&wk.out_arena, wk.mem);
     struct list *const lists[] = { &wk.dirty_keys, &wk.dirty_actors, &wk.lease_refs, &wk.asks,
-                                   &wk.exec_queue };
+                                   &wk.exec_queue, &wk.begun,        &wk.tells };
     for (size_t i = 0; i < COUNT_OF(lists); i++) {
         list_init(lists[i]);
     }
     wk.kick_fd = -1;
-    wk.own_timer = wk.lease_timer = wk.gcs_timer = (struct net_timer){ .on_timer = on_timer };
+    wk.own_timer = wk.lease_timer = wk.gcs_timer = wk.free_timer =
+        (struct net_timer){ .on_timer = on_timer };
+    wk.stream_timer = (struct net_timer){ .on_timer = wk_stream_on_timer };
     must(res_names_init(&wk.names, wk.mem));
     must(net_loop_create(wk.mem, &wk.loop));
     must(os_shm_create("fuzz-bell", BELL_BYTES, &wk.bell_fd));
@@ -117,6 +121,8 @@ stop_engine(void)
     arena_fini(&wk.out_arena);
     net_loop_disarm(wk.loop, &wk.own_timer);
     net_loop_disarm(wk.loop, &wk.lease_timer);
+    net_loop_disarm(wk.loop, &wk.free_timer);
+    net_loop_disarm(wk.loop, &wk.stream_timer);
     net_loop_destroy(&wk.loop);
     os_close(&wk.bell_fd);
     os_shm_unmap(wk.bell_memory, BELL_BYTES);
@@ -141,6 +147,9 @@ put_tasks_in_flight(void)
     const uint64_t number = 5;
     for (int i = 0; i < TASKS; i++) {
         must(ray_call_bytes(function, &number, sizeof(number), &refs[i]));
+    }
+    for (int i = 0; i < STREAMS; i++) {
+        must(ray_stream_submit(function, streaming, NULL, 0, &streams[i]));
     }
     Ray__Node__Lease lease = RAY__NODE__LEASE__INIT, *leases = &lease;
     Ray__Node__LeaseGrant grant = RAY__NODE__LEASE_GRANT__INIT;
@@ -183,6 +192,9 @@ name_a_task(uint16_t kind, uint8_t *body, size_t size, uint64_t which)
     if (kind == PEER_DONE && size >= sizeof(struct peer_done)) {
         memcpy(body + offsetof(struct peer_done, push_number), &number, sizeof(number));
         memcpy(body + offsetof(struct peer_done, word), &word, sizeof(word));
+    } else if (kind == PEER_ITEM && size >= sizeof(struct peer_item)) {
+        memcpy(body + offsetof(struct peer_item, push_number), &number, sizeof(number));
+        memcpy(body + offsetof(struct peer_item, word), &word, sizeof(word));
     } else if (kind == PEER_BOUNCED && size >= sizeof(struct peer_bounced)) {
         memcpy(body + offsetof(struct peer_bounced, push_number), &number, sizeof(number));
         memcpy(body + offsetof(struct peer_bounced, word), &word, sizeof(word));
@@ -286,6 +298,14 @@ prepare(void)
     must(os_sock_listen(path, &executor_listener));
     memset(executor_id.b, 3, sizeof(executor_id.b));
     must(ray_function_create(&desc, &function));
+    struct ray_task_options options;
+    const struct ray_resource cpu = { "CPU", 1.0 };
+    ray_task_options_default(&options);
+    options.resources = &cpu;
+    options.resource_count = 1;
+    options.generator = RAY_GENERATOR_STREAMING;
+    options.generator_backpressure = 2;
+    must(ray_options_create(&options, &streaming));
     (void)!freopen("/dev/null", "w", stdout);
 }
 
@@ -304,7 +324,15 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         greet(&in, mode % 4 > 1);
     }
     for (int steps = 0; in.left > 0 && steps < 100; steps++) {
+        ray_ref *item = NULL;
         give_frame(&in);
+        if (mode & 8 && ray_stream_next(streams[0], 0, &item) == RAY_OK) {
+            ray_ref_release(item);
+        }
+        if (mode & 16 && steps == 3) {
+            ray_stream_release(streams[1]);
+            streams[1] = NULL;
+        }
     }
     os_close(&caller);
     os_close(&executor);
@@ -312,6 +340,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int i = 0; i < TASKS; i++) {
         ray_ref_release(refs[i]);
         refs[i] = NULL;
+    }
+    for (int i = 0; i < STREAMS; i++) {
+        ray_stream_release(streams[i]);
+        streams[i] = NULL;
     }
     stop_engine();
     return 0;

@@ -243,17 +243,29 @@ def test_concurrency_groups_that_make_no_sense(groups):
 
 def test_unbuilt_task_features_say_so():
     with pytest.raises(NotImplementedError, match="not built yet"):
-        opt.plan_task({}, is_generator=True)
-    with pytest.raises(NotImplementedError, match="not built yet"):
-        opt.plan_task({"num_returns": "streaming"}, is_generator=True)
-    with pytest.raises(NotImplementedError, match="not built yet"):
         opt.plan_task({"scheduling_strategy": object()})
-    assert opt.plan_task({"num_returns": 3}, is_generator=True).num_returns == 3
-    with pytest.raises(ValueError):
-        opt.plan_task({"num_returns": "streaming"})
     with pytest.raises(ValueError):
         opt.plan_task({"scheduling_strategy": "OTHER"})
     opt.plan_task({"scheduling_strategy": "SPREAD"})
+
+
+@pytest.mark.parametrize("plan_of", [opt.plan_task, opt.plan_method])
+def test_plans_of_generators(plan_of):
+    def kind(options, is_generator=True):
+        plan = plan_of(options, is_generator)
+        return plan.num_returns, plan.generator
+
+    assert kind({}) == kind({"num_returns": "streaming"}) == (1, 1)
+    assert kind({"num_returns": "dynamic"}) == (1, 2)
+    assert kind({"num_returns": 3}) == (3, 0)
+    assert kind({}, False) == (1, 0)
+    for given in ("streaming", "dynamic"):
+        with pytest.raises(ValueError, match="generator"):
+            plan_of({"num_returns": given})
+    limit = "_generator_backpressure_num_objects"
+    assert plan_of({limit: 5}, True).generator_limit == 5
+    assert plan_of({limit: -1}, True).generator_limit == 0
+    assert plan_of({}, True).generator_limit == 0
 
 
 def test_nothing_warns_by_default():

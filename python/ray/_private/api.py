@@ -178,7 +178,7 @@ def _make_remote(target: Any, options: dict[str, Any]) -> Any:
         )
     from ray._private import signature as sig
 
-    if sig.is_async(target) and not sig.is_generator(target):
+    if sig.is_async(target):
         raise ValueError(
             "'async def' should not be used for remote tasks. You can wrap the async function with "
             "`asyncio.run(f())`, or use an actor."
@@ -278,10 +278,12 @@ def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) ->
     cancelled is not retried.
 
     Args:
-        ray_waitable: a reference that the task returned.
+        ray_waitable: a reference that the task returned, or its generator.
         force: end the worker process of a running task. ValueError for calls of actors.
         recursive: also cancel the tasks and calls that the running task has submitted.
     """
+    if isinstance(ray_waitable, _native.StreamBase):
+        ray_waitable = ray_waitable.completed()
     if not isinstance(ray_waitable, _native.ObjectRef):
         raise TypeError(
             "ray.cancel() only supported for object refs. For actors, try ray.kill(). Got: "

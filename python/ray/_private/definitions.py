@@ -108,11 +108,20 @@ def _retry_metadata(retry_on: tuple[type[Exception], ...]) -> bytes:
     return cloudpickle.dumps(retry_on)
 
 
+def returns_of(plan: TaskPlan | MethodPlan) -> int:
+    """What a call gives: so many references, or, -1, a generator of them."""
+    from ray._private.options import STREAM
+
+    return STREAM if plan.generator == 1 else plan.num_returns
+
+
 def prepare_task_options(plan: TaskPlan) -> Any:
     """The runtime's form of a task's options."""
     return _native.make_options(
         {
             "num_returns": plan.num_returns,
+            "generator": plan.generator,
+            "generator_backpressure": plan.generator_limit,
             "resources": plan.resources,
             "max_retries": plan.max_retries,
             "max_calls": plan.max_calls,
@@ -128,6 +137,8 @@ def prepare_method_options(plan: MethodPlan) -> Any:
     return _native.make_options(
         {
             "num_returns": plan.num_returns,
+            "generator": plan.generator,
+            "generator_backpressure": plan.generator_limit,
             "resources": {},
             "name": plan.name,
             "concurrency_group": plan.concurrency_group,

@@ -131,14 +131,17 @@ def raise_wrong_count(function_name: str, expected: int, value: Any) -> NoReturn
     )
 
 
+def raise_wrong_yields(function_name: str, expected: int, count: int) -> NoReturn:
+    """The error for a generator that yielded another number of values than it declared."""
+    what = "at least" if count > expected else "only"
+    raise ValueError(
+        f"Task {function_name} has num_returns={expected} return values, but it yielded {what} "
+        f"{count}: the number of values must be {expected}."
+    )
+
+
 def as_values(function_name: str, expected: int, value: Any) -> Any:
     """The values of a task with several returns, as a tuple or list of just that length."""
-    import types
-
-    if isinstance(value, types.GeneratorType):
-        import itertools
-
-        value = list(itertools.islice(value, expected + 1))
     if not isinstance(value, (tuple, list)):
         try:
             value = list(value) if hasattr(value, "__len__") else value

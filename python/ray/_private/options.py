@@ -382,11 +382,15 @@ class TaskPlan:
         "max_retries",
         "name",
         "num_returns",
+        "generator",
+        "generator_limit",
         "resources",
         "retry_exceptions",
         "retry_on",
     )
     num_returns: int
+    generator: int  # 0: none; 1: streaming; 2: dynamic
+    generator_limit: int
     resources: dict[str, float]
     max_retries: int
     max_calls: int
@@ -395,19 +399,29 @@ class TaskPlan:
     retry_on: tuple[type[Exception], ...]  # empty: any exception
 
 
-def plan_num_returns(value: Any, is_generator: bool) -> int:
-    """The number of references that a call gives."""
+# How a call gives what its function yields: enum ray_generator_kind of ray.h.
+_GENERATORS = {"streaming": 1, "dynamic": 2}
+STREAM = -1  # of plan.returns: the call gives a generator
+
+
+def plan_num_returns(value: Any, is_generator: bool) -> tuple[int, int]:
+    """The number of references that a call gives, and the kind of generator that it is."""
     if isinstance(value, str) and not is_generator:
         raise ValueError(
             f"num_returns={value!r} is for generator functions, and this is not one. Use an "
             "integer."
         )
-    if isinstance(value, str) or (value is None and is_generator):
-        raise not_built(
-            "A remote generator (num_returns='streaming' or 'dynamic')",
-            "Give num_returns=N for a generator that yields exactly N values.",
-        )
-    return 1 if value is None else int(value)
+    if value is None and is_generator:
+        value = "streaming"
+    if isinstance(value, str):
+        return 1, _GENERATORS[value]
+    return (1 if value is None else int(value)), 0
+
+
+def _limit(options: Mapping[str, Any]) -> int:
+    """The most items of a generator that may be unread; 0: no limit."""
+    value = options.get("_generator_backpressure_num_objects")
+    return 0 if value is None or value < 0 else min(int(value), INT32_MAX)
 
 
 def plan_task(options: Mapping[str, Any], is_generator: bool = False) -> TaskPlan:
@@ -420,7 +434,8 @@ def plan_task(options: Mapping[str, Any], is_generator: bool = False) -> TaskPla
         max_calls = 1 if "GPU" in resources else 0
     retry = options.get("retry_exceptions") or False
     plan = TaskPlan()
-    plan.num_returns = plan_num_returns(options.get("num_returns"), is_generator)
+    plan.num_returns, plan.generator = plan_num_returns(options.get("num_returns"), is_generator)
+    plan.generator_limit = _limit(options)
     plan.resources = resources
     plan.max_retries = _retries(options)
     plan.max_calls = min(int(max_calls), INT32_MAX)
@@ -502,11 +517,15 @@ class MethodPlan:
         "max_task_retries",
         "name",
         "num_returns",
+        "generator",
+        "generator_limit",
         "retry_exceptions",
         "retry_on",
     )
 
     num_returns: int
+    generator: int  # as of a task
+    generator_limit: int
     max_task_retries: int  # -1: for ever
     retry_exceptions: bool
     retry_on: tuple[type[Exception], ...]  # empty: all
@@ -521,7 +540,8 @@ def plan_method(options: Mapping[str, Any], is_generator: bool = False) -> Metho
         raise not_built("The method option 'tensor_transport'")
     retry = options.get("retry_exceptions") or False
     plan = MethodPlan()
-    plan.num_returns = plan_num_returns(options.get("num_returns"), is_generator)
+    plan.num_returns, plan.generator = plan_num_returns(options.get("num_returns"), is_generator)
+    plan.generator_limit = _limit(options)
     plan.max_task_retries = _clip(options.get("max_task_retries") or 0)
     plan.retry_exceptions = bool(retry)
     plan.retry_on = tuple(retry) if isinstance(retry, (list, tuple)) else ()

@@ -4,8 +4,8 @@ if(NOT RAY_BUILD_TESTS OR NOT TARGET raylet)
   return()
 endif()
 
-foreach(test test_c_tasks test_c_objects test_c_actors test_c_groups test_c_cancel test_c_deaths
-             test_c_examples)
+foreach(test test_c_tasks test_c_objects test_c_actors test_c_groups test_c_generators
+             test_c_cancel test_c_deaths test_c_examples)
   ray_unit_test(${test} SOURCES c_face/${test}.c c_face/c_face.c LIBS ray TIMEOUT 60 LABELS cluster)
   target_include_directories(${test} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/c_face)
   add_dependencies(${test} raylet ray-gcs)

@@ -42,6 +42,7 @@ def run(path):
         ("grid_search", "best parameters: {'C': 10, 'gamma': 0.001}, accuracy 0.976"),
         ("named_actors", "visitors: 10\nnames: ['visitors']\nnobody has that name in another"),
         ("process_pool", "861 primes between 100,000 and 110,000; the first that ends in 03: 10"),
+        ("streaming", "read 5 of many: [1, 4, 9, 16, 25]; the reader has enough"),
         ("task_graph", "reading 3: 212.0 °F, 373.15 K"),
     ],
 )
