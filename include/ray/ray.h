@@ -316,7 +316,8 @@ struct ray_failure {
     const char *class_name; /* of the actor */
     bool actor_init_failed;
     bool never_started;
-    const void *data; /* face bytes of the exception (RAY_E_TASK_FAILED), or NULL */
+    const void *data; /* face bytes of the exception (RAY_E_TASK_FAILED); of an object without a
+                       * value the address of its owner (ray_ref_owner_address); or NULL */
     size_t data_size;
     uint32_t format;
 };

@@ -2,6 +2,7 @@
 /*
  * Objects for the program: references, get and wait.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,6 +46,34 @@ wk_failure_of_status(int status, const char *text)
         .status = status,
         .text = text ? text : st_info(status)->text,
         .node_ip = wk.node_ip,
+    };
+    return wk_value_create_failure(&failure);
+}
+
+struct ray_value *
+wk_failure_of_ref(const struct own_ref *ref, int status)
+{
+    char text[1024] = "";
+    const struct wk_peer *owner = NULL;
+    struct own_item item;
+    own_item_of(&wk.own, ref, &item);
+    if (ref->owner != OWN_SELF && ref->owner < wk.peer_capacity) {
+        owner = wk.peer_by_proc[ref->owner];
+    }
+    if (status == ST_OWNER_DIED && owner) {
+        (void)snprintf(text, sizeof(text), "The owner, pid %d, has ended: %s", owner->pid,
+                       owner->evidence && *owner->evidence ? owner->evidence : "nobody saw how");
+    } else if (status == ST_OBJECT_LOST) {
+        (void)snprintf(text, sizeof(text), "The object is no longer in the store.");
+    }
+    const struct wk_failure failure = {
+        .status = status,
+        .pid = owner ? owner->pid : 0,
+        .text = *text ? text : st_info(status)->text,
+        .node_ip = wk.node_ip,
+        .object_id = ref->id.b,
+        .data = &item.owner,
+        .data_size = sizeof(item.owner),
     };
     return wk_value_create_failure(&failure);
 }
@@ -180,13 +209,13 @@ open_ref(struct own_ref *ref, struct ray_value **out)
     case OWN_ERROR:
         break;
     case OWN_GONE:
-        *out = wk_failure_of_status(ref->status, NULL);
+        *out = wk_failure_of_ref(ref, ref->status);
         return *out ? ST_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for an error");
     }
     struct ray_value *value = ray_value_retain(wk_ref_value(ref));
     int status = wk_value_open(value, ref, out);
     if (status == ST_OBJECT_FREED) {
-        *out = wk_failure_of_status(ST_OBJECT_LOST, "the object is no longer in the store");
+        *out = wk_failure_of_ref(ref, ST_OBJECT_LOST);
         status = *out ? ST_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for an error");
     }
     ray_value_release(value);

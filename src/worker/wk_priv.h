@@ -532,6 +532,8 @@ wk_id_is_actor(const struct id_object *id)
  * an actor's. Lock held. */
 int wk_refs_check(ray_ref *const *refs, size_t count, bool values) MUST_USE;
 struct ray_value *wk_failure_of_status(int status, const char *text);
+/* What is read in place of an object's value: which one, whose, and what became of the owner. */
+struct ray_value *wk_failure_of_ref(const struct own_ref *ref, int status);
 
 /* ---- wk_node_io.c ---- */
 

@@ -356,7 +356,7 @@ gone_value(struct wk_task *task, uint32_t i)
         task->gone = calloc(task->arg_count, sizeof(struct ray_value *));
     }
     if (task->gone && !task->gone[i] && FAULT("worker.args.value") == ST_OK) {
-        task->gone[i] = wk_failure_of_status(task->args[i].ref->status, NULL);
+        task->gone[i] = wk_failure_of_ref(task->args[i].ref, task->args[i].ref->status);
     }
     return task->gone ? task->gone[i] : NULL;
 }
