@@ -125,6 +125,7 @@ struct peer_done {
 enum peer_done_flags {
     PEER_DONE_RETRY_ALLOWED = 1, /* retry_exceptions covers this failure */
     PEER_DONE_LEAVING = 2,       /* max_calls: the worker takes no more tasks */
+    PEER_DONE_ARGS_LOST = 4,     /* it never ran: an argument isn't in the store any more */
 };
 
 struct peer_bounced {

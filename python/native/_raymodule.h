@@ -387,6 +387,8 @@ typedef PyObject *const *fast_args;
 PyObject *native_get(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *native_put(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *native_wait(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *native_free(PyObject *module, PyObject *o);
+PyObject *native_lose(PyObject *module, PyObject *o);
 PyObject *native_decode(PyObject *module, PyObject *buffer);
 PyObject *native_try_serialize(PyObject *module, PyObject *value);
 PyObject *native_reduce_in_context(PyObject *module, PyObject *o);
@@ -472,7 +474,8 @@ struct spare_inbox;
 /* new. An asyncio future of the running loop for the reference. */
 PyObject *loop_future(struct state *st, PyObject *ref);
 PyObject *native_loop_turn(PyObject *module, PyObject *args);
-/* new. The value of a reference that is ready. */
+/* new. The value of a reference that is ready. NULL without an error: it turns out to be lost, and
+ * comes again, or becomes an error. */
 PyObject *object_ready_value(struct state *st, ray_ref *ref);
 
 /* ---- queues between libray's thread and Python's (queues.c) ---------------------------------- */

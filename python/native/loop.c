@@ -135,7 +135,8 @@ set_exception(struct state *st, PyObject *future)
     return done == NULL ? -1 : 0;
 }
 
-/* A future gets what its reference has become, unless it was cancelled; 0 or -1. */
+/* A future gets what its reference has become, unless it was cancelled; 0 or -1; 1: the value was
+ * lost, and is to be waited for again. */
 static int
 settle(struct state *st, PyObject *ref, PyObject *future)
 {
@@ -154,13 +155,15 @@ settle(struct state *st, PyObject *ref, PyObject *future)
         raise_status(ray_wait_all(&inside, 1, 0, &error));
     }
     if (value == NULL) {
-        return set_exception(st, future);
+        return PyErr_Occurred() ? set_exception(st, future) : 1;
     }
     done = PyObject_CallMethodOneArg(future, st->str_set_result, value);
     Py_DECREF(value);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
+
+static int announce(PyObject *inbox, PyObject *ref, PyObject *future);
 
 static PyObject *
 inbox_drain(PyObject *o, PyObject *unused)
@@ -173,7 +176,8 @@ inbox_drain(PyObject *o, PyObject *unused)
         n = ray_inbox_take(self->inbox, tokens, TAKEN_AT_ONCE);
         for (size_t i = 0; i < n; i++) {
             struct token *token = tokens[i];
-            if (settle(self->st, token->ref, token->future)) {
+            const int settled = settle(self->st, token->ref, token->future);
+            if (settled < 0 || (settled > 0 && announce(o, token->ref, token->future))) {
                 PyErr_WriteUnraisable(token->future);
             }
             token_free(token);
@@ -254,12 +258,10 @@ loop_future(struct state *st, PyObject *ref)
     }
     PyObject *loop = PyObject_CallNoArgs(st->get_running_loop);
     PyObject *future = loop == NULL ? NULL : PyObject_CallMethodNoArgs(loop, st->str_create_future);
-    int failed = future == NULL;
-    if (!failed && ray_ref_is_ready(inside)) {
-        failed = settle(st, ref, future);
-    } else if (!failed) {
+    int failed = future == NULL ? -1 : ray_ref_is_ready(inside) ? settle(st, ref, future) : 1;
+    if (failed > 0) {
         PyObject *inbox = inbox_of(st, loop);
-        failed = inbox == NULL || announce(inbox, ref, future);
+        failed = inbox == NULL ? -1 : announce(inbox, ref, future);
         Py_XDECREF(inbox);
     }
     if (failed) {

@@ -21,6 +21,7 @@ enum {
     REF_PSEUDO = 8,    /* stands for an actor */
     REF_TRANSFER = 16, /* waits for the answer to a TRANSFER */
     REF_LOSE = 32,     /* its value is to be dropped: GONE with `status` */
+    REF_LOST = OWN_FLAG_LOST, /* PENDING: its value isn't there any more, nobody makes it again */
 };
 
 /* Tokens chosen by the receiver of references have this bit, those of the sender have not. */

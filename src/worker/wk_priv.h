@@ -23,7 +23,7 @@
  *   wk_group.c      several calls at once            wk_turn_io.c     event loops' turns
  *   wk_cancel.c     cancelling tasks
  *   wk_put.c        the store, put                   wk_object.c      references, get, wait
- *   wk_inbox_io.c   references for event loops
+ *   wk_inbox_io.c   references for event loops       wk_lineage.c     results made again
  *
  * Tasks have a header in their owner (wk_task.h) and one where they run (wk_exec.h); actors have
  * wk_actor.h.
@@ -280,6 +280,7 @@ struct wk_engine {
     struct list lease_refs; /* wk_lease_ref */
     uint32_t template_count;
     struct slab task_slab;
+    bool lineage_due;        /* wk_lineage_work has something to do */
     uint64_t tasks_pending;  /* submitted, not answered */
     uint32_t tasks_pushed;   /* in windows */
     struct id_source source; /* the driver's, or a worker's threads outside of tasks */

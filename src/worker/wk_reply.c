@@ -9,6 +9,7 @@
 
 #include "base/flt.h"
 #include "os/os_basic.h"
+#include "worker/wk_lineage.h"
 #include "worker/wk_priv.h"
 #include "worker/wk_task.h"
 
@@ -37,13 +38,14 @@ wk_task_forget_pushed(struct wk_task *task)
 
 /* A return value has come: handed to the machine with the references inside of it. */
 static int
-take_return(struct own_ref *ref, const struct wk_piece *piece, struct own_frame *frame,
-            struct step_outs *outs)
+take_return(struct wk_task *task, struct own_ref *ref, const struct wk_piece *piece,
+            struct own_frame *frame, struct step_outs *outs)
 {
     struct ray_value *value = wk_value_of_piece(piece);
     if (!value) {
         return st_fail(ST_PROTOCOL, "a return value can't be read");
     }
+    const int32_t forgotten = value->kind == WK_VALUE_HINT ? wk_lineage_attach(task, ref) : ST_OK;
     struct own_ref **inner = NULL;
     const uint32_t item_count = value->item_count;
     if (value->item_count > 0) {
@@ -66,7 +68,7 @@ take_return(struct own_ref *ref, const struct wk_piece *piece, struct own_frame 
     if (value->kind == WK_VALUE_ERROR) {
         wk.error_count++;
     }
-    const int status = own_return_done(&wk.own, ref, wk_state_of(value), handle, 0, inner,
+    const int status = own_return_done(&wk.own, ref, wk_state_of(value), handle, forgotten, inner,
                                        inner ? value->item_count : 0, outs);
     for (uint32_t i = 0; inner && !frame && i < item_count; i++) {
         struct wk_outs o; /* this process was the executor: its handles came with the reply */
@@ -101,6 +103,9 @@ fail_returns(struct wk_task *task, struct ray_value *failure)
     for (uint32_t i = 0; i < task->return_count; i++) {
         struct wk_outs o;
         uint64_t handle = 0;
+        if (!wk_task_return(task, i)) {
+            continue;
+        }
         if (failure) {
             (void)ray_value_retain(failure);
             memcpy(&handle, &failure, sizeof(handle));
@@ -121,7 +126,9 @@ finish(struct wk_task *task)
     if (task->actor) {
         wk_actor_call_done(task);
     }
-    wk_task_destroy(task);
+    if (!wk_lineage_keep(task)) {
+        wk_task_destroy(task);
+    }
     wk_changed();
 }
 
@@ -182,13 +189,20 @@ take_returns(struct wk_task *task, const struct peer_done *done, const uint8_t *
         ref->task = 0;
         int status = readable ? wk_piece_decode(&at, end, &piece) : ST_PROTOCOL;
         readable = status == ST_OK;
+        if (!ref) { /* made again for the sake of others */
+            if (readable) {
+                free_piece(&piece);
+            }
+            wk_outs_end(&o);
+            continue;
+        }
         if (readable && piece.head.item_count > 0 && !frame && executor != OWN_SELF) {
             status = done->returns_token != 0
                          ? st_fail(ST_OUT_OF_MEMORY, "no memory for the references of a reply")
                          : st_fail(ST_PROTOCOL, "a reply with references but no token");
         }
         if (status == ST_OK) {
-            status = take_return(ref, &piece, frame, outs);
+            status = take_return(task, ref, &piece, frame, outs);
         }
         if (status != ST_OK) {
             struct ray_value *failure = wk_failure_of_status(status, st_last()->text);
@@ -231,6 +245,10 @@ wk_on_done(struct wk_link *link, const uint8_t *body, size_t size)
             wk_lease_retire(&wk.leases, lease, now);
         }
         wk_key_mark_dirty(task->key);
+    }
+    if (done.status != 0 && done.flags & PEER_DONE_ARGS_LOST) {
+        wk_task_args_lost(task, &done, executor);
+        return;
     }
     if (done.status != 0 && retry_after_failure(task, &done, executor)) {
         return;

@@ -10,6 +10,7 @@
 
 #include "base/flt.h"
 #include "os/os_basic.h"
+#include "worker/wk_lineage.h"
 #include "worker/wk_priv.h"
 #include "worker/wk_task.h"
 
@@ -217,6 +218,7 @@ wk_task_destroy(struct wk_task *task)
 {
     list_remove(&task->link);
     list_remove(&task->sibling);
+    wk_lineage_forget(task);
     ray_function_release(task->function);
     for (uint32_t i = 0; task->gone && i < task->arg_count; i++) {
         ray_value_release(task->gone[i]);
@@ -297,10 +299,8 @@ wk_task_begin(struct wk_task *task, ray_ref **refs)
 static bool
 is_awaited(struct own_ref *ref)
 {
-    if (ref && ref->state == OWN_PENDING && ref->kind == OWN_BORROWED) {
-        struct wk_outs o;
-        own_want(&wk.own, ref, wk_outs_begin(&o));
-        wk_outs_end(&o);
+    if (ref) {
+        wk_ref_want(ref);
     }
     return ref && ref->state == OWN_PENDING;
 }

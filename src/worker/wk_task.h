@@ -22,6 +22,8 @@ struct wk_task_arg {
     uint32_t offset, bytes; /* piece in `pieces` */
 };
 
+struct wk_lineage;
+
 struct wk_task {
     union { /* of an actor's call, what the actor client has of it; a task's under the same names */
         struct wk_call call;
@@ -32,6 +34,7 @@ struct wk_task {
             int32_t retries_left; /* -1 for ever */
         };
     };
+    struct wk_lineage *lineage; /* it stays when it is answered; mostly NULL */
     struct wk_template *tmpl;
     struct ray_function *function; /* counted */
     struct wk_key *key;            /* NULL: an actor's call */
@@ -161,6 +164,7 @@ int wk_task_want_args(struct wk_task *task) MUST_USE;
 /* Also prepares what encoding needs: that takes no memory. */
 int wk_task_args_bytes(struct wk_task *task, size_t *out) MUST_USE;
 uint8_t *wk_task_args_encode(const struct wk_task *task, uint8_t *out);
+/* NULL: one that isn't asked for, of a task that runs again. */
 struct own_ref *wk_task_return(const struct wk_task *task, uint32_t index);
 
 #endif
