@@ -380,8 +380,8 @@ remake(struct step_outs *outs, struct own_ref *ref)
     if (!(ref->waiters || ref->getters || ref->flags & REF_WANT)) {
         return true;
     }
-    if (!note(outs, (struct step_out){
-                        .kind = OWN_OUT_REMAKE, .payload = ref->lineage, .msg = ref })) {
+    if (!note(outs,
+              (struct step_out){ .kind = OWN_OUT_REMAKE, .payload = ref->lineage, .msg = ref })) {
         return false;
     }
     ref->flags &= (uint8_t) ~(REF_LOST | REF_WANT);
@@ -661,8 +661,7 @@ void
 own_want(struct own *own, struct own_ref *ref, struct step_outs *outs)
 {
     const bool wanted = ref->kind == OWN_BORROWED || ref->flags & REF_LOST;
-    if (wanted && ref->state == OWN_PENDING &&
-        !(ref->flags & (REF_WANT | REF_ASKED | REF_LOSE))) {
+    if (wanted && ref->state == OWN_PENDING && !(ref->flags & (REF_WANT | REF_ASKED | REF_LOSE))) {
         ref->flags |= REF_WANT;
         own_touch(own, ref);
         (void)own_pump(own, outs);

@@ -37,8 +37,8 @@
 #include "own/own_msg.h"
 
 enum {
-    OWN_SELF = 0,     /* number of this process */
-    OWN_OUTS_MIN = 8, /* room for outs that every call needs */
+    OWN_SELF = 0,       /* number of this process */
+    OWN_OUTS_MIN = 8,   /* room for outs that every call needs */
     OWN_FLAG_LOST = 64, /* own_ref.flags, the others are private: see own_is_lost */
 };
 
@@ -53,8 +53,9 @@ enum own_out_kind {
     /* `msg` is the struct own_ref, its state no longer PENDING; `payload` is what was in its
      * `waiters`, which is 0 now. Told once each time that `waiters` was set. */
     OWN_OUT_READY = 64,
-    /* Nothing refers to `payload` (value handle) and `peer` (lineage handle) any more: release both,
-     * where not 0. `when_ns` is the enum own_state that the value had, with OWN_DROP_* bits. */
+    /* Nothing refers to `payload` (value handle) and `peer` (lineage handle) any more: release
+     * both, where not 0. `when_ns` is the enum own_state that the value had, with OWN_DROP_* bits.
+     */
     OWN_OUT_DROP = 65,
     /* Call own_step with OWN_IN_TIMER at `when_ns`. Replaces the timer asked for before. */
     OWN_OUT_TIMER = 66,
@@ -132,7 +133,7 @@ struct own_ref {
     struct own_contained *contained; /* OWNED: references inside its value */
     struct own_ref *work_next;       /* private: work list */
     uint32_t remakes; /* OWNED: lineages that need it as an argument; they keep the entry alone */
-    struct list by_owner;            /* BORROWED: the owner's list of references borrowed from it */
+    struct list by_owner; /* BORROWED: the owner's list of references borrowed from it */
 };
 
 _Static_assert(sizeof(struct own_ref) <= 160, "a million pending references stay below 200 MB");
@@ -313,7 +314,8 @@ own_lineage_hold(struct own_ref *const *args, uint32_t count)
 }
 void own_lineage_drop(struct own *own, struct own_ref *const *args, uint32_t count,
                       struct step_outs *outs);
-/* The engine gives its lineage up (too much memory): `status` is what losing the value means now. */
+/* The engine gives its lineage up (too much memory): `status` is what losing the value means now.
+ */
 void own_forget_lineage(struct own *own, struct own_ref *ref, int32_t status,
                         struct step_outs *outs);
 /* The value of an owned object is no longer in the store. It is made again when somebody wants it,
@@ -377,8 +379,8 @@ own_is_lost(const struct own_ref *ref)
     return (ref->flags & OWN_FLAG_LOST) != 0;
 }
 /* Asks a borrowed object's owner for its value, once, or has a lost value made again; nothing to do
- * for other states and kinds. Set `waiters` to be told (OWN_OUT_READY), unless the state is no longer
- * PENDING after the call. */
+ * for other states and kinds. Set `waiters` to be told (OWN_OUT_READY), unless the state is no
+ * longer PENDING after the call. */
 void own_want(struct own *own, struct own_ref *ref, struct step_outs *outs);
 /* Forgets a borrowed object's cached value (its hint went stale), so that own_want asks again. The
  * value handle is the caller's. */

@@ -82,7 +82,8 @@ wk_exec_of(const ray_task *task)
     memcpy(&e, &task, sizeof(e));
     return e;
 }
-/* Pins the arguments that are in the store. False: one isn't there, the task has failed with that. */
+/* Pins the arguments that are in the store. False: one isn't there, the task has failed with that.
+ */
 bool wk_exec_open_args(struct wk_exec *e);
 /* Its connection is gone while it runs: nobody hears of it, and its template outlives it. */
 void wk_exec_orphan(struct wk_exec *e);

@@ -198,7 +198,8 @@ void
 wk_lineage_fini(void)
 {
     while (all.ready && !list_is_empty(&all.work)) {
-        struct wk_lineage *lineage = LIST_ENTRY(list_take_front(&all.work), struct wk_lineage, work);
+        struct wk_lineage *lineage =
+            LIST_ENTRY(list_take_front(&all.work), struct wk_lineage, work);
         if (lineage->running) { /* it was about to be */
             wk_task_destroy(lineage->task);
         }
@@ -302,7 +303,8 @@ wk_lineage_work(void)
 {
     wk.lineage_due = false;
     while (all.ready && !list_is_empty(&all.work)) {
-        struct wk_lineage *lineage = LIST_ENTRY(list_take_front(&all.work), struct wk_lineage, work);
+        struct wk_lineage *lineage =
+            LIST_ENTRY(list_take_front(&all.work), struct wk_lineage, work);
         if (lineage->running) {
             run_again(lineage);
         } else if (lineage->entries == 0) {

@@ -114,9 +114,8 @@ send_done(struct wk_exec *e, uint64_t duration_ns, bool leaving)
         .return_count = (uint32_t)(e->failure ? 1 : e->tmpl->num_returns),
         .duration_ns = duration_ns,
         .status = e->failure ? e->failure->status : 0,
-        .flags =
-            (e->retry_allowed ? PEER_DONE_RETRY_ALLOWED : 0u) | (leaving ? PEER_DONE_LEAVING : 0u) |
-            (e->args_lost ? PEER_DONE_ARGS_LOST : 0u),
+        .flags = (e->retry_allowed ? PEER_DONE_RETRY_ALLOWED : 0u) |
+                 (leaving ? PEER_DONE_LEAVING : 0u) | (e->args_lost ? PEER_DONE_ARGS_LOST : 0u),
     };
     close_frame(e, &done);
     if (leaving) {

@@ -211,8 +211,7 @@ test_an_argument_stays_for_its_lineage(void **state)
     assert_int_equal(own_return_done(&w->p[A].own, made, OWN_STORE, 9, 0, NULL, 0, outs(w, A)),
                      ST_OK);
     flush(w, A);
-    assert_int_equal(
-        own_task_failed(&w->p[A].own, args, 2, OWN_SELF, true, outs(w, A)), ST_OK);
+    assert_int_equal(own_task_failed(&w->p[A].own, args, 2, OWN_SELF, true, outs(w, A)), ST_OK);
     flush(w, A);
     assert_int_equal(made->state, OWN_PENDING); /* given up again */
     own_lineage_drop(&w->p[A].own, args, 2, outs(w, A));

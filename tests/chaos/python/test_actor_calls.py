@@ -55,16 +55,17 @@ actor = Actor.remote(path)
 other = Caller.remote()
 told = [stream_in_task.remote(actor, 0), other.stream.remote(actor, 1)]
 here = []
-thread = threading.Thread(target=lambda: here.append(stream(actor, 2)))
+thread = threading.Thread(target=lambda: here.append(stream(actor, 2)), daemon=True)
 thread.start()
 
 seen = open(path, "rb")
-name, callers, killed = None, set(), None
+name, callers, killed, begun = None, set(), None, b""
 
 def next_runs():
     '''Another process runs calls of all three.'''
-    global name, callers
-    for line in seen.readlines():
+    global name, callers, begun
+    *lines, begun = (begun + seen.read()).split(b"\\n")  # the last one is still being written
+    for line in lines:
         runs, caller, _ = line.split()
         if runs != name:
             name, callers = runs, set()
