@@ -78,6 +78,20 @@ may_keep(const struct wk_task *task)
     return ST_OK;
 }
 
+/* What keeping the task costs: its record, and the small arguments that it may keep alone. */
+static size_t
+cost_of(const struct wk_task *task)
+{
+    size_t bytes = sizeof(*task) + sizeof(struct wk_lineage) + task->args_bytes;
+    for (uint32_t i = 0; i < task->ref_count; i++) {
+        bytes += sizeof(struct own_ref);
+        if (task->refs[i]->state == OWN_INLINE || task->refs[i]->state == OWN_ERROR) {
+            bytes += wk_ref_value(task->refs[i])->size;
+        }
+    }
+    return bytes;
+}
+
 int
 wk_lineage_attach(struct wk_task *task, struct own_ref *ref)
 {
@@ -104,7 +118,7 @@ wk_lineage_attach(struct wk_task *task, struct own_ref *ref)
         if (task->actor) {
             lineage->actor = task->actor->id;
         }
-        lineage->bytes = sizeof(*task) + sizeof(*lineage) + task->args_bytes;
+        lineage->bytes = cost_of(task);
         task->lineage = lineage;
         own_lineage_hold(task->refs, task->ref_count);
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A worker that lives on only because its objects are referenced is killed: how soon it is known."""
+"""A worker that lives on only for its objects is killed: how soon everybody knows."""
 
 import os
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects whose owner is killed: everybody who refers to one hears of it, in every way of waiting."""
+"""Objects whose owner is killed: everybody hears of it, in every way of waiting."""
 
 import asyncio
 import os
