@@ -5,6 +5,7 @@ be. On one node nothing is lost by itself: `lose` takes the only copy out of the
 import asyncio
 import gc
 import os
+import time
 
 import numpy as np
 import pytest
@@ -171,7 +172,29 @@ def test_small_arguments_are_kept():
     check(ref, 3)
 
 
-def test_every_way_to_want_it(tmp_path):
+def test_a_wait_for_it_can_end_before(tmp_path):
+    @ray.remote
+    def gated(path):
+        again = os.path.exists(path)
+        open(path, "w").close()
+        while again and not os.path.exists(path + "open"):
+            time.sleep(0.001)
+        return np.full(LARGE, 5)
+
+    path = str(tmp_path / "ran")
+    ref = gated.remote(path)
+    check(ref, 5)
+    lose(ref)
+    with pytest.raises(ray.exceptions.GetTimeoutError):
+        ray.get(ref, timeout=0.05)
+    with pytest.raises(ray.exceptions.GetTimeoutError):
+        ray.get([ref, ref], timeout=0)
+    assert ray.wait([ref], timeout=0)[0] == []
+    open(path + "open", "w").close()
+    check(ref, 5)
+
+
+def test_every_way_to_want_it():
     def lost(n):
         ref = fill.remote(n)
         ray.wait([ref])
@@ -187,10 +210,6 @@ def test_every_way_to_want_it(tmp_path):
     assert [int(x[0]) for x in ray.get([ray.put([5]), lost(3), ray.put([6])])] == [5, 3, 6]
     assert ray.get(first.remote(lost(4))) == 4
     assert ray.get(first.options(max_retries=0).remote(lost(4))) == 4
-    with pytest.raises(ray.exceptions.GetTimeoutError):
-        slow = lost(5)
-        ray.get(slow, timeout=0)
-    check(slow, 5)
     actor = Holder.remote()
     ray.get(actor.hold.remote([lost(6), lost(7)]))
     assert ray.get(actor.read.remote()) == [6, 7]
