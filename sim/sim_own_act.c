@@ -201,6 +201,9 @@ act_cancel(struct sim_own *w, struct sim_node *n)
 {
     if (n->call_count > 0) {
         struct sim_call *c = &n->calls[sim_below(w->sim, n->call_count)];
+        if (c->lineage != 0) {
+            return; /* it runs again: whoever wants more of its results still joins */
+        }
         SIM_TRACE(w->sim, "P%u cancels t%u", n->number, c->task);
         fail_returns(w, n, c, ST_TASK_CANCELLED);
         c->cancelled = true;
