@@ -124,7 +124,11 @@ struct own_ref {
     uint32_t pins;  /* transit pins, open frames, captures, covers, a running task's returns */
     uint32_t owner; /* process number, OWN_SELF when OWNED */
     int32_t status; /* why it is GONE; with a value in the store: why it has no lineage, or 0 */
-    uint64_t seq;   /* of the registration last sent, BORROWED only */
+    union {
+        uint64_t seq; /* of the registration last sent, BORROWED only */
+        uint32_t
+            remakes; /* OWNED: lineages that need it as an argument; they keep the entry alone */
+    };
     union {
         struct own_borrower *borrowers; /* OWNED */
         struct own_cover *covers;       /* BORROWED: let go when the registration is answered */
@@ -132,8 +136,7 @@ struct own_ref {
     struct own_getter *getters;      /* OWNED */
     struct own_contained *contained; /* OWNED: references inside its value */
     struct own_ref *work_next;       /* private: work list */
-    uint32_t remakes; /* OWNED: lineages that need it as an argument; they keep the entry alone */
-    struct list by_owner; /* BORROWED: the owner's list of references borrowed from it */
+    struct list by_owner;            /* BORROWED: the owner's list of references borrowed from it */
 };
 
 _Static_assert(sizeof(struct own_ref) <= 160, "a million pending references stay below 200 MB");

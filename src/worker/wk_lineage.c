@@ -177,7 +177,8 @@ wk_lineage_keep(struct wk_task *task)
         return false;
     }
     lineage->running = false;
-    task->actor = NULL; /* found again by its id */
+    list_remove(&task->sibling); /* it isn't its parent's to cancel any more */
+    task->actor = NULL;          /* found again by its id */
     list_push_back(&all.kept, &lineage->link);
     all.bytes += lineage->bytes;
     if (lineage->entries == 0 || all.bytes > all.bytes_max) {

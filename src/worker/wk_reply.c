@@ -103,14 +103,14 @@ fail_returns(struct wk_task *task, struct ray_value *failure)
     for (uint32_t i = 0; i < task->return_count; i++) {
         struct wk_outs o;
         uint64_t handle = 0;
-        if (!wk_task_return(task, i)) {
+        struct own_ref *ref = wk_task_return(task, i);
+        if (!ref) {
             continue;
         }
         if (failure) {
             (void)ray_value_retain(failure);
             memcpy(&handle, &failure, sizeof(handle));
         }
-        struct own_ref *ref = wk_task_return(task, i);
         ref->task = 0;
         (void)!own_return_done(&wk.own, ref, failure ? OWN_ERROR : OWN_GONE, handle,
                                failure ? 0 : ST_OUT_OF_MEMORY, NULL, 0, wk_outs_begin(&o));
@@ -186,7 +186,6 @@ take_returns(struct wk_task *task, const struct peer_done *done, const uint8_t *
         struct wk_outs o;
         struct step_outs *outs = wk_outs_begin(&o);
         struct own_ref *ref = wk_task_return(task, i);
-        ref->task = 0;
         int status = readable ? wk_piece_decode(&at, end, &piece) : ST_PROTOCOL;
         readable = status == ST_OK;
         if (!ref) { /* made again for the sake of others */
@@ -196,6 +195,7 @@ take_returns(struct wk_task *task, const struct peer_done *done, const uint8_t *
             wk_outs_end(&o);
             continue;
         }
+        ref->task = 0;
         if (readable && piece.head.item_count > 0 && !frame && executor != OWN_SELF) {
             status = done->returns_token != 0
                          ? st_fail(ST_OUT_OF_MEMORY, "no memory for the references of a reply")
