@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from ray import ObjectRef, _native
 
 
-def _as_list(refs: ObjectRef | Iterable[ObjectRef]) -> list[ObjectRef]:
+def _as_list(refs: ObjectRef[Any] | Iterable[ObjectRef[Any]]) -> list[ObjectRef[Any]]:
     return [refs] if isinstance(refs, ObjectRef) else list(refs)
 
 
-def free(object_refs: ObjectRef | Iterable[ObjectRef], local_only: bool = False) -> None:
+def free(object_refs: ObjectRef[Any] | Iterable[ObjectRef[Any]], local_only: bool = False) -> None:
     """Drops the values now, everywhere; whoever reads them gets an ``ObjectFreedError``.
 
     On one node, ``local_only`` makes no difference.
@@ -21,7 +22,7 @@ def free(object_refs: ObjectRef | Iterable[ObjectRef], local_only: bool = False)
         _native.free(ref)
 
 
-def lose(object_refs: ObjectRef | Iterable[ObjectRef]) -> None:
+def lose(object_refs: ObjectRef[Any] | Iterable[ObjectRef[Any]]) -> None:
     """The store loses the values, as if their node had died, and tells nobody.
 
     Only for values in the store that this process owns. Who reads them next finds out, and they are
