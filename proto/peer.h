@@ -134,6 +134,7 @@ struct peer_done {
 enum peer_done_flags {
     PEER_DONE_RETRY_ALLOWED = 1, /* retry_exceptions covers this failure */
     PEER_DONE_LEAVING = 2,       /* max_calls: the worker takes no more tasks */
+    PEER_DONE_ARGS_LOST = 4,     /* it never ran: an argument isn't in the store any more */
 };
 
 /* One item of a generator (docs/protocols/generators.md), in the order of `index`, before the DONE

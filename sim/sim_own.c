@@ -68,7 +68,7 @@ value_new(struct sim_own *w, struct sim_node *n, uint32_t object)
     return value;
 }
 
-static void
+void
 value_end(struct sim_own *w, struct sim_node *n, uint64_t value)
 {
     for (uint32_t i = 0; i < n->value_count; i++) {
@@ -263,9 +263,22 @@ carry_out(struct sim_own *w, struct sim_node *n, const struct step_out *out)
         break;
     case OWN_OUT_DROP:
         if (out->payload) {
+            const uint32_t object = out->payload & ((1u << VALUE_OBJECT_BITS) - 1);
             value_end(w, n, out->payload);
+            if (out->when_ns == (OWN_STORE | OWN_DROP_OWNED)) {
+                w->objects[object].has_value = false;
+            }
+        }
+        if (out->peer != 0) {
+            lineage_release(w, n, out->peer);
         }
         break;
+    case OWN_OUT_REMAKE: {
+        struct own_ref *ref;
+        memcpy(&ref, &out->msg, sizeof(ref));
+        lineage_wanted(w, n, out->payload, ref);
+        break;
+    }
     case OWN_OUT_TIMER:
         sim_timer(w->sim, n->number, TIMER_GRACE, out->when_ns);
         break;
@@ -287,7 +300,7 @@ serve_want(struct sim_own *w, struct sim_node *n, struct sim_want want)
             handle_add(w, n, want.ref, 0);
             return;
         }
-    } else if (want.ref->state == OWN_INLINE) {
+    } else if (has_bytes(want.ref->state)) {
         act_deserialise(w, n, want.ref, 0);
     }
     own_local_drop(&n->own, want.ref, node_outs(w, n));
@@ -318,6 +331,7 @@ node_flush(struct sim_own *w, struct sim_node *n)
             i = UINT32_MAX;
         }
     }
+    lineage_work(w, n);
     if (n->unreachable) {
         sim_timer(w->sim, n->number, TIMER_UNREACHABLE, sim_now(w->sim));
     }
@@ -430,6 +444,7 @@ world_create(struct sim *sim)
     w->kills_left = sim_chance(sim, 800) ? 1 + (uint32_t)sim_below(sim, 8) : 0;
     w->frees = sim_chance(sim, 200);
     w->stops = sim_chance(sim, 300);
+    w->losses = sim_chance(sim, 300);
     w->lax = sim_chance(sim, 150);
     if (w->lax) {
         w->kills_left = 10;

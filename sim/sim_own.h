@@ -21,6 +21,7 @@ enum {
     RUNS_MAX = 640,
     WANTS_MAX = 64,
     VALUES_MAX = 1024,
+    LINEAGES_MAX = 64,
     OBJECTS_MAX = 4096,
     ARGS_MAX = 4,
     RETURNS_MAX = 2,
@@ -54,9 +55,19 @@ struct sim_call {
     uint32_t task, executor, attempts;
     uint32_t arg_count, return_count;
     bool cancelled;
+    uint64_t lineage; /* 0 none */
     struct own_ref *args[ARGS_MAX];
-    struct own_ref *returns[RETURNS_MAX];
+    struct own_ref *returns[RETURNS_MAX]; /* NULL: not wanted, of a task that runs again */
     uint32_t return_objects[RETURNS_MAX];
+};
+
+/* A finished task that its caller keeps. */
+struct sim_lineage {
+    uint64_t id;
+    uint32_t entries, again;
+    bool running, due;
+    struct sim_call call;
+    struct id_object arg_ids[ARGS_MAX];
 };
 
 /* A task at its executor. */
@@ -88,6 +99,9 @@ struct sim_node {
     struct sim_run runs[RUNS_MAX];
     struct sim_want wants[WANTS_MAX];
     uint64_t values[VALUES_MAX]; /* handles given to the machine and not given back */
+    uint32_t lineage_count;
+    bool lineages_busy;
+    struct sim_lineage lineages[LINEAGES_MAX];
     struct step_out out_space[32];
     struct step_outs outs;
     struct arena arena;
@@ -99,6 +113,7 @@ struct sim_own {
     uint64_t died_ns[NODES_MAX + 1];
     uint32_t node_count, kills_left;
     bool frees, stops;       /* this history has explicit frees, stopped processes */
+    bool losses;             /* and values that are lost from the store */
     bool lax;                /* its grace is shorter than its delays: objects may be gone early, but
                                 everybody must be told, and nothing be left */
     uint32_t drops_max;      /* handles dropped at a time: few make long lives, many short ones */
@@ -106,7 +121,7 @@ struct sim_own {
     uint32_t keep_per_mille; /* arguments that outlive their task */
     uint32_t stage;          /* of winding down */
     uint32_t task, run;
-    uint64_t value, want;
+    uint64_t value, want, lineage;
     uint32_t object_count;
     struct sim_object objects[OBJECTS_MAX];
 };
@@ -142,6 +157,8 @@ struct id_object object_id(uint32_t object);
 uint32_t object_of(const struct id_object *id);
 uint32_t object_new(struct sim_own *w, uint32_t owner);
 uint64_t value_new(struct sim_own *w, struct sim_node *n, uint32_t object);
+/* The machine has given it back. */
+void value_end(struct sim_own *w, struct sim_node *n, uint64_t value);
 void handle_add(struct sim_own *w, struct sim_node *n, struct own_ref *ref, uint32_t run);
 void handle_drop(struct sim_own *w, struct sim_node *n, uint32_t index);
 
@@ -155,6 +172,30 @@ void act_deserialise(struct sim_own *w, struct sim_node *n, struct own_ref *ref,
 void on_push(struct sim_own *w, struct sim_node *n, uint32_t from, const struct sim_push *m);
 void on_reply(struct sim_own *w, struct sim_node *n, uint32_t from, const struct sim_reply *m);
 void on_executor_died(struct sim_own *w, struct sim_node *n, uint32_t dead);
+
+/* Pushes it once more, with all that it needs held again; false: there is nobody to run it. */
+bool call_again(struct sim_own *w, struct sim_node *n, const struct sim_call *c);
+/* Whether a state means that the value can be read. */
+static inline bool
+has_bytes(uint8_t state)
+{
+    return state == OWN_INLINE || state == OWN_STORE;
+}
+
+/* --- sim_own_lineage.c --- */
+
+/* A reply has come, nothing of it is taken yet: perhaps the task is to be kept. */
+void lineage_begin(struct sim_own *w, struct sim_node *n, struct sim_call *c);
+/* `ref` gets a value in the store from it. */
+void lineage_attach(struct sim_own *w, struct sim_node *n, const struct sim_call *c,
+                    struct own_ref *ref);
+void lineage_answered(struct sim_own *w, struct sim_node *n, const struct sim_call *c);
+void lineage_release(struct sim_own *w, struct sim_node *n, uint64_t id);
+void lineage_wanted(struct sim_own *w, struct sim_node *n, uint64_t id, struct own_ref *ref);
+/* What can be run again, or ended. */
+void lineage_work(struct sim_own *w, struct sim_node *n);
+void act_lose(struct sim_own *w, struct sim_node *n);
+void check_lineages(struct sim_own *w, const struct sim_node *n, bool quiet);
 
 /* --- sim_own_check.c --- */
 

@@ -123,7 +123,7 @@ send_push(struct sim_own *w, struct sim_node *n, const struct sim_call *c)
     for (uint32_t i = 0; i < c->arg_count; i++) {
         const struct own_ref *arg = c->args[i];
         own_item_of(&n->own, arg, &m.args[i]);
-        m.resolved[i] = arg->state == OWN_INLINE && sim_chance(w->sim, 500);
+        m.resolved[i] = has_bytes(arg->state) && sim_chance(w->sim, 500);
         m.bare[i] = m.resolved[i] && sim_chance(w->sim, 500);
         SIM_TRACE(w->sim, "  argument o%u%s", object_of(&arg->id),
                   m.resolved[i] ? " with its value" : "");
@@ -185,6 +185,9 @@ static void
 fail_returns(struct sim_own *w, struct sim_node *n, struct sim_call *c, int32_t status)
 {
     for (uint32_t i = 0; i < c->return_count && !c->cancelled; i++) {
+        if (!c->returns[i]) {
+            continue;
+        }
         SIM_CHECK(w->sim,
                   own_return_done(&n->own, c->returns[i], OWN_GONE, 0, status, NULL, 0,
                                   node_outs(w, n)) == ST_OK,
@@ -198,6 +201,9 @@ act_cancel(struct sim_own *w, struct sim_node *n)
 {
     if (n->call_count > 0) {
         struct sim_call *c = &n->calls[sim_below(w->sim, n->call_count)];
+        if (c->lineage != 0) {
+            return; /* it runs again: whoever wants more of its results still joins */
+        }
         SIM_TRACE(w->sim, "P%u cancels t%u", n->number, c->task);
         fail_returns(w, n, c, ST_TASK_CANCELLED);
         c->cancelled = true;
@@ -230,9 +236,28 @@ on_executor_died(struct sim_own *w, struct sim_node *n, uint32_t dead)
             c->attempts++;
             send_push(w, n, c);
         } else {
+            const struct sim_call ended = *c;
             end_call(n, c);
+            lineage_answered(w, n, &ended);
+            lineage_work(w, n);
         }
     }
+}
+
+bool
+call_again(struct sim_own *w, struct sim_node *n, const struct sim_call *c)
+{
+    const uint32_t executor = random_other(w, n);
+    if (executor == 0) {
+        return false;
+    }
+    struct sim_call *again = &n->calls[n->call_count++];
+    *again = *c;
+    again->executor = executor;
+    again->attempts = 1;
+    own_task_submitted(again->args, again->arg_count);
+    send_push(w, n, again);
+    return true;
 }
 
 /* Takes over one return value; the references inside it are in the reply's frame already. */
@@ -241,9 +266,12 @@ take_return(struct sim_own *w, struct sim_node *n, const struct sim_call *c, uin
             enum own_state state, struct own_ref *const *inner, uint32_t count)
 {
     const uint32_t object = c->return_objects[i];
-    if (c->returns[i]->state == OWN_PENDING && state == OWN_INLINE) {
+    if (c->returns[i]->state == OWN_PENDING && has_bytes(state)) {
         set_inner(w, object, inner, count);
         w->objects[object].has_value = true;
+    }
+    if (state == OWN_STORE) {
+        lineage_attach(w, n, c, c->returns[i]);
     }
     SIM_CHECK(w->sim,
               own_return_done(&n->own, c->returns[i], state, value_new(w, n, object), 0, inner,
@@ -272,8 +300,9 @@ on_reply(struct sim_own *w, struct sim_node *n, uint32_t from, const struct sim_
     }
     SIM_CHECK(w->sim, index < n->call_count && n->calls[index].executor == from,
               "P%u: a reply for t%u, which isn't pending", n->number, m->task);
-    const struct sim_call c = n->calls[index];
+    struct sim_call c = n->calls[index];
     end_call(n, &n->calls[index]);
+    lineage_begin(w, n, &c);
     const uint32_t peer = node_peer(w, n, from);
     const bool args_first = sim_chance(w->sim, 500);
     if (args_first) {
@@ -286,7 +315,7 @@ on_reply(struct sim_own *w, struct sim_node *n, uint32_t from, const struct sim_
             inner[k] = own_frame_add(&n->own, frame, &m->inner[i][k]);
             SIM_CHECK(w->sim, inner[k], "own_frame_add failed");
         }
-        if (!c.cancelled) {
+        if (!c.cancelled && c.returns[i]) {
             take_return(w, n, &c, i, (enum own_state)m->state[i], inner, m->inner_count[i]);
         }
     }
@@ -297,6 +326,8 @@ on_reply(struct sim_own *w, struct sim_node *n, uint32_t from, const struct sim_
     if (!args_first) {
         give_up_args(w, n, &c, peer, m->kept);
     }
+    lineage_answered(w, n, &c);
+    lineage_work(w, n);
 }
 
 /* --- tasks, the executor
@@ -416,9 +447,11 @@ act_finish_run(struct sim_own *w, struct sim_node *n, uint32_t index)
     uint32_t count = 0;
     SIM_TRACE(w->sim, "P%u ends t%u", n->number, run.task);
     for (uint32_t i = 0; i < run.return_count && answer; i++) {
-        m.state[i] = sim_chance(w->sim, 850) ? OWN_INLINE : OWN_ERROR;
+        m.state[i] = sim_chance(w->sim, 500)   ? OWN_STORE
+                     : sim_chance(w->sim, 700) ? OWN_INLINE
+                                               : OWN_ERROR;
         m.inner_count[i] =
-            m.state[i] == OWN_INLINE ? older_refs(w, n, &pinned[count], run.return_objects[i]) : 0;
+            has_bytes(m.state[i]) ? older_refs(w, n, &pinned[count], run.return_objects[i]) : 0;
         for (uint32_t k = 0; k < m.inner_count[i]; k++) {
             own_item_of(&n->own, pinned[count++], &m.inner[i][k]);
         }
@@ -510,6 +543,18 @@ who_waits(struct sim_own *w, const struct sim_node *n, const struct own_ref *ref
     return w->objects[object_of(&ref->id)].task < run->task ? run->serial : 0;
 }
 
+/* What the owner had told of it isn't there: asks again. */
+static void
+stale_hint(struct sim_own *w, struct sim_node *n, struct own_ref *ref)
+{
+    SIM_TRACE(w->sim, "P%u finds its hint of o%u stale", n->number, object_of(&ref->id));
+    const uint64_t value = ref->value;
+    own_forget_value(ref);
+    value_end(w, n, value);
+    own_want(&n->own, ref, node_outs(w, n));
+    node_flush(w, n);
+}
+
 static void
 act_want(struct sim_own *w, struct sim_node *n)
 {
@@ -521,7 +566,9 @@ act_want(struct sim_own *w, struct sim_node *n)
         return;
     }
     if (ref->state != OWN_PENDING) {
-        if (ref->state == OWN_INLINE) {
+        if (ref->kind == OWN_BORROWED && ref->state == OWN_STORE && sim_chance(w->sim, 300)) {
+            stale_hint(w, n, ref);
+        } else if (has_bytes(ref->state)) {
             own_local_add(ref); /* the value may go away while it is read; the object may not */
             act_deserialise(w, n, ref, 0);
             own_local_drop(&n->own, ref, node_outs(w, n));
@@ -610,8 +657,12 @@ act_any(struct sim *sim, void *world)
         act_copy(w, n);
     } else if (dice < 92) {
         act_put_for(w, n);
-    } else if (dice < 94) {
+    } else if (dice < 93) {
         act_free(w, n);
+    } else if (dice < 94) {
+        for (uint32_t i = 0; w->losses && i < 4; i++) {
+            act_lose(w, n);
+        }
     } else if (dice < 95) {
         act_cancel(w, n);
     } else if (dice < 97) {

@@ -20,9 +20,12 @@ excuse_inner(struct sim_own *w, uint32_t object)
 void
 check_holders(struct sim *sim, void *world)
 {
-    const struct sim_own *w = world;
+    struct sim_own *w = world;
     for (uint32_t i = 1; i <= w->node_count; i++) {
         const struct sim_node *n = w->nodes[i];
+        if (n) {
+            check_lineages(w, n, false);
+        }
         for (uint32_t k = 0; n && k < n->handle_count; k++) {
             const struct sim_handle *h = &n->handles[k];
             const struct sim_object *o = &w->objects[h->object];
@@ -72,7 +75,7 @@ has_inside(const struct sim_own *w, const struct sim_object *o, uint32_t object)
     }
     const struct id_object id = object_id(object);
     const struct own_ref *ref = own_find(&w->nodes[o->owner]->own, &id);
-    return ref && ref->state == OWN_INLINE;
+    return ref && has_bytes(ref->state);
 }
 
 static void
@@ -82,6 +85,14 @@ reach_all(struct reach *r)
     for (uint32_t i = 1; i <= w->node_count; i++) {
         for (uint32_t k = 0; w->nodes[i] && k < w->nodes[i]->handle_count; k++) {
             reach_object(r, i, w->nodes[i]->handles[k].object);
+        }
+    }
+    for (uint32_t i = 1; i <= w->node_count; i++) {
+        const struct sim_node *n = w->nodes[i];
+        for (uint32_t k = 0; n && k < n->lineage_count; k++) {
+            for (uint32_t m = 0; m < n->lineages[k].call.arg_count; m++) {
+                reach_object(r, i, object_of(&n->lineages[k].arg_ids[m]));
+            }
         }
     }
     while (r->depth > 0) {
@@ -116,8 +127,12 @@ check_entry(const struct reach *r, const struct sim_node *n, const struct own_re
     const uint32_t object = object_of(&ref->id);
     const struct sim_object *o = &w->objects[object];
     if (ref->kind == OWN_OWNED) {
+        const bool held =
+            ref->local || ref->submitted || ref->contained_in || ref->pins || ref->borrowers;
         SIM_CHECK(w->sim, r->reached[object] || o->excused,
                   "I3: P%u keeps o%u, to which nothing refers", n->number, object);
+        SIM_CHECK(w->sim, held || ref->state != OWN_STORE,
+                  "I6: P%u keeps the value of o%u, which only a lineage needs", n->number, object);
         check_listing(w, n, ref);
         return;
     }
@@ -134,6 +149,7 @@ static void
 check_node(struct reach *r, const struct sim_node *n)
 {
     struct sim_own *w = r->w;
+    check_lineages(w, n, true);
     SIM_CHECK(w->sim, n->want_count == 0, "I4: P%u still waits for o%u", n->number,
               n->wants[0].object);
     SIM_CHECK(w->sim, n->call_count == 0, "I4: P%u still waits for t%u", n->number,
@@ -188,6 +204,8 @@ check_empty(struct sim *sim, void *world)
                   "I3: P%u keeps listings or pins", i);
         SIM_CHECK(sim, n->own.cover_slab.live == 0 && n->own.frame_slab.live == 0,
                   "I3: P%u keeps frames or covers", i);
+        SIM_CHECK(sim, n->lineage_count == 0, "I5: P%u never gave back %u lineages", i,
+                  n->lineage_count);
         SIM_CHECK(sim, n->value_count == 0, "I5: P%u never gave back %u values", i, n->value_count);
         for (uint32_t k = 1; k < n->own.proc_count; k++) {
             SIM_CHECK(sim, !n->own.procs[k] || !own_proc_is_dead(&n->own, k),

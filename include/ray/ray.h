@@ -81,6 +81,7 @@ enum ray_status {
     RAY_E_LIMIT = -13,
     RAY_E_CLOSED = -14,
     RAY_E_NOT_SUPPORTED = -15,
+    RAY_E_WOULD_BLOCK = -16, /* not yet: wait again */
     RAY_E_END_OF_STREAM = -17,
     RAY_E_TASK_FAILED = -20, /* the function raised; the value carries the face's bytes */
     RAY_E_WORKER_CRASHED = -21,
@@ -96,6 +97,9 @@ enum ray_status {
     RAY_E_OBJECT_FREED = -42,
     RAY_E_OBJECT_GONE = -43,
     RAY_E_STORE_FULL = -44,
+    RAY_E_OBJECT_UNRECONSTRUCTABLE = -46,
+    RAY_E_OBJECT_MAX_ATTEMPTS = -47,
+    RAY_E_OBJECT_LINEAGE_EVICTED = -48,
     RAY_E_RAYLET_DIED = -50,
     RAY_E_NODE_DIED = -51,
     RAY_E_GCS_UNAVAILABLE = -52,
@@ -255,8 +259,10 @@ RAY_API void ray_ref_pin_for_job(ray_ref *ref);
 
 /* Whether the value is here and a ray_ref_value would succeed at once. */
 RAY_API bool ray_ref_is_ready(ray_ref *ref);
-/* The value of a ready reference, without waiting; RAY_E_TIMED_OUT when it isn't ready. A value
- * that is an error is a value like others: see ray_value_status. */
+/* The value of a ready reference, without waiting; RAY_E_TIMED_OUT when it isn't ready;
+ * RAY_E_WOULD_BLOCK when it turns out to have been lost: then it isn't ready any more, and either
+ * made again or an error soon. A value that is an error is a value like others: see
+ * ray_value_status. */
 RAY_API int ray_ref_value(ray_ref *ref, ray_value **out);
 
 /* Waits until every reference is ready, or one of them is known to be an error: then *error_index
@@ -269,6 +275,12 @@ RAY_API int ray_wait(ray_ref *const *refs, size_t count, size_t num_returns, int
                      bool fetch_local, bool *ready);
 /* Waits for one value. A value that is an error gives its status, and no value. */
 RAY_API int ray_get(ray_ref *ref, int64_t timeout_ms, ray_value **out);
+
+/* Drops the value now, for everybody: the references stay, and read RAY_E_OBJECT_FREED. */
+RAY_API int ray_ref_free(ray_ref *ref);
+/* For tests of recovery: the store loses the only copy of the value, as if the memory that had it
+ * had gone, and nobody is told. The owner's, of a value that is in the store. */
+RAY_API int ray_ref_lose(ray_ref *ref);
 
 /* Calls fn(ctx, ref) once, when the reference is ready, from a thread of the library (not the
  * caller's, and never within this call). `cancel` true at shutdown. Must not wait. */
@@ -318,7 +330,8 @@ struct ray_failure {
     const char *class_name; /* of the actor */
     bool actor_init_failed;
     bool never_started;
-    const void *data; /* face bytes of the exception (RAY_E_TASK_FAILED), or NULL */
+    const void *data; /* face bytes of the exception (RAY_E_TASK_FAILED); of an object without a
+                       * value the address of its owner (ray_ref_owner_address); or NULL */
     size_t data_size;
     uint32_t format;
 };

@@ -391,6 +391,8 @@ typedef PyObject *const *fast_args;
 PyObject *native_get(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *native_put(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *native_wait(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *native_free(PyObject *module, PyObject *o);
+PyObject *native_lose(PyObject *module, PyObject *o);
 PyObject *native_decode(PyObject *module, PyObject *buffer);
 PyObject *native_try_serialize(PyObject *module, PyObject *value);
 PyObject *native_reduce_in_context(PyObject *module, PyObject *o);
@@ -529,7 +531,8 @@ PyObject *loop_room_future(struct state *st, ray_task *task);
 enum { SIGNALS_MS = 100 }; /* the longest wait of a driver's; see wait_for_all */
 /* Milliseconds of the monotonic clock. */
 int64_t monotonic_ms(void);
-/* new. The value of a reference that is ready. */
+/* new. The value of a reference that is ready. NULL without an error: it turns out to be lost, and
+ * comes again, or becomes an error. */
 PyObject *object_ready_value(struct state *st, ray_ref *ref);
 
 /* ---- queues between libray's thread and Python's (queues.c) ---------------------------------- */

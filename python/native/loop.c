@@ -136,7 +136,8 @@ set_exception(struct state *st, PyObject *future)
     return done == NULL ? -1 : 0;
 }
 
-/* A future gets what its reference has become, unless it was cancelled; 0 or -1. */
+/* A future gets what its reference has become, unless it was cancelled; 0 or -1; 1: the value was
+ * lost, and is to be waited for again. */
 static int
 settle(struct state *st, PyObject *ref, PyObject *future, bool only_ready)
 {
@@ -155,13 +156,15 @@ settle(struct state *st, PyObject *ref, PyObject *future, bool only_ready)
         raise_status(ray_wait_all(&inside, 1, 0, &error));
     }
     if (value == NULL) {
-        return set_exception(st, future);
+        return PyErr_Occurred() ? set_exception(st, future) : 1;
     }
     done = PyObject_CallMethodOneArg(future, st->str_set_result, value);
     Py_DECREF(value);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
+
+static int announce(PyObject *inbox, PyObject *ref, PyObject *future, bool only_ready);
 
 static PyObject *
 inbox_drain(PyObject *o, PyObject *unused)
@@ -174,7 +177,9 @@ inbox_drain(PyObject *o, PyObject *unused)
         n = ray_inbox_take(self->inbox, tokens, TAKEN_AT_ONCE);
         for (size_t i = 0; i < n; i++) {
             struct token *token = tokens[i];
-            if (settle(self->st, token->ref, token->future, token->only_ready)) {
+            const int settled = settle(self->st, token->ref, token->future, token->only_ready);
+            if (settled < 0 ||
+                (settled > 0 && announce(o, token->ref, token->future, token->only_ready))) {
                 PyErr_WriteUnraisable(token->future);
             }
             token_free(token);
@@ -263,12 +268,12 @@ future_for(struct state *st, PyObject *ref, bool only_ready)
     PyObject *loop = NULL;
     ray_ref *inside = object_ref_get(ref);
     PyObject *future = inside == NULL ? NULL : future_of_loop(st, &loop);
-    int failed = future == NULL;
-    if (!failed && ray_ref_is_ready(inside)) {
-        failed = settle(st, ref, future, only_ready);
-    } else if (!failed) {
+    int failed = future == NULL             ? -1
+                 : ray_ref_is_ready(inside) ? settle(st, ref, future, only_ready)
+                                            : 1;
+    if (failed > 0) {
         PyObject *inbox = inbox_of(st, loop);
-        failed = inbox == NULL || announce(inbox, ref, future, only_ready);
+        failed = inbox == NULL ? -1 : announce(inbox, ref, future, only_ready);
         Py_XDECREF(inbox);
     }
     if (failed) {

@@ -147,6 +147,9 @@ object_ready_value(struct state *st, ray_ref *ref)
 {
     ray_value *value = NULL;
     const int status = ray_ref_value(ref, &value);
+    if (status == RAY_E_WOULD_BLOCK) { /* it was lost: wait for it again */
+        return NULL;
+    }
     if (status != RAY_OK) {
         return raise_status(status);
     }
@@ -156,6 +159,14 @@ object_ready_value(struct state *st, ray_ref *ref)
     return result;
 }
 
+/* What is left of a timeout that began at `begin`, in the form of timeouts. */
+static int64_t
+time_left(int64_t timeout_ms, int64_t begin)
+{
+    const int64_t passed = monotonic_ms() - begin;
+    return timeout_ms < 0 ? -1 : passed < timeout_ms ? timeout_ms - passed : 0;
+}
+
 static PyObject *
 get_one(struct state *st, PyObject *o, int64_t timeout_ms)
 {
@@ -163,15 +174,23 @@ get_one(struct state *st, PyObject *o, int64_t timeout_ms)
     if (ref == NULL) {
         return NULL;
     }
-    if (!ray_ref_is_ready(ref)) {
-        size_t error;
-        Py_INCREF(o);
-        const int waited = wait_for_all(st, &ref, 1, timeout_ms, &error);
-        PyObject *result = waited < 0 ? NULL : object_ready_value(st, ref);
-        Py_DECREF(o);
-        return result;
+    if (ray_ref_is_ready(ref)) {
+        PyObject *result = object_ready_value(st, ref);
+        if (result != NULL || PyErr_Occurred()) {
+            return result;
+        }
     }
-    return object_ready_value(st, ref);
+    const int64_t begin = timeout_ms > 0 ? monotonic_ms() : 0;
+    PyObject *result = NULL;
+    int waited;
+    Py_INCREF(o);
+    do {
+        size_t error;
+        waited = wait_for_all(st, &ref, 1, time_left(timeout_ms, begin), &error);
+        result = waited < 0 ? NULL : object_ready_value(st, ref);
+    } while (result == NULL && waited >= 0 && !PyErr_Occurred()); /* lost: it is made again */
+    Py_DECREF(o);
+    return result;
 }
 
 /* Fills `refs`, one count each, with what is in the list; the list may change while we wait. */
@@ -197,7 +216,8 @@ collect_refs(struct state *st, PyObject *list, ray_ref **refs, size_t *count, bo
     return 0;
 }
 
-/* new. The list of values, or NULL: the first error in the list's order is raised. */
+/* new. The list of values, or NULL: the first error in the list's order is raised, or, without one,
+ * a value was lost and is to be waited for again. */
 static PyObject *
 get_values(struct state *st, ray_ref **refs, size_t count)
 {
@@ -229,10 +249,11 @@ get_list(struct state *st, PyObject *list, int64_t timeout_ms)
     size_t count = 0;
     bool all_ready = true;
     int waited = collect_refs(st, list, refs, &count, &all_ready);
-    if (waited == 0) {
+    const int64_t begin = timeout_ms > 0 ? monotonic_ms() : 0;
+    while (waited == 0) {
         size_t error = SIZE_MAX;
         if (!all_ready) {
-            waited = wait_for_all(st, refs, count, timeout_ms, &error);
+            waited = wait_for_all(st, refs, count, time_left(timeout_ms, begin), &error);
         }
         if (waited == 0) {
             values = get_values(st, refs, count);
@@ -243,6 +264,11 @@ get_list(struct state *st, PyObject *list, int64_t timeout_ms)
                 PyErr_SetString(PyExc_SystemError, "an error turned out to be a value");
             }
         }
+        if (values != NULL || PyErr_Occurred()) {
+            break;
+        }
+        all_ready = false; /* one was lost */
+        waited = 0;
     }
     for (size_t i = 0; i < count; i++) {
         ray_ref_release(refs[i]);
@@ -596,4 +622,36 @@ native_wait(PyObject *module, fast_args args, Py_ssize_t nargs, PyObject *kwname
         return NULL;
     }
     return wait_list(st, slots[0], num_returns, timeout_ms, fetch_local != 0);
+}
+
+/* ---- by hand --------------------------------------------------------------------------------- */
+
+static PyObject *
+apply(PyObject *o, int (*fn)(ray_ref *ref))
+{
+    ray_ref *ref = object_ref_get(o);
+    if (ref == NULL) {
+        return NULL;
+    }
+    int status;
+    Py_BEGIN_ALLOW_THREADS status = fn(ref);
+    Py_END_ALLOW_THREADS if (status != RAY_OK)
+    {
+        return raise_status(status);
+    }
+    Py_RETURN_NONE;
+}
+
+PyObject *
+native_free(PyObject *module, PyObject *o)
+{
+    (void)module;
+    return apply(o, ray_ref_free);
+}
+
+PyObject *
+native_lose(PyObject *module, PyObject *o)
+{
+    (void)module;
+    return apply(o, ray_ref_lose);
 }

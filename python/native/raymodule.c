@@ -89,6 +89,8 @@ static PyMethodDef module_methods[] = {
     { "get", FASTCALL(native_get), METH_FASTCALL | METH_KEYWORDS, get_doc },
     { "put", FASTCALL(native_put), METH_FASTCALL | METH_KEYWORDS, put_doc },
     { "wait", FASTCALL(native_wait), METH_FASTCALL | METH_KEYWORDS, wait_doc },
+    { "free", native_free, METH_O, "Drops an object's value now, for everybody." },
+    { "lose", native_lose, METH_O, "The store loses an object's value; for tests." },
     { "decode", native_decode, METH_O, "The Python value of a value buffer." },
     { "try_serialize", native_try_serialize, METH_O, "Serialises a value; gives its size." },
     { "reduce_in_context", native_reduce_in_context, METH_O,

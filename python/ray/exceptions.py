@@ -446,6 +446,9 @@ class NodeDiedError(RayError):
         return self.message
 
 
+_WORKER_ID_BYTES = 28  # an owner's address begins with its id
+
+
 class ObjectLostError(RayError):
     """All copies of an object are gone, and it can't be made again."""
 
@@ -513,10 +516,13 @@ class OwnerDiedError(ObjectLostError):
     """The process that owned the object has ended."""
 
     def _why(self) -> str:
+        logs = "/tmp/ray/session_latest/logs"
+        if isinstance(self.owner_address, bytes) and len(self.owner_address) >= _WORKER_ID_BYTES:
+            logs += f"/*{self.owner_address[:_WORKER_ID_BYTES].hex()}*"
         return (
             "The object's owner has exited. This is the Python worker that first created the "
-            "ObjectRef via `.remote()` or `ray.put()`. Check the session's logs "
-            "(/tmp/ray/session_latest/logs) for more information about the owner."
+            f"ObjectRef via `.remote()` or `ray.put()`. Check the owner's logs ({logs}) for more "
+            "information about its end."
         )
 
 

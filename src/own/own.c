@@ -285,6 +285,28 @@ drop_value(struct step_outs *outs, struct own_ref *ref, bool end)
     return true;
 }
 
+/* The value goes, the entry and its lineage stay. */
+static bool
+lose_stored(struct own *own, struct step_outs *outs, struct own_ref *ref)
+{
+    ASSERT(ref->kind == OWN_OWNED && ref->state == OWN_STORE);
+    if (!note(outs, (struct step_out){ .kind = OWN_OUT_DROP,
+                                       .payload = ref->value,
+                                       .when_ns = OWN_STORE | OWN_DROP_OWNED })) {
+        return false;
+    }
+    ref->value = 0;
+    uncontain(own, ref);
+    if (ref->lineage && !OWN_WITHOUT(own, remake)) {
+        ref->state = OWN_PENDING;
+        ref->flags |= REF_LOST;
+    } else {
+        ref->state = OWN_GONE;
+        ref->status = ref->status ? ref->status : ST_OBJECT_UNRECONSTRUCTABLE;
+    }
+    return true;
+}
+
 /* --- settling
  * ------------------------------------------------------------------------------------- */
 
@@ -326,7 +348,7 @@ lose_value(struct own *own, struct step_outs *outs, struct own_ref *ref)
         if (!drop_value(outs, ref, false)) {
             return false;
         }
-        ref->flags &= (uint8_t)~REF_LOSE;
+        ref->flags &= (uint8_t) ~(REF_LOSE | REF_LOST | REF_WANT);
         ref->state = OWN_GONE;
         if (ref->kind == OWN_OWNED) {
             uncontain(own, ref);
@@ -351,14 +373,40 @@ free_ref(struct own *own, struct own_ref *ref)
     slab_give(&own->ref_slab, ref);
 }
 
+/* Somebody wants a value that was lost. */
+static bool
+remake(struct step_outs *outs, struct own_ref *ref)
+{
+    if (!(ref->waiters || ref->getters || ref->flags & REF_WANT)) {
+        return true;
+    }
+    if (!note(outs,
+              (struct step_out){ .kind = OWN_OUT_REMAKE, .payload = ref->lineage, .msg = ref })) {
+        return false;
+    }
+    ref->flags &= (uint8_t) ~(REF_LOST | REF_WANT);
+    ref->pins++; /* of the running task */
+    return true;
+}
+
 static bool
 settle_owned(struct own *own, struct step_outs *outs, struct own_ref *ref)
 {
-    const bool end = !own_is_held(ref);
+    bool end = !own_is_held(ref);
     ASSERT(!end || !ref->waiters);
+    if (end && ref->remakes > 0 && !OWN_WITHOUT(own, lineage_hold)) {
+        if (ref->state == OWN_STORE &&
+            !(answer_getters(own, outs, ref) && lose_stored(own, outs, ref))) {
+            return false;
+        }
+        end = false;
+    }
     if (end && ref->state == OWN_PENDING) {
         ref->state = OWN_GONE;
         ref->status = ST_OBJECT_GONE;
+    }
+    if (ref->flags & REF_LOST && ref->state == OWN_PENDING) {
+        return remake(outs, ref);
     }
     if (ref->state != OWN_PENDING && !(tell_waiters(outs, ref) && answer_getters(own, outs, ref))) {
         return false;
@@ -574,10 +622,46 @@ own_put(struct own *own, const struct id_object *id, enum own_state state, uint6
 }
 
 void
+own_lineage_drop(struct own *own, struct own_ref *const *args, uint32_t count,
+                 struct step_outs *outs)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        ASSERT(args[i]->remakes > 0);
+        if (--args[i]->remakes == 0 && !own_is_held(args[i])) {
+            own_touch(own, args[i]);
+        }
+    }
+    (void)own_pump(own, outs);
+}
+
+void
+own_forget_lineage(struct own *own, struct own_ref *ref, int32_t status, struct step_outs *outs)
+{
+    ref->lineage = 0;
+    if (ref->state == OWN_STORE) {
+        ref->status = status;
+    } else if (ref->flags & REF_LOST) {
+        own_lose(own, ref, status);
+    }
+    (void)own_pump(own, outs);
+}
+
+void
+own_value_lost(struct own *own, struct own_ref *ref, struct step_outs *outs)
+{
+    if (ref->kind == OWN_OWNED && ref->state == OWN_STORE && !(ref->flags & REF_LOSE)) {
+        if (lose_stored(own, outs, ref)) {
+            own_touch(own, ref);
+        }
+        (void)own_pump(own, outs);
+    }
+}
+
+void
 own_want(struct own *own, struct own_ref *ref, struct step_outs *outs)
 {
-    if (ref->kind == OWN_BORROWED && ref->state == OWN_PENDING &&
-        !(ref->flags & (REF_WANT | REF_ASKED | REF_LOSE))) {
+    const bool wanted = ref->kind == OWN_BORROWED || ref->flags & REF_LOST;
+    if (wanted && ref->state == OWN_PENDING && !(ref->flags & (REF_WANT | REF_ASKED | REF_LOSE))) {
         ref->flags |= REF_WANT;
         own_touch(own, ref);
         (void)own_pump(own, outs);

@@ -37,8 +37,9 @@
 #include "own/own_msg.h"
 
 enum {
-    OWN_SELF = 0,     /* number of this process */
-    OWN_OUTS_MIN = 8, /* room for outs that every call needs */
+    OWN_SELF = 0,       /* number of this process */
+    OWN_OUTS_MIN = 8,   /* room for outs that every call needs */
+    OWN_FLAG_LOST = 64, /* own_ref.flags, the others are private: see own_is_lost */
 };
 
 /* In-kinds of own_step beside STEP_CONTINUE and the messages of own_msg.h. */
@@ -52,19 +53,23 @@ enum own_out_kind {
     /* `msg` is the struct own_ref, its state no longer PENDING; `payload` is what was in its
      * `waiters`, which is 0 now. Told once each time that `waiters` was set. */
     OWN_OUT_READY = 64,
-    /* Nothing refers to `payload` (value handle) and `peer` (lineage handle, as a number) any more:
-     * release both. `when_ns` is the enum own_state that the value had, with OWN_DROP_* bits. */
+    /* Nothing refers to `payload` (value handle) and `peer` (lineage handle) any more: release
+     * both, where not 0. `when_ns` is the enum own_state that the value had, with OWN_DROP_* bits.
+     */
     OWN_OUT_DROP = 65,
     /* Call own_step with OWN_IN_TIMER at `when_ns`. Replaces the timer asked for before. */
     OWN_OUT_TIMER = 66,
     /* Nothing here refers to dead process `peer` any more: its number means nothing from now on. */
     OWN_OUT_PROC_GONE = 67,
+    /* `msg` is a struct own_ref whose value was lost and is wanted: it is to be made again, from
+     * `payload`, its lineage. It ends in own_return_done, also when it can't be made. */
+    OWN_OUT_REMAKE = 68,
 };
 
 /* Bits in `when_ns` of OWN_OUT_DROP beside the state. */
 enum {
     OWN_DROP_STATE_MASK = 0xff,
-    OWN_DROP_OWNED = 0x100,  /* the object ends here; else only this process's copy does */
+    OWN_DROP_OWNED = 0x100,  /* the value ends here; else only this process's copy does */
     OWN_DROP_PSEUDO = 0x200, /* it was an actor's: its last handle is gone */
 };
 
@@ -118,8 +123,12 @@ struct own_ref {
     uint32_t contained_in; /* objects owned here whose value holds this reference */
     uint32_t pins;  /* transit pins, open frames, captures, covers, a running task's returns */
     uint32_t owner; /* process number, OWN_SELF when OWNED */
-    int32_t status; /* why it is GONE */
-    uint64_t seq;   /* of the registration last sent, BORROWED only */
+    int32_t status; /* why it is GONE; with a value in the store: why it has no lineage, or 0 */
+    union {
+        uint64_t seq; /* of the registration last sent, BORROWED only */
+        uint32_t
+            remakes; /* OWNED: lineages that need it as an argument; they keep the entry alone */
+    };
     union {
         struct own_borrower *borrowers; /* OWNED */
         struct own_cover *covers;       /* BORROWED: let go when the registration is answered */
@@ -284,9 +293,37 @@ int own_return_done(struct own *own, struct own_ref *ref, enum own_state state, 
                     int32_t status, struct own_ref *const *inner, uint32_t count,
                     struct step_outs *outs) MUST_USE;
 
-/* The value is to be made again (lineage): back to PENDING with a pin for the running task. The old
- * value handle is the caller's. */
-void own_return_again(struct own_ref *ref);
+/* --- lineage: how a value in the store can be made again -----------------------------------------
+ *
+ * A lineage is the engine's record of a finished task. Whoever owns its returns hangs it on those
+ * that are in the store, and counts it on the arguments, which have to be owned here as well. An
+ * argument that only lineages need gives up its value, but for a small one, and stays as an entry:
+ * it can be made again itself if it has a lineage.
+ */
+
+/* `lineage` comes back by OWN_OUT_DROP, once for each reference. The value isn't here yet. */
+static inline void
+own_set_lineage(struct own_ref *ref, uint64_t lineage)
+{
+    ref->lineage = lineage;
+}
+/* A lineage needs these arguments, all OWNED; or does no longer. */
+static inline void
+own_lineage_hold(struct own_ref *const *args, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        args[i]->remakes++;
+    }
+}
+void own_lineage_drop(struct own *own, struct own_ref *const *args, uint32_t count,
+                      struct step_outs *outs);
+/* The engine gives its lineage up (too much memory): `status` is what losing the value means now.
+ */
+void own_forget_lineage(struct own *own, struct own_ref *ref, int32_t status,
+                        struct step_outs *outs);
+/* The value of an owned object is no longer in the store. It is made again when somebody wants it,
+ * or, without lineage, is GONE. Nothing to do for other states. */
+void own_value_lost(struct own *own, struct own_ref *ref, struct step_outs *outs);
 
 /* --- receiving references ----------------------------------------------------------------------
  */
@@ -338,15 +375,22 @@ int own_reply_pin(struct own *own, uint32_t caller, struct own_ref *const *inner
 /* --- values ------------------------------------------------------------------------------------
  */
 
-/* Asks a borrowed object's owner for its value, once; nothing to do for other states and kinds. Set
- * `waiters` to be told (OWN_OUT_READY), unless the state is no longer PENDING after the call. */
+/* PENDING since its value was lost, and nobody makes it again yet: own_want does. */
+static inline bool
+own_is_lost(const struct own_ref *ref)
+{
+    return (ref->flags & OWN_FLAG_LOST) != 0;
+}
+/* Asks a borrowed object's owner for its value, once, or has a lost value made again; nothing to do
+ * for other states and kinds. Set `waiters` to be told (OWN_OUT_READY), unless the state is no
+ * longer PENDING after the call. */
 void own_want(struct own *own, struct own_ref *ref, struct step_outs *outs);
 /* Forgets a borrowed object's cached value (its hint went stale), so that own_want asks again. The
  * value handle is the caller's. */
 void own_forget_value(struct own_ref *ref);
 /* ray's explicit free: drops the value now, here or at its owner. The references stay, GONE. */
 int own_free(struct own *own, struct own_ref *ref, struct step_outs *outs) MUST_USE;
-/* An owned object's value was lost for good (store, node) or is replaced by an error: GONE. */
+/* An owned object's value is lost for good, whatever its lineage: GONE. */
 void own_lost(struct own *own, struct own_ref *ref, int32_t status, struct step_outs *outs);
 
 /* Pinned by its exporter (captured in a definition, or by ray.cloudpickle) until the job ends. */

@@ -120,15 +120,6 @@ own_return_done(struct own *own, struct own_ref *ref, enum own_state state, uint
     return own_pump(own, outs);
 }
 
-void
-own_return_again(struct own_ref *ref)
-{
-    ASSERT(ref->kind == OWN_OWNED && !(ref->flags & REF_LOSE));
-    ref->state = OWN_PENDING;
-    ref->value = 0;
-    ref->pins++;
-}
-
 /* --- frames
  * ---------------------------------------------------------------------------------------------- */
 

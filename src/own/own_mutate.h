@@ -27,7 +27,9 @@
     RULE(late_get, "a GET for what isn't here isn't answered")                                     \
     RULE(owner_death, "an owner's death isn't acted upon")                                         \
     RULE(dead_frames, "messages of a process known to be dead are handled")                        \
-    RULE(transit_release, "TRANSIT_DONE is ignored")
+    RULE(transit_release, "TRANSIT_DONE is ignored")                                               \
+    RULE(remake, "a lost value is gone, although it has a lineage")                                \
+    RULE(lineage_hold, "an argument that only a lineage needs is forgotten")
 
 #define OWN_RULE_ENUM(name, text) OWN_RULE_##name,
 enum own_rule { OWN_RULES(OWN_RULE_ENUM) OWN_RULE_COUNT };

@@ -15,12 +15,13 @@ enum { OWN_MAGIC = 0x6f776e31 };
 
 /* own_ref.flags */
 enum {
-    REF_WORK = 1,      /* in the work list */
-    REF_WANT = 2,      /* a GET is to be sent */
-    REF_ASKED = 4,     /* a GET was sent and not answered */
-    REF_PSEUDO = 8,    /* stands for an actor */
-    REF_TRANSFER = 16, /* waits for the answer to a TRANSFER */
-    REF_LOSE = 32,     /* its value is to be dropped: GONE with `status` */
+    REF_WORK = 1,             /* in the work list */
+    REF_WANT = 2,             /* a GET is to be sent */
+    REF_ASKED = 4,            /* a GET was sent and not answered */
+    REF_PSEUDO = 8,           /* stands for an actor */
+    REF_TRANSFER = 16,        /* waits for the answer to a TRANSFER */
+    REF_LOSE = 32,            /* its value is to be dropped: GONE with `status` */
+    REF_LOST = OWN_FLAG_LOST, /* PENDING: its value isn't there any more, nobody makes it again */
 };
 
 /* Tokens chosen by the receiver of references have this bit, those of the sender have not. */

@@ -121,7 +121,7 @@ on_get(struct own *own, struct own_proc *proc, const struct own_msg_get *m, stru
     ref->getters = g;
     list_init(&g->by_proc);
     list_push_back(&proc->getters, &g->by_proc);
-    if (ref->state != OWN_PENDING || ref->flags & REF_LOSE) {
+    if (ref->state != OWN_PENDING || ref->flags & (REF_LOSE | REF_LOST)) {
         own_touch(own, ref);
     }
     return ST_OK;

@@ -127,6 +127,8 @@ struct storec_view {
  */
 int storec_pin(struct storec *store, const struct store_hint *hint, struct storec_view *view)
     MUST_USE;
+/* Whether what a hint names was there just now; nothing keeps it there. */
+bool storec_is_there(const struct storec *store, const struct store_hint *hint);
 /* Ends the view, and the store if it was closed and this was its last. From any thread, no lock. */
 void storec_unpin(struct storec_view *view);
 uint64_t storec_pins_held(const struct storec *store);

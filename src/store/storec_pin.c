@@ -93,6 +93,13 @@ storec_pin(struct storec *store, const struct store_hint *hint, struct storec_vi
     return ST_OK;
 }
 
+bool
+storec_is_there(const struct storec *store, const struct store_hint *hint)
+{
+    return hint->epoch == store->epoch && hint->slot < store->slot_count &&
+           store_pin_check(&store->rows[hint->slot], hint) == STORE_PIN_OK;
+}
+
 /* Clears the word and pushes the entry for the next pin. */
 static void
 free_entry(struct storec *store, uint32_t entry)

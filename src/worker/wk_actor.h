@@ -135,6 +135,8 @@ uint32_t wk_actor_proc(const struct wk_actor *actor);
 
 /* When nothing in the program refers to it and no call is open, the reference to it is given up. */
 void wk_actor_settle(struct wk_actor *actor);
+/* A call that is made again after its end, as if it were submitted now. */
+void wk_actor_resubmit(struct wk_task *task);
 /* What a call to a dead actor gets; the caller releases it. */
 struct ray_value *wk_actor_death(const struct wk_actor *actor);
 

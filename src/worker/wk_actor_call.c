@@ -139,6 +139,7 @@ void
 wk_actor_queue_again(struct wk_task *task)
 {
     task->state = WK_TASK_READY;
+    task->call.waits = task->deps_pending > 0;
     wk_caller_again(&task->actor->calls, &task->call);
     wk_actor_mark_dirty(task->actor);
 }
@@ -151,6 +152,14 @@ wk_actor_call_done(struct wk_task *task)
 }
 
 /* ---- submission ---- */
+
+void
+wk_actor_resubmit(struct wk_task *task)
+{
+    task->state = WK_TASK_READY;
+    wk_caller_submit(&task->actor->calls, &task->call, task->retries_left, task->deps_pending > 0);
+    wk_actor_mark_dirty(task->actor);
+}
 
 int
 wk_actor_submit(struct ray_actor *handle, struct ray_function *method, struct ray_options *options,

@@ -17,6 +17,7 @@
 #include "os/os_proc.h"
 #include "os/os_sock.h"
 #include "worker/wk_exec.h"
+#include "worker/wk_lineage.h"
 #include "worker/wk_priv.h"
 #include "worker/wk_task.h"
 
@@ -72,6 +73,7 @@ stop_parts(void)
     wk_engine_stop_thread();
     wk_lock();
     wk_gcs_close();
+    wk_lineage_fini();
     wk_tasks_fini(); /* reads the actors' tasks, so before them */
     wk_actors_fini();
     wk_peers_close();

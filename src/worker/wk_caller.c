@@ -187,8 +187,10 @@ void
 wk_caller_again(struct wk_caller *c, struct wk_call *call)
 {
     take(c, call);
-    if (c->state == ACTOR_DEAD) {
+    if (c->state == ACTOR_DEAD && !call->waits) {
         fail(c, call, WK_CALL_ACTOR_DEAD);
+    } else if (c->unordered && call->waits) {
+        put(&c->late, call, WK_CALL_LATE);
     } else {
         put_in_place(c, call);
     }

@@ -119,7 +119,8 @@ struct wk_call *wk_caller_next(const struct wk_caller *c);
 void wk_caller_sent(struct wk_caller *c, struct wk_call *call);
 /* It is over, wherever it was: replied to, failed, or cancelled. Nobody waits for its number. */
 void wk_caller_answered(struct wk_caller *c, struct wk_call *call);
-/* A reply said that its method failed, and it is made again: at its place in the queue. */
+/* A reply said that its method failed, or that an argument isn't there any more (`waits` is set
+ * anew), and it is made again: at its place in the queue. */
 void wk_caller_again(struct wk_caller *c, struct wk_call *call);
 /* The next that is to be answered with its verdict; NULL: none. */
 struct wk_call *wk_caller_failed(struct wk_caller *c);

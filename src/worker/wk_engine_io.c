@@ -53,6 +53,9 @@ wk_unlock(void)
     if (atom_ptr_load(&wk.releases, ATOM_RELAXED)) {
         wk_drain_releases();
     }
+    if (wk.lineage_due && wk.running) {
+        wk_pump();
+    }
     if (wk.loop && background_until > 0 && !timer_kick) {
         const uint64_t timer = net_loop_next_timer(wk.loop);
         if (timer < background_until && timer < leader_until) {

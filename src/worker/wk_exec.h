@@ -57,6 +57,7 @@ struct wk_exec {
     uint32_t return_ref_count, return_ref_capacity;
     struct ray_value *failure;
     bool retry_allowed;
+    bool args_lost; /* it isn't run: its owner must find the arguments again */
     bool delivered; /* a reply names the returns */
     struct id_source source;
     uint64_t started_ns;
@@ -87,6 +88,9 @@ wk_exec_of(const ray_task *task)
     memcpy(&e, &task, sizeof(e));
     return e;
 }
+/* Pins the arguments that are in the store. False: one isn't there, the task has failed with that.
+ */
+bool wk_exec_open_args(struct wk_exec *e);
 /* Its connection is gone while it runs: nobody hears of it, and its template outlives it. */
 void wk_exec_orphan(struct wk_exec *e);
 int wk_on_push(struct wk_link *link, const uint8_t *body, size_t size) MUST_USE;

@@ -100,6 +100,29 @@ ray_task_arg_count(const ray_task *task)
     return wk_exec_of(task)->push.arg_count;
 }
 
+bool
+wk_exec_open_args(struct wk_exec *e)
+{
+    for (uint32_t i = 0; i < e->push.arg_count; i++) {
+        struct ray_value *view = NULL;
+        if (e->args[i].kind != WK_VALUE_HINT || e->views[i]) {
+            continue;
+        }
+        const int status = wk_value_open(&e->args[i], NULL, &view);
+        if (status == ST_OBJECT_FREED) {
+            e->failure = wk_failure_of_status(ST_OBJECT_LOST, "an argument is no longer in the "
+                                                              "store");
+            e->args_lost = true;
+            return !e->failure; /* without memory the function sees it */
+        }
+        if (status == ST_OK) {
+            view->frame = e->frame;
+            e->views[i] = view;
+        }
+    }
+    return true;
+}
+
 RAY_API ray_value *
 ray_task_arg(ray_task *task, size_t index)
 {

@@ -320,7 +320,7 @@ keep_item(struct ray_stream *st, const struct wk_piece *piece, const struct peer
     }
     struct own_frame *frame =
         piece->head.item_count > 0 ? wk_piece_frame(item->token, executor) : NULL;
-    wk_take_piece(ref, piece, frame, item->token, executor);
+    wk_take_piece(st->task, ref, piece, frame, item->token, executor);
     if (frame) {
         struct wk_outs o;
         own_frame_close_reply(&wk.own, frame, wk_outs_begin(&o));

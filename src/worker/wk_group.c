@@ -177,12 +177,16 @@ wk_group_run_first(struct wk_group *g)
     staff(g);
     struct wk_exec *outer = wk_current;
     wk_current = e;
-    wk_unlock();
-    const int status = wk.worker_options->execute(wk.worker_options->ctx, (ray_task *)e);
-    wk_lock();
+    const bool open = wk_exec_open_args(e);
+    int status = ST_OK;
+    if (open) {
+        wk_unlock();
+        status = wk.worker_options->execute(wk.worker_options->ctx, (ray_task *)e);
+        wk_lock();
+    }
     wk_current = outer;
     e->in_execute = false;
-    if (e->deferral == WK_DEFER_NOT) {
+    if (open && e->deferral == WK_DEFER_NOT) {
         wk_exec_complete(e, status);
     }
     if (e->deferral != WK_DEFERRED) {

@@ -2,10 +2,12 @@
 /*
  * Objects for the program: references, get and wait.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "os/os_basic.h"
+#include "worker/wk_lineage.h"
 #include "worker/wk_priv.h"
 #include "worker/wk_task.h"
 
@@ -45,6 +47,34 @@ wk_failure_of_status(int status, const char *text)
         .status = status,
         .text = text ? text : st_info(status)->text,
         .node_ip = wk.node_ip,
+    };
+    return wk_value_create_failure(&failure);
+}
+
+struct ray_value *
+wk_failure_of_ref(const struct own_ref *ref, int status)
+{
+    char text[1024] = "";
+    const struct wk_peer *owner = NULL;
+    struct own_item item;
+    own_item_of(&wk.own, ref, &item);
+    if (ref->owner != OWN_SELF && ref->owner < wk.peer_capacity) {
+        owner = wk.peer_by_proc[ref->owner];
+    }
+    if (status == ST_OWNER_DIED && owner) {
+        (void)snprintf(text, sizeof(text), "The owner, pid %d, has ended: %s", owner->pid,
+                       owner->evidence && *owner->evidence ? owner->evidence : "nobody saw how");
+    } else if (status == ST_OBJECT_LOST) {
+        (void)snprintf(text, sizeof(text), "The object is no longer in the store.");
+    }
+    const struct wk_failure failure = {
+        .status = status,
+        .pid = owner ? owner->pid : 0,
+        .text = *text ? text : st_info(status)->text,
+        .node_ip = wk.node_ip,
+        .object_id = ref->id.b,
+        .data = &item.owner,
+        .data_size = sizeof(item.owner),
     };
     return wk_value_create_failure(&failure);
 }
@@ -147,7 +177,7 @@ is_pending(const struct own_ref *ref)
 void
 wk_ref_want(struct own_ref *ref)
 {
-    if (ref->kind == OWN_BORROWED && is_pending(ref)) {
+    if (is_pending(ref) && (ref->kind == OWN_BORROWED || own_is_lost(ref))) {
         struct wk_outs o;
         own_want(&wk.own, ref, wk_outs_begin(&o));
         wk_outs_end(&o);
@@ -180,14 +210,14 @@ open_ref(struct own_ref *ref, struct ray_value **out)
     case OWN_ERROR:
         break;
     case OWN_GONE:
-        *out = wk_failure_of_status(ref->status, NULL);
+        *out = wk_failure_of_ref(ref, ref->status);
         return *out ? ST_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for an error");
     }
     struct ray_value *value = ray_value_retain(wk_ref_value(ref));
     int status = wk_value_open(value, ref, out);
     if (status == ST_OBJECT_FREED) {
-        *out = wk_failure_of_status(ST_OBJECT_LOST, "the object is no longer in the store");
-        status = *out ? ST_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for an error");
+        wk_ref_lost(ref, value);
+        status = st_fail(ST_WOULD_BLOCK, "the object's value was lost: it is asked for again");
     }
     ray_value_release(value);
     return status;
@@ -241,6 +271,9 @@ begin_wait(ray_ref *const *refs, size_t count)
     wk_poll();
     for (size_t i = 0; i < count; i++) {
         wk_ref_want(wk_ref_of(refs[i]));
+    }
+    if (wk_lineage_due()) {
+        wk_pump();
     }
     return ST_OK;
 }
@@ -304,10 +337,17 @@ RAY_API int
 ray_get(ray_ref *ref, int64_t timeout_ms, ray_value **out)
 {
     *out = NULL;
-    TRY(ray_wait_all(&ref, 1, timeout_ms, NULL));
+    const uint64_t end = deadline_of(timeout_ms);
     ray_value *value = NULL;
-    TRY(ray_ref_value(ref, &value));
-    const int status = ray_value_status(value);
+    int status;
+    do { /* again when it turns out to be lost */
+        TRY(ray_wait_all(&ref, 1, timeout_ms, NULL));
+        status = ray_ref_value(ref, &value);
+        const uint64_t now = os_now_ns();
+        timeout_ms = end == UINT64_MAX ? -1 : now < end ? (int64_t)((end - now) / 1000000) : 0;
+    } while (status == ST_WOULD_BLOCK);
+    TRY(status);
+    status = ray_value_status(value);
     if (status != ST_OK) {
         struct wk_failure failure;
         wk_value_read_failure(value, &failure);

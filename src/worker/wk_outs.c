@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "os/os_basic.h"
+#include "worker/wk_lineage.h"
 #include "worker/wk_priv.h"
 #include "worker/wk_task.h"
 
@@ -148,7 +149,16 @@ carry_out(const struct step_out *out)
     }
     case OWN_OUT_DROP:
         wk_value_drop(out->payload, out->when_ns);
+        if (out->peer != 0) {
+            wk_lineage_release(out->peer);
+        }
         break;
+    case OWN_OUT_REMAKE: {
+        struct own_ref *ref;
+        memcpy(&ref, &out->msg, sizeof(ref));
+        wk_lineage_remake(out->payload, ref);
+        break;
+    }
     case OWN_OUT_TIMER:
         (void)!net_loop_arm(wk.loop, &wk.own_timer, out->when_ns);
         break;

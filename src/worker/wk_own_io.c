@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "os/os_basic.h"
+#include "worker/wk_lineage.h"
 #include "worker/wk_priv.h"
 
 /* ---- sending ---- */
@@ -63,6 +64,7 @@ wk_peer_send_own(const struct step_out *out)
 /* ---- receiving ---- */
 
 union own_message {
+    struct own_msg_get get;
     struct own_msg_register_ack ack;
     struct own_msg_value value;
     struct own_msg_free free;
@@ -139,6 +141,12 @@ wk_on_own_message(struct wk_link *link, uint16_t kind, const uint8_t *body, size
     if ((own_kind == OWN_MSG_VALUE && message.value.state >= OWN_ERROR) ||
         (own_kind == OWN_MSG_REGISTER_ACK && message.ack.status < 0)) {
         wk.error_count++;
+    }
+    if (own_kind == OWN_MSG_GET) {
+        struct own_ref *asked = own_find(&wk.own, &message.get.object);
+        if (asked) {
+            wk_ref_verify(asked); /* it may be asked for since it was lost */
+        }
     }
     struct step_in in = {
         .kind = own_kind,

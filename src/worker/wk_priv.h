@@ -23,8 +23,8 @@
  *   wk_group.c      several calls at once            wk_turn_io.c     event loops' turns
  *   wk_cancel.c     cancelling tasks
  *   wk_put.c        the store, put                   wk_object.c      references, get, wait
- *   wk_inbox_io.c   references for event loops       wk_generator.c   streams of their reader's
- *   wk_yield.c      generators that run
+ *   wk_inbox_io.c   references for event loops       wk_lineage.c     results made again
+ *   wk_generator.c  streams of their reader's        wk_yield.c       generators that run
  *
  * Tasks have a header in their owner (wk_task.h) and one where they run (wk_exec.h); actors have
  * wk_actor.h, generators wk_stream.h (pure).
@@ -285,6 +285,7 @@ struct wk_engine {
     struct list lease_refs; /* wk_lease_ref */
     uint32_t template_count;
     struct slab task_slab;
+    bool lineage_due;        /* wk_lineage_work has something to do */
     uint64_t tasks_pending;  /* submitted, not answered */
     uint32_t tasks_pushed;   /* in windows */
     struct id_source source; /* the driver's, or a worker's threads outside of tasks */
@@ -537,6 +538,8 @@ wk_id_is_actor(const struct id_object *id)
  * an actor's. Lock held. */
 int wk_refs_check(ray_ref *const *refs, size_t count, bool values) MUST_USE;
 struct ray_value *wk_failure_of_status(int status, const char *text);
+/* What is read in place of an object's value: which one, whose, and what became of the owner. */
+struct ray_value *wk_failure_of_ref(const struct own_ref *ref, int status);
 
 /* ---- wk_node_io.c ---- */
 

@@ -348,6 +348,9 @@ open_hint(struct ray_value *value, struct ray_value **out)
         if (status == ST_OK) {
             status = storec_pin(wk.store, &value->hint, &view->view);
         }
+        if (status == ST_WOULD_BLOCK) { /* asked about, so for good: others still read it */
+            status = st_fail(ST_OBJECT_FREED, "the object was freed by its owner");
+        }
     }
     if (status != ST_OK) {
         free(view);

@@ -9,6 +9,7 @@
 
 #include "base/flt.h"
 #include "os/os_basic.h"
+#include "worker/wk_lineage.h"
 #include "worker/wk_priv.h"
 #include "worker/wk_task.h"
 
@@ -40,13 +41,14 @@ wk_task_forget_pushed(struct wk_task *task)
 
 /* A return value has come: handed to the machine with the references inside of it. */
 static int
-take_return(struct own_ref *ref, const struct wk_piece *piece, struct own_frame *frame,
-            struct step_outs *outs)
+take_return(struct wk_task *task, struct own_ref *ref, const struct wk_piece *piece,
+            struct own_frame *frame, struct step_outs *outs)
 {
     struct ray_value *value = wk_value_of_piece(piece);
     if (!value) {
         return st_fail(ST_PROTOCOL, "a return value can't be read");
     }
+    const int32_t forgotten = value->kind == WK_VALUE_HINT ? wk_lineage_attach(task, ref) : ST_OK;
     struct own_ref **inner = NULL;
     const uint32_t item_count = value->item_count;
     if (value->item_count > 0) {
@@ -69,7 +71,7 @@ take_return(struct own_ref *ref, const struct wk_piece *piece, struct own_frame 
     if (value->kind == WK_VALUE_ERROR) {
         wk.error_count++;
     }
-    const int status = own_return_done(&wk.own, ref, wk_state_of(value), handle, 0, inner,
+    const int status = own_return_done(&wk.own, ref, wk_state_of(value), handle, forgotten, inner,
                                        inner ? value->item_count : 0, outs);
     for (uint32_t i = 0; inner && !frame && i < item_count; i++) {
         struct wk_outs o; /* this process was the executor: its handles came with the reply */
@@ -104,11 +106,14 @@ fail_returns(struct wk_task *task, struct ray_value *failure)
     for (uint32_t i = 0; i < task->return_count; i++) {
         struct wk_outs o;
         uint64_t handle = 0;
+        struct own_ref *ref = wk_task_return(task, i);
+        if (!ref) {
+            continue;
+        }
         if (failure) {
             (void)ray_value_retain(failure);
             memcpy(&handle, &failure, sizeof(handle));
         }
-        struct own_ref *ref = wk_task_return(task, i);
         ref->task = 0;
         (void)!own_return_done(&wk.own, ref, failure ? OWN_ERROR : OWN_GONE, handle,
                                failure ? 0 : ST_OUT_OF_MEMORY, NULL, 0, wk_outs_begin(&o));
@@ -127,7 +132,9 @@ finish(struct wk_task *task)
     if (task->actor) {
         wk_actor_call_done(task);
     }
-    wk_task_destroy(task);
+    if (!wk_lineage_keep(task)) {
+        wk_task_destroy(task);
+    }
     wk_changed();
 }
 
@@ -178,8 +185,8 @@ wk_piece_frame(uint64_t token, uint32_t executor)
 }
 
 void
-wk_take_piece(struct own_ref *ref, const struct wk_piece *piece, struct own_frame *frame,
-              uint64_t token, uint32_t executor)
+wk_take_piece(struct wk_task *task, struct own_ref *ref, const struct wk_piece *piece,
+              struct own_frame *frame, uint64_t token, uint32_t executor)
 {
     struct wk_outs o;
     struct step_outs *outs = wk_outs_begin(&o);
@@ -189,7 +196,7 @@ wk_take_piece(struct own_ref *ref, const struct wk_piece *piece, struct own_fram
                             : st_fail(ST_PROTOCOL, "a reply with references but no token");
     }
     if (status == ST_OK) {
-        status = take_return(ref, piece, frame, outs);
+        status = take_return(task, ref, piece, frame, outs);
     }
     if (status != ST_OK) {
         struct ray_value *failure = wk_failure_of_status(status, st_last()->text);
@@ -242,9 +249,14 @@ take_returns(struct wk_task *task, const struct peer_done *done, const uint8_t *
     for (uint32_t i = 0; i < task->return_count; i++) {
         struct wk_piece piece;
         struct own_ref *ref = wk_task_return(task, i);
-        ref->task = 0;
         readable = readable && wk_piece_decode(&at, end, &piece) == ST_OK;
-        wk_take_piece(ref, readable ? &piece : NULL, frame, done->returns_token, executor);
+        if (ref) {
+            ref->task = 0;
+            wk_take_piece(task, ref, readable ? &piece : NULL, frame, done->returns_token,
+                          executor);
+        } else if (readable) { /* made again for the sake of others */
+            free_piece(&piece);
+        }
     }
     end_frame(frame);
     if (task->stream) {
@@ -273,6 +285,10 @@ wk_on_done(struct wk_link *link, const uint8_t *body, size_t size)
             wk_lease_retire(&wk.leases, lease, now);
         }
         wk_key_mark_dirty(task->key);
+    }
+    if (done.status != 0 && done.flags & PEER_DONE_ARGS_LOST) {
+        wk_task_args_lost(task, &done, executor);
+        return;
     }
     if (done.status != 0 && retry_after_failure(task, &done, executor)) {
         return;

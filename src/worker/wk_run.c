@@ -117,8 +117,8 @@ send_done(struct wk_exec *e, uint64_t duration_ns, bool leaving)
         .return_count = (uint32_t)(e->failure ? 1 : e->tmpl->num_returns),
         .duration_ns = duration_ns,
         .status = e->failure ? e->failure->status : 0,
-        .flags =
-            (e->retry_allowed ? PEER_DONE_RETRY_ALLOWED : 0u) | (leaving ? PEER_DONE_LEAVING : 0u),
+        .flags = (e->retry_allowed ? PEER_DONE_RETRY_ALLOWED : 0u) |
+                 (leaving ? PEER_DONE_LEAVING : 0u) | (e->args_lost ? PEER_DONE_ARGS_LOST : 0u),
     };
     close_frame(e, &done);
     if (leaving) {
@@ -169,6 +169,9 @@ call_face(struct wk_exec *e, const struct ray_worker_options *options)
                            (e->push.epoch == 0 ? (uint32_t)STORE_STATUS_ACTOR : 0u) |
                            (e->tmpl->flags & PEER_TEMPLATE_RETRIABLE ? STORE_STATUS_RETRIABLE : 0u);
     e->started_ns = wk_now();
+    if (!wk_exec_open_args(e)) {
+        return;
+    }
     storec_status_begin(wk.store, &e->push.task, e->push.attempt, flags, e->started_ns,
                         e->tmpl->name_key, e->tmpl->name);
     id_source_init(&e->source, &e->push.task, e->push.attempt);

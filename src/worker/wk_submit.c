@@ -15,6 +15,7 @@
 #include "os/os_basic.h"
 #include "worker/wk_exec.h"
 #include "worker/wk_inbox.h"
+#include "worker/wk_lineage.h"
 #include "worker/wk_priv.h"
 #include "worker/wk_task.h"
 
@@ -341,6 +342,9 @@ void
 wk_pump(void)
 {
     uint64_t now = 0;
+    if (wk_lineage_due()) {
+        wk_lineage_work();
+    }
     while (!list_is_empty(&wk.dirty_keys)) {
         struct wk_key *key = LIST_ENTRY(list_take_front(&wk.dirty_keys), struct wk_key, dirty_link);
         now = now ? now : wk_now();

@@ -10,6 +10,7 @@
 
 #include "base/flt.h"
 #include "os/os_basic.h"
+#include "worker/wk_lineage.h"
 #include "worker/wk_priv.h"
 #include "worker/wk_task.h"
 
@@ -227,6 +228,7 @@ wk_task_destroy(struct wk_task *task)
     if (task->stream) {
         wk_stream_task_gone(task);
     }
+    wk_lineage_forget(task);
     ray_function_release(task->function);
     for (uint32_t i = 0; task->gone && i < task->arg_count; i++) {
         ray_value_release(task->gone[i]);
@@ -310,10 +312,8 @@ wk_task_begin(struct wk_task *task, ray_ref **refs)
 static bool
 is_awaited(struct own_ref *ref)
 {
-    if (ref && ref->state == OWN_PENDING && ref->kind == OWN_BORROWED) {
-        struct wk_outs o;
-        own_want(&wk.own, ref, wk_outs_begin(&o));
-        wk_outs_end(&o);
+    if (ref) {
+        wk_ref_want(ref);
     }
     return ref && ref->state == OWN_PENDING;
 }
@@ -369,7 +369,7 @@ gone_value(struct wk_task *task, uint32_t i)
         task->gone = calloc(task->arg_count, sizeof(struct ray_value *));
     }
     if (task->gone && !task->gone[i] && FAULT("worker.args.value") == ST_OK) {
-        task->gone[i] = wk_failure_of_status(task->args[i].ref->status, NULL);
+        task->gone[i] = wk_failure_of_ref(task->args[i].ref, task->args[i].ref->status);
     }
     return task->gone ? task->gone[i] : NULL;
 }

@@ -22,6 +22,8 @@ struct wk_task_arg {
     uint32_t offset, bytes; /* piece in `pieces` */
 };
 
+struct wk_lineage;
+
 struct wk_task {
     union { /* of an actor's call, what the actor client has of it; a task's under the same names */
         struct wk_call call;
@@ -32,6 +34,7 @@ struct wk_task {
             int32_t retries_left; /* -1 for ever */
         };
     };
+    struct wk_lineage *lineage; /* it stays when it is answered; mostly NULL */
     struct wk_template *tmpl;
     struct ray_function *function; /* counted */
     struct wk_key *key;            /* NULL: an actor's call */
@@ -133,10 +136,11 @@ void wk_tasks_on_death(struct wk_peer *peer);
 int wk_task_by_number(const void *a, const void *b);
 
 struct wk_task *wk_task_find_pushed(struct wk_link *link, uint32_t word, uint64_t number);
-/* The reference gets the value of a piece from `executor`, whose token covers what is inside, or
- * the failure to read it. NULL: there is no piece, for the reason of the thread's error. */
-void wk_take_piece(struct own_ref *ref, const struct wk_piece *piece, struct own_frame *frame,
-                   uint64_t token, uint32_t executor);
+/* The reference, of the task, gets the value of a piece from `executor`, whose token covers what is
+ * inside, or the failure to read it. NULL: there is no piece, for the reason of the thread's error.
+ */
+void wk_take_piece(struct wk_task *task, struct own_ref *ref, const struct wk_piece *piece,
+                   struct own_frame *frame, uint64_t token, uint32_t executor);
 /* The same for a piece that nobody wants. */
 void wk_drop_piece(const struct wk_piece *piece, uint64_t token, uint32_t executor);
 /* NULL: there is no need of one, or no memory, which wk_take_piece tells. */
@@ -204,6 +208,7 @@ int wk_task_args_bytes(struct wk_task *task, size_t *out) MUST_USE;
 uint8_t *wk_payload_encode(const struct ray_payload *payload, uint8_t *at);
 size_t wk_payload_size(const struct ray_payload *payload);
 uint8_t *wk_task_args_encode(const struct wk_task *task, uint8_t *out);
+/* NULL: one that isn't asked for, of a task that runs again. */
 struct own_ref *wk_task_return(const struct wk_task *task, uint32_t index);
 
 #endif

@@ -107,27 +107,143 @@ test_waiters_are_told_once(void **state)
     drop(w, A, ref);
 }
 
+/* A return with its value in the store, and a lineage when that isn't 0. */
+static struct own_ref *
+stored_return(struct world *w, unsigned n, uint64_t lineage, int32_t status,
+              struct own_ref *const *inner, uint32_t count)
+{
+    const struct id_object id = oid(n);
+    struct own_ref *ref = own_return_create(&w->p[A].own, &id, 0);
+    own_set_lineage(ref, lineage);
+    assert_int_equal(
+        own_return_done(&w->p[A].own, ref, OWN_STORE, n, status, inner, count, outs(w, A)), ST_OK);
+    flush(w, A);
+    return ref;
+}
+
+static void
+lose(struct world *w, struct own_ref *ref)
+{
+    own_value_lost(&w->p[A].own, ref, outs(w, A));
+    flush(w, A);
+}
+
+static void
+want(struct world *w, struct own_ref *ref)
+{
+    own_want(&w->p[A].own, ref, outs(w, A));
+    flush(w, A);
+}
+
 static void
 test_a_value_made_again_replaces_what_it_held(void **state)
 {
     struct world *w = *state;
     struct own_ref *first = put(w, A, 1, NULL, 0);
     struct own_ref *second = put(w, A, 2, NULL, 0);
-    const struct id_object id = oid(3);
-    struct own_ref *ref = own_return_create(&w->p[A].own, &id, 0);
-    assert_int_equal(own_return_done(&w->p[A].own, ref, OWN_STORE, 5, 0, &first, 1, outs(w, A)),
-                     ST_OK);
+    struct own_ref *ref = stored_return(w, 3, 77, 0, &first, 1);
     drop(w, A, first);
-    own_return_again(ref);
-    assert_true(knows(w, A, 1));
+    lose(w, ref);
+    assert_int_equal(ref->state, OWN_PENDING);
+    assert_false(knows(w, A, 1));
+    assert_int_equal(notes_of(w, A, OWN_OUT_REMAKE), 0); /* nobody wants it */
+    want(w, ref);
+    want(w, ref);
+    assert_int_equal(notes_of(w, A, OWN_OUT_REMAKE), 1);
+    assert_int_equal(last_note(w, A, OWN_OUT_REMAKE).payload, 77);
+    assert_ptr_equal(last_note(w, A, OWN_OUT_REMAKE).msg, ref);
     assert_int_equal(own_return_done(&w->p[A].own, ref, OWN_STORE, 6, 0, &second, 1, outs(w, A)),
                      ST_OK);
     flush(w, A);
-    assert_false(knows(w, A, 1));
     drop(w, A, second);
     assert_true(knows(w, A, 2));
     drop(w, A, ref);
     assert_false(knows(w, A, 2));
+    assert_int_equal(last_note(w, A, OWN_OUT_DROP).peer, 0);
+}
+
+static void
+test_what_has_no_lineage_is_gone(void **state)
+{
+    struct world *w = *state;
+    struct own_ref *plain = stored_return(w, 1, 0, ST_OBJECT_LOST, NULL, 0);
+    struct own_ref *unknown = stored_return(w, 2, 0, 0, NULL, 0);
+    struct own_ref *evicted = stored_return(w, 3, 77, 0, NULL, 0);
+    struct own_ref *late = stored_return(w, 4, 77, 0, NULL, 0);
+    lose(w, plain);
+    lose(w, unknown);
+    lose(w, late);
+    own_forget_lineage(&w->p[A].own, evicted, ST_OBJECT_LINEAGE_EVICTED, outs(w, A));
+    own_forget_lineage(&w->p[A].own, late, ST_OBJECT_LINEAGE_EVICTED, outs(w, A));
+    flush(w, A);
+    lose(w, evicted);
+    assert_int_equal(plain->state, OWN_GONE);
+    assert_int_equal(plain->status, ST_OBJECT_LOST);
+    assert_int_equal(unknown->status, ST_OBJECT_UNRECONSTRUCTABLE);
+    assert_int_equal(evicted->status, ST_OBJECT_LINEAGE_EVICTED);
+    assert_int_equal(late->state, OWN_GONE);
+    assert_int_equal(late->status, ST_OBJECT_LINEAGE_EVICTED);
+    drop(w, A, plain);
+    drop(w, A, unknown);
+    drop(w, A, evicted);
+    drop(w, A, late);
+}
+
+static void
+test_an_argument_stays_for_its_lineage(void **state)
+{
+    struct world *w = *state;
+    struct own_ref *inner = put(w, A, 1, NULL, 0);
+    struct own_ref *made = stored_return(w, 2, 88, 0, &inner, 1);
+    struct own_ref *small = put(w, A, 3, NULL, 0);
+    struct own_ref *args[] = { made, small };
+    own_lineage_hold(args, 2);
+    drop(w, A, inner);
+    drop(w, A, made);
+    drop(w, A, small);
+    assert_true(knows(w, A, 2) && knows(w, A, 3));
+    assert_false(knows(w, A, 1)); /* the large value went, and what was inside */
+    assert_int_equal(made->state, OWN_PENDING);
+    assert_int_equal(small->state, OWN_INLINE);
+    own_task_submitted(args, 2);
+    want(w, made);
+    assert_int_equal(notes_of(w, A, OWN_OUT_REMAKE), 1);
+    assert_int_equal(own_return_done(&w->p[A].own, made, OWN_STORE, 9, 0, NULL, 0, outs(w, A)),
+                     ST_OK);
+    flush(w, A);
+    assert_int_equal(own_task_failed(&w->p[A].own, args, 2, OWN_SELF, true, outs(w, A)), ST_OK);
+    flush(w, A);
+    assert_int_equal(made->state, OWN_PENDING); /* given up again */
+    own_lineage_drop(&w->p[A].own, args, 2, outs(w, A));
+    flush(w, A);
+    assert_false(knows(w, A, 2) || knows(w, A, 3));
+    assert_int_equal(last_note(w, A, OWN_OUT_DROP).when_ns & OWN_DROP_STATE_MASK, OWN_INLINE);
+}
+
+static void
+test_a_lost_value_that_another_asks_for(void **state)
+{
+    struct world *w = *state;
+    struct own_ref *ref = stored_return(w, 1, 77, 0, NULL, 0);
+    struct own_item item;
+    own_item_of(&w->p[A].own, ref, &item);
+    struct own_ref *there = own_borrow(&w->p[B].own, NULL, NULL, &item, outs(w, B));
+    flush(w, B);
+    deliver_all(w);
+    lose(w, ref);
+    own_want(&w->p[B].own, there, outs(w, B));
+    flush(w, B);
+    deliver_all(w);
+    assert_int_equal(notes_of(w, A, OWN_OUT_REMAKE), 1);
+    assert_int_equal(there->state, OWN_PENDING);
+    assert_int_equal(own_return_done(&w->p[A].own, ref, OWN_STORE, 9, 0, NULL, 0, outs(w, A)),
+                     ST_OK);
+    flush(w, A);
+    deliver_all(w);
+    assert_int_equal(there->state, OWN_STORE);
+    drop(w, B, there);
+    deliver_all(w);
+    drop(w, A, ref);
 }
 
 static void
@@ -525,6 +641,9 @@ main(void)
         TEST(test_a_return_that_nobody_wants_is_dropped_when_it_comes),
         TEST(test_waiters_are_told_once),
         TEST(test_a_value_made_again_replaces_what_it_held),
+        TEST(test_what_has_no_lineage_is_gone),
+        TEST(test_an_argument_stays_for_its_lineage),
+        TEST(test_a_lost_value_that_another_asks_for),
         TEST(test_a_capture_holds),
         TEST(test_an_argument_that_is_not_kept_costs_no_message),
         TEST(test_a_kept_argument_of_the_caller_registers_before_the_reply),

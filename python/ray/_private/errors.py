@@ -229,7 +229,7 @@ def from_failure(failure: dict[str, Any]) -> BaseException:
     if issubclass(cls, exceptions.TaskCancelledError):
         return _cancelled(failure)
     if issubclass(cls, exceptions.ObjectLostError):
-        error = cls(_hex(failure["object_id"]) or "ff" * 28)
+        error = cls(_hex(failure["object_id"]) or "ff" * 28, failure["data"])
         error.detail = text
         return error
     return from_status(failure["status"], failure["python_class"], text)

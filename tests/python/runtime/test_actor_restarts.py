@@ -2,9 +2,11 @@
 """Actors that start again: by real kills, with calls of several callers in flight."""
 
 import collections
+import contextlib
 import os
 import random
 import signal
+import socket
 import time
 
 import pytest
@@ -221,3 +223,66 @@ def call_once(actor):
 
 def test_retries_travel_with_the_handle():
     assert ray.get(call_once.remote(Moody.options(max_task_retries=2).remote())) == 3
+
+
+def break_connections(pid):
+    """Ends this process's connections with another one, which both outlive."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            end = socket.socket(fileno=os.dup(int(name)))
+        except OSError:
+            continue
+        with end:
+            if end.family != socket.AF_UNIX or end.type != socket.SOCK_STREAM:
+                continue
+            peer = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 3 * 4)
+            if int.from_bytes(peer[:4], "little") == pid:
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+
+@ray.remote(num_cpus=0, max_restarts=-1)
+class Cutter:
+    """Breaks the connection that a call came on, while it runs."""
+
+    def __init__(self):
+        self.cuts = 0
+        self.seen = []
+
+    def pid(self):
+        return os.getpid()
+
+    def cut(self, pid):
+        self.cuts += 1
+        if self.cuts == 1:
+            break_connections(pid)
+        return self.cuts
+
+    def note(self, number):
+        self.seen.append(number)
+        return number
+
+    def noted(self):
+        return self.seen
+
+
+def test_a_connection_that_breaks_while_the_process_lives():
+    actor = Cutter.remote()
+    pid = ray.get(actor.pid.remote())
+    cut = actor.cut.options(max_task_retries=1).remote(os.getpid())
+    # Those that begin before the actor notices have no way to answer, and are made again too.
+    note = actor.note.options(max_task_retries=-1)
+    after = [note.remote(n) for n in range(20)]
+    assert ray.get(cut) == 2
+    assert ray.get(after) == list(range(20))
+    assert sorted(set(ray.get(actor.noted.remote()))) == list(range(20))
+    assert ray.get(actor.pid.remote()) == pid
+
+
+def test_a_connection_that_breaks_without_retries():
+    actor = Cutter.remote()
+    pid = ray.get(actor.pid.remote())
+    with pytest.raises(ray.exceptions.ActorUnavailableError, match="connection"):
+        ray.get(actor.cut.remote(os.getpid()))
+    assert ray.get(actor.note.remote(1)) == 1
+    assert ray.get(actor.pid.remote()) == pid
