@@ -53,6 +53,7 @@ PATTERNS = {
     "actor_sync": ["4 tasks wait, 0 went on", "set: runner 0 starts"],
     "closure_capture_large_objects": ["captured: .* 8 MiB", "argument: .* less than 2 KiB"],
     "concurrent_operations_async_actor": ["no answer yet", "while it runs:  3 done"],
+    "generators": ["returned: 8 MiB, up to 8 ", "yielded: 8 MiB, up to [12] ", "streamed: 8 MiB"],
     "global_variables": ["global variable: .* 0$", "actor: .* 10$"],
     "limit_pending_tasks": ["up to 200 outstanding", "up to 10 outstanding"],
     "limit_running_tasks": ["processor: .* [1-4] ran at once", "memory too: .* [12] ran at once"],
