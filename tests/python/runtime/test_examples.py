@@ -64,7 +64,7 @@ PATTERNS = {
     "ray_get_submission_order": [r"as submitted: .* \[0, 1, 2, 3, 4, 5\]", "as finished: "],
     "ray_get_too_many_objects": ["all at once: .* 40 MiB were held", "in batches: .* 4 MiB were"],
     "redefine_task_actor_loop": ["redefined: .* pickled 5 times", "once: .* pickled 1 times"],
-    "return_ray_put": ["fetched 2 times", "OwnerDiedError", "fetched 1 time", "still 'precious'"],
+    "return_ray_put": ["fetched 2 times", "OwnerDiedError", "still 'precious'", "yielded .* 5 "],
     "too_fine_grained_tasks": ["serial: ", "by 20000 tasks", "by 8 tasks"],
     "tree_of_actors": ["rate 10: .* replaced: 1", "released: 0 of 6 workers are left"],
     "unnecessary_ray_get": ["fetching: .* 16 MiB", "passing: .* 8 MiB"],
