@@ -4,7 +4,7 @@
 
 The caller gets a reference to a reference, fetches twice, and small values can't travel with the
 reply. What is worse, the worker owns the object, and the object ends with the worker. A value that
-is returned as it is belongs to the caller.
+is returned as it is belongs to the caller. So do values that are yielded, however many they are.
 
     python return_ray_put.py
 """
@@ -24,6 +24,11 @@ def put_and_return(value):
 @ray.remote(num_returns=2)
 def just_return(value):
     return value, os.getpid()
+
+
+@ray.remote
+def yield_each(text):
+    yield from text.split()
 
 
 def gets_needed(ref):
@@ -59,6 +64,10 @@ def main():
     value = ray.get(ref)
     print(f"  its worker ended: still {value!r}")
     assert value == "precious"
+
+    words = [ray.get(ref) for ref in yield_each.remote("as many as there are")]
+    print(f"yielded one by one:  {len(words)} values, and nobody had to know how many")
+    assert words == ["as", "many", "as", "there", "are"]
 
 
 if __name__ == "__main__":
