@@ -127,9 +127,9 @@ def test_old_option_name():
 
 def test_what_is_not_built_says_so():
     with pytest.raises(NotImplementedError, match="not built yet"):
-        ray.get_actor("name")
+        ray.remote(Plain).options(enable_tensor_transport=True).remote()
     with pytest.raises(NotImplementedError, match="not built yet"):
-        ray.remote(Plain).options(name="n").remote()
+        ray.remote(Plain).options(runtime_env={"env_vars": {"A": "b"}}).remote()
     assert not ray.is_initialized()
 
 
