@@ -500,17 +500,16 @@ wait_for_some(const struct state *st, ray_ref *const *refs, size_t count, size_t
     const int64_t deadline = timeout_ms > 0 ? monotonic_ms() + timeout_ms : 0;
     for (;;) {
         const bool in_part = !st->is_worker && (timeout_ms < 0 || timeout_ms > SIGNALS_MS);
+        const int64_t part_ms = in_part ? SIGNALS_MS : timeout_ms;
         int status;
-        Py_BEGIN_ALLOW_THREADS status = ray_wait(
-            refs, count, num_returns, in_part ? SIGNALS_MS : timeout_ms, fetch_local, ready);
-        Py_END_ALLOW_THREADS if (status == RAY_OK || status == RAY_E_TIMED_OUT)
-        {
+        Py_BEGIN_ALLOW_THREADS;
+        status = ray_wait(refs, count, num_returns, part_ms, fetch_local, ready);
+        Py_END_ALLOW_THREADS;
+        if (status == RAY_OK || status == RAY_E_TIMED_OUT) {
             if (!in_part || count_ready(ready, count) >= num_returns) {
                 return 0;
             }
-        }
-        else if (status != RAY_E_INTERRUPTED)
-        {
+        } else if (status != RAY_E_INTERRUPTED) {
             raise_status(status);
             return -1;
         }

@@ -25,8 +25,8 @@ void os_log_init(const char *component);
 void os_log_own_file(void);
 void os_log(enum os_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* The whole number of 0 and more that an environment variable gives, or `otherwise`; what is no such
- * number is logged and ignored. Not after threads run that change the environment. */
+/* The whole number of 0 and more that an environment variable gives, or `otherwise`; what is no
+ * such number is logged and ignored. Not after threads run that change the environment. */
 uint64_t os_env_number(const char *name, uint64_t otherwise);
 
 #endif

@@ -64,7 +64,7 @@ schedule(struct wk_lineage *lineage)
 static int
 may_keep(const struct wk_task *task)
 {
-    if (task->tmpl->options && task->tmpl->options->generator != RAY_GENERATOR_NONE) {
+    if (task->tmpl->options->generator != RAY_GENERATOR_NONE) {
         return ST_OBJECT_UNRECONSTRUCTABLE; /* how to make one item again is not known */
     }
     if (task->retries_left == 0) {
