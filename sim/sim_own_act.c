@@ -266,7 +266,7 @@ take_return(struct sim_own *w, struct sim_node *n, const struct sim_call *c, uin
             enum own_state state, struct own_ref *const *inner, uint32_t count)
 {
     const uint32_t object = c->return_objects[i];
-    if (c->returns[i]->state == OWN_PENDING && has_bytes(state)) {
+    if (c->returns[i]->state == OWN_PENDING && has_bytes((uint8_t)state)) {
         set_inner(w, object, inner, count);
         w->objects[object].has_value = true;
     }
