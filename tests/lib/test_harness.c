@@ -170,10 +170,12 @@ static void
 test_without_a_name_every_test_runs(void **state)
 {
     (void)state;
-    setenv("HARNESS_VICTIM_SHM", "/ray_test_harness_all", 1);
+    char name[64];
+    snprintf(name, sizeof(name), "/ray_test_harness_%d", (int)getpid());
+    setenv("HARNESS_VICTIM_SHM", name, 1);
     setenv("RAY_TEST_TIMEOUT_MULTIPLIER", "0.25", 1);
     int status = run_victims("--timeout 20"); /* one of them waits for it */
-    assert_int_equal(shm_unlink("/ray_test_harness_all"), 0);
+    assert_int_equal(shm_unlink(name), 0);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 7);
 }
