@@ -339,7 +339,8 @@ look_for_handles(struct sa_world *w)
 {
     for (uint32_t i = 0; i < SA_ACTORS; i++) {
         struct sa_actor *a = &w->actors[i];
-        bool needed = !a->created || a->out_of_scope || !sim_proc_alive(w->sim, a->creator);
+        bool needed =
+            !a->created || a->out_of_scope || a->late || !sim_proc_alive(w->sim, a->creator);
         for (uint32_t k = 1; k <= sim_proc_count(w->sim) && !needed; k++) {
             const struct sa_proc *p = w->procs[k];
             needed = p->role == SA_CALLER && sim_proc_alive(w->sim, k) &&
@@ -425,16 +426,48 @@ add_caller(struct sa_world *w)
     caller_connect(w, p);
 }
 
+/* With the constructor's arguments, or without as long as they are late. */
 static void
-create_actor(struct sa_world *w, struct sa_proc *p, uint32_t actor)
+ask_for_actor(struct sa_world *w, struct sa_proc *p, uint32_t actor)
 {
-    static const int64_t restarts[] = { 0, 1, 3, -1 };
-    struct sa_actor *a = &w->actors[actor];
+    const struct sa_actor *a = &w->actors[actor];
     struct id_actor id = sa_actor_id(actor);
     struct id_worker owner = sa_worker_id(p->number);
     struct id_job job = { .b = { 1 } };
     uint8_t spec[4] = { 1 };
     Ray__Gcs__CreateActor m = RAY__GCS__CREATE_ACTOR__INIT;
+    m.actor_id = sa_binary(id.b, sizeof(id.b));
+    m.job_id = sa_binary(job.b, sizeof(job.b));
+    m.owner_worker_id = sa_binary(owner.b, sizeof(owner.b));
+    m.max_restarts = a->max_restarts;
+    m.unordered = a->unordered;
+    m.max_pending_calls = a->max_pending;
+    m.register_only = a->late;
+    if (!a->late) {
+        m.spec = sa_binary(spec, sizeof(spec));
+    }
+    sa_request(w, p, GCS_CREATE_ACTOR, &m);
+}
+
+/* What a constructor waits for has come. */
+static void
+complete_actor(struct sa_world *w, uint32_t actor)
+{
+    struct sa_actor *a = &w->actors[actor];
+    if (a->late && sim_proc_alive(w->sim, a->creator)) {
+        a->late = false;
+        SIM_TRACE(w->sim, "P%u has what actor %u waits for", a->creator, actor);
+        if (w->procs[a->creator]->views[actor].client.state != ACTOR_DEAD) {
+            ask_for_actor(w, w->procs[a->creator], actor);
+        }
+    }
+}
+
+static void
+create_actor(struct sa_world *w, struct sa_proc *p, uint32_t actor)
+{
+    static const int64_t restarts[] = { 0, 1, 3, -1 };
+    struct sa_actor *a = &w->actors[actor];
     *a = (struct sa_actor){
         .created = true,
         .creator = p->number,
@@ -443,16 +476,11 @@ create_actor(struct sa_world *w, struct sa_proc *p, uint32_t actor)
         .max_restarts = w->storm ? -1 : restarts[sim_below(w->sim, COUNT_OF(restarts))],
         .max_pending = sim_chance(w->sim, 200) ? 4 : -1,
     };
-    m.actor_id = sa_binary(id.b, sizeof(id.b));
-    m.job_id = sa_binary(job.b, sizeof(job.b));
-    m.owner_worker_id = sa_binary(owner.b, sizeof(owner.b));
-    m.spec = sa_binary(spec, sizeof(spec));
-    m.max_restarts = a->max_restarts;
-    m.unordered = a->unordered;
-    m.max_pending_calls = a->max_pending;
-    SIM_TRACE(w->sim, "P%u creates actor %u, %lld restarts%s", p->number, actor,
-              (long long)a->max_restarts, a->unordered ? ", unordered" : "");
-    sa_request(w, p, GCS_CREATE_ACTOR, &m);
+    a->late = w->late && sim_chance(w->sim, 700);
+    SIM_TRACE(w->sim, "P%u creates actor %u, %lld restarts%s%s", p->number, actor,
+              (long long)a->max_restarts, a->unordered ? ", unordered" : "",
+              a->late ? ", without its arguments" : "");
+    ask_for_actor(w, p, actor);
     p->views[actor].handle = true;
     p->views[actor].client.max_pending = a->max_pending;
     p->views[actor].client.unordered = a->unordered;
@@ -576,6 +604,7 @@ act(struct sim *sim, void *world)
         fault(w);
     } else if (what < (w->storm ? 50 : 30)) {
         arguments_come(w, false);
+        complete_actor(w, actor);
     } else if (p->views[actor].handle) {
         use_handle(w, p, actor);
     }
@@ -587,6 +616,9 @@ wind_down(struct sim *sim, void *world)
     struct sa_world *w = world;
     if (w->wound_down == 0) {
         arguments_come(w, true);
+        for (uint32_t k = 0; k < SA_ACTORS; k++) {
+            complete_actor(w, k);
+        }
     } else if (w->wound_down == 1) {
         for (uint32_t i = 1; i <= sim_proc_count(sim); i++) {
             for (uint32_t k = 0; k < SA_ACTORS; k++) {
@@ -610,7 +642,9 @@ create(struct sim *sim)
     w->kills = sim_chance(sim, 800);
     w->gcs_dies = sim_chance(sim, 500);
     w->breaks = sim_chance(sim, 500);
-    w->storm = sim_chance(sim, 300);
+    const uint64_t kind = sim_below(sim, 1000);
+    w->storm = kind < 300;
+    w->late = kind >= 700;
     arena_init(&w->arena, sim_mem(sim));
     struct sa_proc *node = sa_proc_new(w, SA_NODE, "raylet");
     sa_gcs_start(w);

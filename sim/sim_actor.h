@@ -122,6 +122,7 @@ struct sa_record {
 
 struct sa_actor {
     bool created, unordered, out_of_scope, fails;
+    bool late; /* its constructor's arguments are still to come: it is only registered */
     uint32_t creator;
     int64_t max_restarts;
     int64_t max_pending;
@@ -147,6 +148,7 @@ struct sa_world {
     uint64_t next_frame;
     bool kills, gcs_dies, breaks;
     bool storm; /* many faults, calls that run long, restarts without end */
+    bool late;  /* constructors may wait for arguments */
 };
 
 enum { SA_TAG_START = 0, SA_TAG_CONNECT = 1, SA_TAG_REPAIR = 2, SA_TAG_BUILT = 6 };

@@ -14,9 +14,15 @@
  *
  * An actor's life:
  *
- *   (unknown) --create--> PENDING_CREATION --placed--> ALIVE --exited--> RESTARTING --placed-->
- * ALIVE |                         |                    |
- *                              +------------------------ +------> DEAD <------+
+ *   (unknown) --create----------------> PENDING_CREATION --placed--> ALIVE --exited--> RESTARTING
+ *       |                                  ^       |                 | ^                    |
+ *   registered                          create     |                 | +------placed--------+
+ *       +------> DEPENDENCIES_UNREADY -----+       |                 |                      |
+ *                         |                        |                 |                      |
+ *                         +------------------------+------> DEAD <---+----------------------+
+ *
+ * Registered only is one whose constructor waits for arguments: it can be watched, found and
+ * killed, and ends with its creator, before there is anything to start.
  *
  * Failure of memory: the request is answered with ST_OUT_OF_MEMORY where it has an answer.
  */

@@ -17,6 +17,8 @@
 
 #include "gcs/gcs_priv.h"
 
+#define KILLED "The actor is dead because it was killed by `ray.kill`."
+
 struct gcs_actor *
 gcs_find_actor(const struct gcs *gcs, const struct id_actor *id)
 {
@@ -397,6 +399,36 @@ complete(struct gcs *gcs, struct gcs_actor *actor, const Ray__Gcs__CreateActor *
     return ST_OK;
 }
 
+/* An actor that its creator tells of for the first time; `actor` when it is watched already. */
+static int
+create(struct gcs *gcs, struct gcs_actor *actor, const struct id_actor *id,
+       const Ray__Gcs__CreateActor *msg)
+{
+    TRY(may_create(gcs, msg));
+    if (!actor) {
+        actor = gcs_actor_new(gcs, id);
+    }
+    if (!actor) {
+        return st_fail(ST_OUT_OF_MEMORY, "no memory for an actor");
+    }
+    actor->row.state = msg->register_only ? RAY__GCS__ACTOR_STATE__DEPENDENCIES_UNREADY
+                                          : RAY__GCS__ACTOR_STATE__PENDING_CREATION;
+    actor->row.created_ms = gcs_wall_ms(gcs);
+    const int status = adopt_spec(gcs, actor, msg);
+    if (status != ST_OK) {
+        unlink_new(gcs, actor);
+        return status;
+    }
+    gcs->actor_count++;
+    gcs_actor_changed(gcs, actor);
+    if (actor->killed_unknown) {
+        gcs_actor_die(gcs, actor, ST_ACTOR_DIED, KILLED);
+    } else if (!msg->register_only) {
+        gcs_actor_start(gcs, actor);
+    }
+    return ST_OK;
+}
+
 int
 gcs_on_create_actor(struct gcs *gcs, const struct step_in *in, struct step_outs *outs)
 {
@@ -405,34 +437,10 @@ gcs_on_create_actor(struct gcs *gcs, const struct step_in *in, struct step_outs 
     struct id_actor id;
     (void)gcs_take_id(&msg->actor_id, id.b, sizeof(id.b));
     struct gcs_actor *actor = gcs_find_actor(gcs, &id);
-    if (actor && actor->known) {
-        /* Registered before, or asked again after a lost connection. */
-        const int completed = complete(gcs, actor, msg);
-        gcs_emit_done(outs, in, completed, completed == ST_OK ? NULL : st_last()->text);
-        return ST_OK;
-    }
-    int status = may_create(gcs, msg);
-    if (status == ST_OK && !actor) {
-        actor = gcs_actor_new(gcs, &id);
-        status = actor ? ST_OK : st_fail(ST_OUT_OF_MEMORY, "no memory for an actor");
-    }
-    if (status == ST_OK && actor) {
-        actor->row.state = msg->register_only ? RAY__GCS__ACTOR_STATE__DEPENDENCIES_UNREADY
-                                              : RAY__GCS__ACTOR_STATE__PENDING_CREATION;
-        actor->row.created_ms = gcs_wall_ms(gcs);
-        status = adopt_spec(gcs, actor, msg);
-        if (status != ST_OK) {
-            unlink_new(gcs, actor);
-        }
-    }
+    /* Known: registered before, or asked for again after a lost connection. */
+    const int status =
+        actor && actor->known ? complete(gcs, actor, msg) : create(gcs, actor, &id, msg);
     gcs_emit_done(outs, in, status, status == ST_OK ? NULL : st_last()->text);
-    if (status == ST_OK && actor) {
-        gcs->actor_count++;
-        gcs_actor_changed(gcs, actor);
-        if (!msg->register_only) {
-            gcs_actor_start(gcs, actor);
-        }
-    }
     return ST_OK;
 }
 
@@ -641,14 +649,20 @@ gcs_on_kill_actor(struct gcs *gcs, const struct step_in *in, struct step_outs *o
         return st_fail(ST_PROTOCOL, "an actor id of %zu bytes", msg->actor_id.len);
     }
     struct gcs_actor *actor = gcs_find_actor(gcs, &id);
+    if (actor && !actor->known && msg->no_restart) { /* it overtook its creator's word */
+        actor->killed_unknown = true;
+        gcs_emit_done(outs, in, ST_OK, NULL);
+        return ST_OK;
+    }
     if (!actor || !actor->known) {
         gcs_emit_done(outs, in, ST_NOT_FOUND, "no such actor");
         return ST_OK;
     }
-    if (actor->row.state != RAY__GCS__ACTOR_STATE__DEAD) {
+    /* Before its arguments are there nothing runs that could be killed and started again. */
+    const bool begun = actor->row.state != RAY__GCS__ACTOR_STATE__DEPENDENCIES_UNREADY;
+    if (actor->row.state != RAY__GCS__ACTOR_STATE__DEAD && (begun || msg->no_restart)) {
         if (msg->no_restart) {
-            gcs_actor_die(gcs, actor, ST_ACTOR_DIED,
-                          msg->reason[0] ? msg->reason : "it was killed by ray.kill");
+            gcs_actor_die(gcs, actor, ST_ACTOR_DIED, msg->reason[0] ? msg->reason : KILLED);
         } else {
             actor->row.killed = true;
             gcs_actor_changed(gcs, actor);

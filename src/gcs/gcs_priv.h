@@ -77,7 +77,8 @@ struct gcs_watch {
 
 struct gcs_actor {
     uint32_t magic;
-    bool known; /* false: only watched; nobody has created it yet */
+    bool known;          /* false: only watched; nobody has created it yet */
+    bool killed_unknown; /* and so it ends when somebody does */
     struct id_actor id;
     struct id_worker owner, worker;
     struct id_node node_id;

@@ -84,7 +84,7 @@ gcs_expire_unknown(struct gcs *gcs)
         list_remove(&actor->order);
         map_remove(&gcs->actors, &actor->by_id);
         actor->row.state = RAY__GCS__ACTOR_STATE__DEAD;
-        actor->row.status = ST_NOT_FOUND;
+        actor->row.status = ST_ACTOR_DIED;
         actor->row.never_started = true;
         gcs_set_string(gcs, &actor->row.reason,
                        "no such actor is known; it ended so long ago that it was forgotten, or it "

@@ -322,15 +322,6 @@ ray_actor_kill(ray_actor *handle, bool no_restart)
     int status = ST_OK;
     if (actor->session != wk.session) {
         status = st_fail(ST_NOT_FOUND, "ActorHandle objects are not valid across Ray sessions");
-    } else if (actor->creation && !actor->watching && no_restart) {
-        /* ray-gcs hasn't been asked for it yet, since its arguments aren't here */
-        if (actor->registered) {
-            wk_actor_unregister(&actor->id);
-        }
-        wk_actor_die(actor, ST_ACTOR_DIED, "The actor is dead because it was killed by `ray.kill`.",
-                     NULL);
-        wk_actors_pump();
-        wk_changed();
     } else {
         status = wk_actor_say_kill(actor, no_restart);
         actor->calls.held = actor->calls.held || (status == ST_OK && no_restart);

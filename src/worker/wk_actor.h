@@ -25,7 +25,8 @@ struct wk_actor {
     struct own_ref *ref; /* the pseudo-object, one local handle while `holding`; NULL: weak */
     struct own_item item;
     bool holding, owned, watching;
-    bool registered;             /* its name is taken at ray-gcs, or was */
+    bool registered;             /* ray-gcs was told of it before its arguments were here */
+    bool requested;              /* ray-gcs was asked for it, with its arguments */
     bool detached;               /* created here; nothing depends on handles */
     bool asking;                 /* its creator waits for ray-gcs' answer */
     struct wk_caller calls;      /* its processes are struct wk_peer */
@@ -106,14 +107,14 @@ int wk_actor_say_kill(struct wk_actor *actor, bool no_restart) MUST_USE;
 
 /* ---- wk_actor_name.c ---- */
 
-/* Takes the actor's name at ray-gcs, waiting for the answer. */
+/* Registers the actor at ray-gcs, with its name, and waits for the answer. */
 int wk_actor_register(const struct id_actor *id, const struct ray_options *options,
                       const char *class_name) MUST_USE;
 /* Asks ray-gcs to make an actor, or to register it, and waits until that is stored. */
 int wk_actor_ask_creation(const Ray__Gcs__CreateActor *message) MUST_USE;
 /* By its name, a weak handle. The lock is held, and given up while waiting. */
 int wk_actor_find_named(const char *name, const char *space, ray_actor **out) MUST_USE;
-/* Gives the name back: there will be no such actor. */
+/* Takes the registration back: there will be no such actor. */
 void wk_actor_unregister(const struct id_actor *id);
 /* Who, where and how it is to be, but for what it is made of. Points into the arguments. */
 void wk_actor_fill_spec(const struct id_actor *id, const struct ray_options *options,

@@ -116,7 +116,7 @@ wk_actors_pump(void)
         if (actor->creation && actor->calls.state == ACTOR_DEAD) {
             wk_actor_end_creation(actor, OWN_SELF);
         } else if (actor->creation && actor->creation->state == WK_TASK_READY &&
-                   actor->creation->deps_pending == 0 && !actor->watching && !actor->asking) {
+                   actor->creation->deps_pending == 0 && !actor->requested && !actor->asking) {
             wk_actor_request_creation(actor);
         }
         push_calls(actor);

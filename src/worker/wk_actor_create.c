@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Creating actors: the creation task, which ray-gcs gets instead of a worker, and its arguments,
- * which are held until no constructor runs any more.
+ * which are held until no constructor runs any more. One whose arguments are still to come is
+ * registered at once, so that whoever has a handle can watch and kill it, and it ends with its
+ * creator; with the arguments it is asked for.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -184,11 +186,8 @@ fill_resources(const struct wk_resource *from, uint32_t count, Ray__Node__Resour
 }
 
 static void
-on_created(void *ctx, uint16_t kind, const uint8_t *body, size_t size)
+on_answer(struct wk_actor *actor, uint16_t kind, const uint8_t *body, size_t size)
 {
-    struct id_actor *id = ctx;
-    struct wk_actor *actor = wk_actor_find(id);
-    free(id);
     if (kind != GCS_DONE || !actor) {
         return;
     }
@@ -199,6 +198,44 @@ on_created(void *ctx, uint16_t kind, const uint8_t *body, size_t size)
     if (done) {
         ray__gcs__done__free_unpacked(done, NULL);
     }
+}
+
+static void
+on_created(void *ctx, uint16_t kind, const uint8_t *body, size_t size)
+{
+    struct id_actor *id = ctx;
+    on_answer(wk_actor_find(id), kind, body, size);
+    free(id);
+}
+
+/* Once it was asked for, the answer to that says what becomes of it. */
+static void
+on_registered(void *ctx, uint16_t kind, const uint8_t *body, size_t size)
+{
+    struct id_actor *id = ctx;
+    struct wk_actor *actor = wk_actor_find(id);
+    if (actor && !actor->requested) {
+        on_answer(actor, kind, body, size);
+    }
+    free(id);
+}
+
+/* Sends what ray-gcs is to answer some time, with `on_done`. */
+static int
+request(const struct wk_actor *actor, const Ray__Gcs__CreateActor *message,
+        wk_gcs_answer_fn on_done)
+{
+    struct id_actor *id = malloc(sizeof(*id));
+    if (!id) {
+        return st_fail(ST_OUT_OF_MEMORY, "no memory for an actor's creation");
+    }
+    *id = actor->id;
+    const int status =
+        wk_gcs_request(GCS_CREATE_ACTOR, (const ProtobufCMessage *)message, on_done, id);
+    if (status != ST_OK) {
+        free(id);
+    }
+    return status;
 }
 
 /* Asks ray-gcs for the actor; `wait`: until it is stored, else the answer comes later. */
@@ -233,18 +270,14 @@ send_creation(struct wk_actor *actor, bool wait)
     message.spec.data = (uint8_t *)spec.data;
     message.spec.len = spec.size;
     message.depth = task->depth;
-    struct id_actor *id = wait ? NULL : malloc(sizeof(*id));
     if (wait) {
         actor->asking = true;
         status = wk_actor_ask_creation(&message);
         actor->asking = false;
-    } else if (id) {
-        *id = actor->id;
-        status =
-            wk_gcs_request(GCS_CREATE_ACTOR, (const ProtobufCMessage *)&message, on_created, id);
     } else {
-        status = st_fail(ST_OUT_OF_MEMORY, "no memory for an actor's creation");
+        status = request(actor, &message, on_created);
     }
+    actor->requested = status == ST_OK;
     str_fini(&spec);
     return status;
 }
@@ -254,8 +287,31 @@ void
 wk_actor_request_creation(struct wk_actor *actor)
 {
     if (send_creation(actor, false) != ST_OK) {
+        if (actor->registered) {
+            wk_actor_unregister(&actor->id);
+        }
         wk_actor_die(actor, ST_OUT_OF_MEMORY, "no memory for its creation", NULL);
         return;
+    }
+    if (!actor->watching) {
+        wk_actor_watch(actor);
+    }
+}
+
+/* The constructor's arguments are still to come. What has a name is registered already; of all
+ * others ray-gcs is told, and its answer isn't waited for. */
+static void
+announce(struct wk_actor *actor)
+{
+    if (!actor->registered) {
+        Ray__Gcs__CreateActor message = RAY__GCS__CREATE_ACTOR__INIT;
+        wk_actor_fill_spec(&actor->id, actor->options, actor->class_name, &message);
+        message.register_only = true;
+        if (request(actor, &message, on_registered) != ST_OK) {
+            wk_actor_die(actor, ST_OUT_OF_MEMORY, "no memory for its creation", NULL);
+            return;
+        }
+        actor->registered = true;
     }
     wk_actor_watch(actor);
 }
@@ -312,7 +368,6 @@ make_record(const struct id_actor *id, const struct ray_function *class_function
     actor->calls.max_pending = options->max_pending_calls;
     actor->calls.unordered = options->unordered;
     actor->detached = wk_options_detached(options);
-    actor->registered = *options->actor_name != '\0';
     actor->creation = task;
     task->actor = actor;
     task->depth = wk_depth();
@@ -346,8 +401,11 @@ create_locked(ray_function *class_function, ray_options *options, const struct r
         }
     }
     if (status == ST_OK && actor) {
+        actor->registered = named && !at_once;
         status = wk_task_want_args(task);
-        if (status == ST_OK && task->deps_pending == 0) {
+        if (status == ST_OK && task->deps_pending > 0) {
+            announce(actor);
+        } else if (status == ST_OK) {
             task->state = WK_TASK_READY;
             if (named && at_once) {
                 status = send_creation(actor, true);

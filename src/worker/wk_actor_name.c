@@ -79,6 +79,7 @@ wk_actor_unregister(const struct id_actor *id)
     message.actor_id.data = (uint8_t *)(uintptr_t)id->b;
     message.actor_id.len = sizeof(id->b);
     message.no_restart = true;
+    wk_set_text(&message.reason, "its creator could not go on with its creation");
     (void)!wk_gcs_request(GCS_KILL_ACTOR, (const ProtobufCMessage *)&message, NULL, NULL);
 }
 

@@ -306,3 +306,158 @@ gw_stored(struct world *w, uint8_t n)
     }
     return NULL;
 }
+
+/* ---- actors ---- */
+
+int
+gw_create(struct world *w, uint8_t n, struct gw_spec spec)
+{
+    struct id_actor id = gw_actor_id(w, n);
+    Ray__Gcs__CreateActor m = RAY__GCS__CREATE_ACTOR__INIT;
+    char class_name[] = "Counter", name[64], bytes[] = "creation frame";
+    (void)snprintf(name, sizeof(name), "%s", spec.name ? spec.name : "");
+    m.actor_id = (ProtobufCBinaryData){ sizeof(id.b), id.b };
+    m.job_id = (ProtobufCBinaryData){ sizeof(w->job.b), w->job.b };
+    struct id_worker owner = w->driver;
+    if (spec.owner) {
+        memset(owner.b, spec.owner, sizeof(owner.b));
+    }
+    m.owner_worker_id = (ProtobufCBinaryData){ sizeof(owner.b), owner.b };
+    m.class_name = class_name;
+    m.name = name;
+    m.detached = spec.detached;
+    m.register_only = spec.register_only;
+    m.face_info = (ProtobufCBinaryData){ 4, (uint8_t *)bytes };
+    m.max_restarts = spec.max_restarts;
+    if (!spec.register_only) {
+        m.spec = (ProtobufCBinaryData){ sizeof(bytes), (uint8_t *)bytes };
+    }
+    assert_int_equal(gw_step(w, DRIVER, GCS_CREATE_ACTOR, 9, &m), ST_OK);
+    return gw_take_done(w, DRIVER);
+}
+
+void
+gw_watch(struct world *w, uint64_t peer, uint8_t n)
+{
+    struct id_actor id = gw_actor_id(w, n);
+    Ray__Gcs__WatchActor m = RAY__GCS__WATCH_ACTOR__INIT;
+    m.actor_id = (ProtobufCBinaryData){ sizeof(id.b), id.b };
+    assert_int_equal(gw_step(w, peer, GCS_WATCH_ACTOR, 0, &m), ST_OK);
+}
+
+/* The raylet was asked to start the actor. */
+void
+gw_assert_started(struct world *w, uint64_t incarnation)
+{
+    Ray__Gcs__StartActor *m =
+        gw_take(w, RAYLET, GCS_START_ACTOR, &ray__gcs__start_actor__descriptor);
+    assert_non_null(m);
+    assert_int_equal(m->incarnation, incarnation);
+    assert_string_equal((char *)m->actor->spec.data, "creation frame");
+    gw_drop(m);
+}
+
+void
+gw_assert_stopped(struct world *w, bool graceful)
+{
+    Ray__Gcs__StopActor *m = gw_take(w, RAYLET, GCS_STOP_ACTOR, &ray__gcs__stop_actor__descriptor);
+    assert_non_null(m);
+    assert_int_equal(m->graceful, graceful);
+    gw_drop(m);
+}
+
+/* What the raylet tells is answered, so that it isn't told again. */
+void
+gw_tell(struct world *w, uint16_t kind, const void *m)
+{
+    assert_int_equal(gw_step(w, RAYLET, kind, 11, m), ST_OK);
+    assert_int_equal(gw_take_done(w, RAYLET), ST_OK);
+}
+
+void
+gw_placed(struct world *w, uint8_t n, uint64_t incarnation)
+{
+    struct id_actor id = gw_actor_id(w, n);
+    Ray__Gcs__ActorPlaced m = RAY__GCS__ACTOR_PLACED__INIT;
+    uint8_t worker[28];
+    char peer[] = "w1";
+    memset(worker, n, sizeof(worker));
+    m.actor_id = (ProtobufCBinaryData){ sizeof(id.b), id.b };
+    m.incarnation = incarnation;
+    m.worker_id = (ProtobufCBinaryData){ sizeof(worker), worker };
+    m.peer_socket = peer;
+    m.pid = 100 + (int32_t)incarnation;
+    gw_tell(w, GCS_ACTOR_PLACED, &m);
+}
+
+void
+gw_built(struct world *w, uint8_t n, uint64_t incarnation, int status)
+{
+    struct id_actor id = gw_actor_id(w, n);
+    Ray__Node__ActorConstructed m = RAY__NODE__ACTOR_CONSTRUCTED__INIT;
+    uint8_t failure[] = "traceback";
+    m.actor_id = (ProtobufCBinaryData){ sizeof(id.b), id.b };
+    m.incarnation = incarnation;
+    m.status = status;
+    if (status != ST_OK) {
+        m.failure = (ProtobufCBinaryData){ sizeof(failure), failure };
+    }
+    gw_tell(w, GCS_ACTOR_BUILT, &m);
+}
+
+void
+gw_exited(struct world *w, uint8_t n, uint64_t incarnation, bool intended, const char *evidence)
+{
+    struct id_actor id = gw_actor_id(w, n);
+    Ray__Gcs__ActorExited m = RAY__GCS__ACTOR_EXITED__INIT;
+    char text[64];
+    (void)snprintf(text, sizeof(text), "%s", evidence);
+    m.actor_id = (ProtobufCBinaryData){ sizeof(id.b), id.b };
+    m.incarnation = incarnation;
+    m.evidence = text;
+    m.intended = intended;
+    gw_tell(w, GCS_ACTOR_EXITED, &m);
+}
+
+int
+gw_kill_actor(struct world *w, uint8_t n, bool no_restart)
+{
+    struct id_actor id = gw_actor_id(w, n);
+    Ray__Gcs__KillActor m = RAY__GCS__KILL_ACTOR__INIT;
+    m.actor_id = (ProtobufCBinaryData){ sizeof(id.b), id.b };
+    m.no_restart = no_restart;
+    assert_int_equal(gw_step(w, DRIVER, GCS_KILL_ACTOR, 10, &m), ST_OK);
+    return gw_take_done(w, DRIVER);
+}
+
+/* The latest update that `peer` got about an actor. */
+void
+gw_assert_update(struct world *w, uint64_t peer, Ray__Gcs__ActorState state, uint64_t incarnation)
+{
+    Ray__Gcs__ActorUpdate *last = NULL;
+    for (;;) {
+        Ray__Gcs__ActorUpdate *m =
+            gw_take(w, peer, GCS_ACTOR_UPDATE, &ray__gcs__actor_update__descriptor);
+        if (!m) {
+            break;
+        }
+        gw_drop(last);
+        last = m;
+    }
+    if (!last) {
+        fail_msg("peer %u was told nothing", (unsigned)peer);
+        return;
+    }
+    assert_int_equal(last->state, state);
+    assert_int_equal(last->incarnation, incarnation);
+    gw_drop(last);
+}
+
+void
+gw_make_alive(struct world *w, uint8_t n, struct gw_spec spec)
+{
+    assert_int_equal(gw_create(w, n, spec), ST_OK);
+    gw_assert_started(w, 0);
+    gw_placed(w, n, 0);
+    gw_built(w, n, 0, ST_OK);
+}

@@ -68,4 +68,31 @@ struct id_actor gw_actor_id(const struct world *w, uint8_t n);
 /* The row of that actor, unpacked, or NULL. */
 Ray__Gcs__ActorRow *gw_stored(struct world *w, uint8_t n);
 
+/* ---- actors ---- */
+
+/* Of an actor that is to be created. */
+struct gw_spec {
+    const char *name;
+    int64_t max_restarts;
+    bool detached, register_only;
+    uint8_t owner; /* byte of a worker's id; 0: the driver */
+};
+
+int gw_create(struct world *w, uint8_t n, struct gw_spec spec);
+void gw_watch(struct world *w, uint64_t peer, uint8_t n);
+/* The raylet was asked to start the actor. */
+void gw_assert_started(struct world *w, uint64_t incarnation);
+void gw_assert_stopped(struct world *w, bool graceful);
+/* What the raylet tells is answered, so that it isn't told again. */
+void gw_tell(struct world *w, uint16_t kind, const void *m);
+void gw_placed(struct world *w, uint8_t n, uint64_t incarnation);
+void gw_built(struct world *w, uint8_t n, uint64_t incarnation, int status);
+void gw_exited(struct world *w, uint8_t n, uint64_t incarnation, bool intended,
+               const char *evidence);
+int gw_kill_actor(struct world *w, uint8_t n, bool no_restart);
+/* The latest update that `peer` got about an actor. */
+void gw_assert_update(struct world *w, uint64_t peer, Ray__Gcs__ActorState state,
+                      uint64_t incarnation);
+void gw_make_alive(struct world *w, uint8_t n, struct gw_spec spec);
+
 #endif

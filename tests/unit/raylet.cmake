@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 ray_unit_test(test_gcs SOURCES test_gcs.c gcs_world.c DEPS gcs)
+ray_unit_test(test_gcs_actors SOURCES test_gcs_actors.c gcs_world.c DEPS gcs)
 ray_unit_test(test_gcs_sqlite_io SOURCES test_gcs_sqlite_io.c DEPS gcs_io)
 ray_unit_test(test_net_msg SOURCES test_net_msg.c DEPS net)
 ray_unit_test(test_os_proc SOURCES test_os_proc.c DEPS os)

@@ -2,9 +2,11 @@
 """One session a module, unless a test starts its own."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 import ray
@@ -47,3 +49,32 @@ def run_program():
         return done.returncode, done.stdout, done.stderr
 
     return run
+
+
+def gcs_pid():
+    """The ray-gcs of this session: the one whose socket directory is ours."""
+    session = ray.get_runtime_context().get_session_name()
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/cmdline", "rb") as f:
+                    argv = f.read().split(b"\0")
+            except OSError:
+                continue
+            if os.path.basename(argv[0]) == b"ray-gcs" and session.encode() in b"\0".join(argv):
+                return int(entry)
+    return None
+
+
+@pytest.fixture
+def kill_gcs():
+    """Kills ray-gcs and waits until another one is there."""
+
+    def kill():
+        pid = gcs_pid()
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        while gcs_pid() in (None, pid):
+            time.sleep(0.005)
+
+    return kill

@@ -310,7 +310,7 @@ def test_a_detached_actor_needs_no_handle():
     until_free("detached")
 
 
-def test_names_survive_the_control_service():
+def test_names_survive_the_control_service(kill_gcs):
     actor = Counter.options(name="survivor").remote()
     assert ray.get(actor.add.remote()) == 1
     for _ in range(2):
@@ -361,27 +361,3 @@ def test_the_control_service_dies_around_a_commit(run_program, tmp_path, point):
         assert code == 0, out + err
         died += not token.exists()
     assert died > 5
-
-
-def gcs_pid():
-    """The ray-gcs of this session: the one whose socket directory is ours."""
-    session = ray.get_runtime_context().get_session_name()
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/cmdline", "rb") as f:
-                    argv = f.read().split(b"\0")
-            except OSError:
-                continue
-            if os.path.basename(argv[0]) == b"ray-gcs" and session.encode() in b"\0".join(argv):
-                return int(entry)
-    return None
-
-
-def kill_gcs():
-    """Kills ray-gcs and waits until another one is there."""
-    pid = gcs_pid()
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    while gcs_pid() in (None, pid):
-        time.sleep(0.005)
