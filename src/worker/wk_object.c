@@ -248,11 +248,12 @@ ray_ref_value(ray_ref *handle, ray_value **out)
 
 /* ---- wait ---- */
 
+/* Of a wait that begins now, by `clock`: wk_now under the lock, os_now_ns without. */
 static uint64_t
-deadline_of(int64_t timeout_ms)
+deadline_of(int64_t timeout_ms, uint64_t (*clock)(void))
 {
     const bool ever = timeout_ms >= 0 && timeout_ms < INT64_MAX / 2000000;
-    return ever ? wk_now() + (uint64_t)timeout_ms * 1000000u : UINT64_MAX;
+    return ever ? clock() + (uint64_t)timeout_ms * 1000000u : UINT64_MAX;
 }
 
 struct wait_all {
@@ -324,7 +325,7 @@ ray_wait_all(ray_ref *const *refs, size_t count, int64_t timeout_ms, size_t *err
     int status = begin_wait(refs, count);
     w.seen_errors = wk.error_count - 1; /* look once at all */
     if (status == ST_OK) {
-        status = wk_wait(all_ready, &w, deadline_of(timeout_ms));
+        status = wk_wait(all_ready, &w, deadline_of(timeout_ms, wk_now));
     }
     wk_unlock();
     if (error_index) {
@@ -337,14 +338,16 @@ RAY_API int
 ray_get(ray_ref *ref, int64_t timeout_ms, ray_value **out)
 {
     *out = NULL;
-    const uint64_t end = deadline_of(timeout_ms);
+    const uint64_t end = deadline_of(timeout_ms, os_now_ns);
     ray_value *value = NULL;
     int status;
     do { /* again when it turns out to be lost */
         TRY(ray_wait_all(&ref, 1, timeout_ms, NULL));
         status = ray_ref_value(ref, &value);
-        const uint64_t now = os_now_ns();
-        timeout_ms = end == UINT64_MAX ? -1 : now < end ? (int64_t)((end - now) / 1000000) : 0;
+        if (end != UINT64_MAX) {
+            const uint64_t now = os_now_ns();
+            timeout_ms = now < end ? (int64_t)((end - now) / 1000000) : 0;
+        }
     } while (status == ST_WOULD_BLOCK);
     TRY(status);
     status = ray_value_status(value);
@@ -397,7 +400,7 @@ ray_wait(ray_ref *const *refs, size_t count, size_t num_returns, int64_t timeout
     int status = begin_wait(refs, count);
     w.seen_changes = wk.change_count - 1;
     if (status == ST_OK) {
-        status = wk_wait(some_ready, &w, deadline_of(timeout_ms));
+        status = wk_wait(some_ready, &w, deadline_of(timeout_ms, wk_now));
     }
     if (status == ST_TIMED_OUT) {
         status = ST_OK;
