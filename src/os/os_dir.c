@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -193,6 +194,21 @@ os_link_replace(const char *target, const char *path)
         const int error = errno;
         (void)unlink(temporary);
         return st_fail_errno(ST_SYSTEM, error, "can't make the link %s", path);
+    }
+    return ST_OK;
+}
+
+int
+os_path(char *out, size_t capacity, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): version 14 loses va_start here */
+    const int n = vsnprintf(out, capacity, format, args);
+    va_end(args);
+    if (n < 0 || (size_t)n >= capacity) {
+        return st_fail(ST_INVALID_ARGUMENT, "a path has more than %zu bytes: %s", capacity - 1,
+                       out);
     }
     return ST_OK;
 }

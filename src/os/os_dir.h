@@ -31,4 +31,8 @@ int os_file_write(const char *path, const void *data, size_t size, unsigned mode
 /* Makes `path` a link to `target`, replacing an older link at once. */
 int os_link_replace(const char *target, const char *path) MUST_USE;
 
+/* Composes a path as printf does; ST_INVALID_ARGUMENT when it is too long. */
+int os_path(char *out, size_t capacity, const char *format, ...)
+    __attribute__((format(printf, 3, 4))) MUST_USE;
+
 #endif

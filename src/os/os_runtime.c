@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,22 +17,6 @@
 #include "os/os_dir.h"
 #include "os/os_sock.h"
 
-/* Composes a path; ST_INVALID_ARGUMENT when it is too long. */
-static int __attribute__((format(printf, 3, 4)))
-compose(char *out, size_t capacity, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): version 14 loses va_start here */
-    const int n = vsnprintf(out, capacity, format, args);
-    va_end(args);
-    if (n < 0 || (size_t)n >= capacity) {
-        return st_fail(ST_INVALID_ARGUMENT, "a path has more than %zu bytes: %s", capacity - 1,
-                       out);
-    }
-    return ST_OK;
-}
-
 /* ---- directories ----------------------------------------------------------------------------- */
 
 int
@@ -44,18 +27,18 @@ os_runtime_temp(const char *wanted, char *out, size_t capacity)
             return st_fail(ST_INVALID_ARGUMENT, "the temporary directory must be absolute: %s",
                            wanted);
         }
-        TRY(compose(out, capacity, "%s", wanted));
+        TRY(os_path(out, capacity, "%s", wanted));
         return os_dir_make(out, 0755);
     }
-    TRY(compose(out, capacity, "/tmp/ray"));
+    TRY(os_path(out, capacity, "/tmp/ray"));
     if (os_dir_make(out, 0755) == ST_OK && os_dir_writable(out)) {
         return ST_OK;
     }
     const struct passwd *user = getpwuid(geteuid());
     if (user && user->pw_name && !strchr(user->pw_name, '/')) {
-        TRY(compose(out, capacity, "/tmp/ray-%s", user->pw_name));
+        TRY(os_path(out, capacity, "/tmp/ray-%s", user->pw_name));
     } else {
-        TRY(compose(out, capacity, "/tmp/ray-%u", (unsigned)geteuid()));
+        TRY(os_path(out, capacity, "/tmp/ray-%u", (unsigned)geteuid()));
     }
     TRY(os_dir_make(out, 0700));
     if (!os_dir_private(out)) {
@@ -85,17 +68,17 @@ os_runtime_base(char out[OS_RUNTIME_BASE_MAX])
     /* tidy: getenv: read only, and nothing here changes the environment */
     const char *run = getenv("XDG_RUNTIME_DIR");
     if (run && run[0] == '/' && os_dir_private(run) &&
-        compose(out, OS_RUNTIME_BASE_MAX, "%s/ray-c", run) == ST_OK && use_base(out) == ST_OK) {
+        os_path(out, OS_RUNTIME_BASE_MAX, "%s/ray-c", run) == ST_OK && use_base(out) == ST_OK) {
         return ST_OK;
     }
-    TRY(compose(out, OS_RUNTIME_BASE_MAX, "/tmp/.ray-%u", (unsigned)geteuid()));
+    TRY(os_path(out, OS_RUNTIME_BASE_MAX, "/tmp/.ray-%u", (unsigned)geteuid()));
     if (use_base(out) == ST_OK) {
         return ST_OK;
     }
     /* Somebody took the name: a random one, which this runtime alone uses. */
     uint32_t random = 0;
     os_random(&random, sizeof(random));
-    TRY(compose(out, OS_RUNTIME_BASE_MAX, "/tmp/.ray-%u-%08x", (unsigned)geteuid(), random));
+    TRY(os_path(out, OS_RUNTIME_BASE_MAX, "/tmp/.ray-%u-%08x", (unsigned)geteuid(), random));
     return use_base(out);
 }
 
@@ -104,7 +87,7 @@ os_runtime_take_lock(const char *dir, int *fd)
 {
     char path[OS_RUNTIME_PATH_MAX];
     *fd = -1;
-    if (compose(path, sizeof(path), "%s/lock", dir) != ST_OK) {
+    if (os_path(path, sizeof(path), "%s/lock", dir) != ST_OK) {
         return false;
     }
     *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -129,7 +112,7 @@ os_runtime_is_name(const char *name)
 static int
 current_path(const char *temp, char *out, size_t capacity)
 {
-    return compose(out, capacity, "%s/ray_current_cluster", temp);
+    return os_path(out, capacity, "%s/ray_current_cluster", temp);
 }
 
 bool
@@ -196,18 +179,18 @@ look_at(void *ctx, const char *name)
     char dir[OS_RUNTIME_PATH_MAX], path[OS_RUNTIME_PATH_MAX];
     int lock = -1;
     if (!os_runtime_is_name(name) ||
-        compose(dir, sizeof(dir), "%s/%s", each->base, name) != ST_OK || !os_dir_private(dir)) {
+        os_path(dir, sizeof(dir), "%s/%s", each->base, name) != ST_OK || !os_dir_private(dir)) {
         return true;
     }
     if (os_runtime_take_lock(dir, &lock)) {
         os_close(&lock); /* dead: the next runtime sweeps it */
         return true;
     }
-    if (compose(path, sizeof(path), "%s/standing", dir) != ST_OK) {
+    if (os_path(path, sizeof(path), "%s/standing", dir) != ST_OK) {
         return true;
     }
     const bool standing = access(path, F_OK) == 0;
-    if (compose(path, sizeof(path), "%s/raylet", dir) != ST_OK) {
+    if (os_path(path, sizeof(path), "%s/raylet", dir) != ST_OK) {
         return true;
     }
     return each->fn(each->ctx, path, standing);

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,22 +16,6 @@
 #include "os/os_dir.h"
 #include "os/os_log.h"
 #include "os/os_runtime.h"
-
-/* Composes a path; ST_INVALID_ARGUMENT when it is too long. */
-static int __attribute__((format(printf, 3, 4)))
-compose(char *out, size_t capacity, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): version 14 loses va_start here */
-    const int n = vsnprintf(out, capacity, format, args);
-    va_end(args);
-    if (n < 0 || (size_t)n >= capacity) {
-        return st_fail(ST_INVALID_ARGUMENT, "a path has more than %zu bytes: %s", capacity - 1,
-                       out);
-    }
-    return ST_OK;
-}
 
 /* ---- the session directory ------------------------------------------------------------------- */
 
@@ -47,7 +30,7 @@ session_name(char *out, size_t capacity, pid_t pid)
         strftime(when, sizeof(when), "%Y-%m-%d_%H-%M-%S", &local) == 0) {
         return st_fail(ST_SYSTEM, "can't tell the time");
     }
-    return compose(out, capacity, "session_%s_%06u_%d", when, (unsigned)(now_us % 1000000),
+    return os_path(out, capacity, "session_%s_%06u_%d", when, (unsigned)(now_us % 1000000),
                    (int)pid);
 }
 
@@ -58,11 +41,11 @@ make_session_dir(struct rl_session *s, const char *temp, pid_t pid)
     char *const base = s->temp;
     TRY(os_runtime_temp(temp, s->temp, sizeof(s->temp)));
     TRY(session_name(s->name, sizeof(s->name), pid));
-    TRY(compose(s->dir, sizeof(s->dir), "%s/%s", base, s->name));
+    TRY(os_path(s->dir, sizeof(s->dir), "%s/%s", base, s->name));
     TRY(os_dir_make_new(s->dir, 0755));
-    TRY(compose(path, sizeof(path), "%s/logs", s->dir));
+    TRY(os_path(path, sizeof(path), "%s/logs", s->dir));
     TRY(os_dir_make_new(path, 0755));
-    TRY(compose(path, sizeof(path), "%s/session_latest", base));
+    TRY(os_path(path, sizeof(path), "%s/session_latest", base));
     if (os_link_replace(s->dir, path) != ST_OK) {
         os_log(OS_LOG_WARN, "%s", st_last()->text); /* somebody else's: no reason not to start */
     }
@@ -78,14 +61,14 @@ make_socket_dir(struct rl_session *s)
     TRY(os_runtime_base(base));
     uint32_t random = 0;
     os_random(&random, sizeof(random));
-    TRY(compose(s->socket_dir, sizeof(s->socket_dir), "%s/%08x", base, random));
+    TRY(os_path(s->socket_dir, sizeof(s->socket_dir), "%s/%08x", base, random));
     /* It gets its name when it is locked, so that no sweeper takes it for a dead one. */
-    TRY(compose(hidden, sizeof(hidden), "%s/.%08x", base, random));
+    TRY(os_path(hidden, sizeof(hidden), "%s/.%08x", base, random));
     TRY(os_dir_make_new(hidden, 0700));
     if (!os_runtime_take_lock(hidden, &s->lock)) {
         return st_fail_errno(ST_SYSTEM, errno, "can't lock %s", hidden);
     }
-    TRY(compose(path, sizeof(path), "%s/session", hidden));
+    TRY(os_path(path, sizeof(path), "%s/session", hidden));
     TRY(os_file_write(path, s->dir, strlen(s->dir), 0600));
     if (rename(hidden, s->socket_dir) < 0) {
         return st_fail_errno(ST_SYSTEM, errno, "can't make %s", s->socket_dir);
@@ -106,14 +89,14 @@ int
 rl_session_stand(struct rl_session *s)
 {
     char path[RL_PATH_MAX], address[RL_PATH_MAX], other[RL_PATH_MAX];
-    TRY(compose(address, sizeof(address), "%s/raylet", s->socket_dir));
+    TRY(os_path(address, sizeof(address), "%s/raylet", s->socket_dir));
     if (os_runtime_current(s->temp, other, sizeof(other)) && os_runtime_answers(other, NULL)) {
         return st_fail(ST_EXISTS,
                        "a Ray runtime is already running at %s: join it, stop it with `ray stop`, "
                        "or use another --temp-dir",
                        other);
     }
-    TRY(compose(path, sizeof(path), "%s/standing", s->socket_dir));
+    TRY(os_path(path, sizeof(path), "%s/standing", s->socket_dir));
     TRY(os_file_write(path, "", 0, 0600));
     s->standing = true;
     return os_runtime_set_current(s->temp, address);
@@ -128,7 +111,7 @@ remove_session_files(const char *dir)
     static const char *const names[] = { "gcs.db", "gcs.db-wal", "gcs.db-shm", "gcs.db-journal" };
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         char path[RL_PATH_MAX + 32];
-        if (compose(path, sizeof(path), "%s/%s", dir, names[i]) == ST_OK) {
+        if (os_path(path, sizeof(path), "%s/%s", dir, names[i]) == ST_OK) {
             (void)unlink(path);
         }
     }
@@ -141,7 +124,7 @@ rl_session_remove(const struct rl_session *s)
         remove_session_files(s->dir);
     }
     char address[RL_PATH_MAX];
-    if (s->standing && compose(address, sizeof(address), "%s/raylet", s->socket_dir) == ST_OK) {
+    if (s->standing && os_path(address, sizeof(address), "%s/raylet", s->socket_dir) == ST_OK) {
         os_runtime_drop_current(s->temp, address);
     }
     if (s->socket_dir[0] != '\0' && os_dir_remove(s->socket_dir) != ST_OK) {
@@ -162,13 +145,13 @@ sweep_one(void *ctx, const char *name)
     const struct sweep *sweep = ctx;
     struct rl_session dead = { .lock = -1 };
     if (!os_runtime_is_name(name) ||
-        compose(dead.socket_dir, sizeof(dead.socket_dir), "%s/%s", sweep->base, name) != ST_OK ||
+        os_path(dead.socket_dir, sizeof(dead.socket_dir), "%s/%s", sweep->base, name) != ST_OK ||
         strcmp(dead.socket_dir, sweep->own->socket_dir) == 0 || !os_dir_private(dead.socket_dir) ||
         !os_runtime_take_lock(dead.socket_dir, &dead.lock)) {
         return true;
     }
     char path[RL_PATH_MAX];
-    if (compose(path, sizeof(path), "%s/session", dead.socket_dir) == ST_OK) {
+    if (os_path(path, sizeof(path), "%s/session", dead.socket_dir) == ST_OK) {
         const int64_t n = os_read_text(path, dead.dir, sizeof(dead.dir));
         const char *last = n > 0 ? strrchr(dead.dir, '/') : NULL;
         if (!last || strncmp(last, "/session_", 9) != 0) {

@@ -103,6 +103,17 @@ test_walking(void **state)
     assert_int_equal(os_dir_each(in_dir("missing"), count_until, &left), ST_SYSTEM);
 }
 
+static void
+test_paths_that_are_too_long(void **state)
+{
+    (void)state;
+    char path[8];
+    assert_int_equal(os_path(path, sizeof(path), "/%s/%d", "abc", 12), ST_OK);
+    assert_string_equal(path, "/abc/12");
+    assert_int_equal(os_path(path, sizeof(path), "/%s/%d", "abc", 123), ST_INVALID_ARGUMENT);
+    assert_non_null(strstr(st_last()->text, "more than 7 bytes"));
+}
+
 int
 main(void)
 {
@@ -111,6 +122,7 @@ main(void)
         cmocka_unit_test(test_removing),
         cmocka_unit_test(test_writing_replaces_at_once),
         cmocka_unit_test(test_walking),
+        cmocka_unit_test(test_paths_that_are_too_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
