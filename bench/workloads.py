@@ -420,7 +420,8 @@ def read_all(generator, count):
 def streamed_items_of_a_task(bench):
     @ray.remote(num_returns="streaming")
     def count_up(count):
-        yield from range(count)
+        for i in range(count):  # Ray can't send into the iterator of a range
+            yield i
 
     bench.rate(lambda: read_all(count_up.remote(ITEMS), ITEMS), ITEMS, "items/s")
 
@@ -430,7 +431,8 @@ def streamed_items_of_an_actor(bench):
     @ray.remote
     class Source:
         def count_up(self, count):
-            yield from range(count)
+            for i in range(count):
+                yield i
 
     source = Source.remote()
     step = source.count_up.options(num_returns="streaming")
