@@ -96,6 +96,6 @@ say("end")
 
 
 def test_each_stays_as_long_as_it_is_needed(world, rng):
-    driver = world.start(MAX_CALLS, {"rounds": count(3, 100), "seed": rng.getrandbits(32)})
+    driver = world.start(MAX_CALLS, {"rounds": count(3, 60), "seed": rng.getrandbits(32)})
     driver.hear("end")
     driver.finish()
