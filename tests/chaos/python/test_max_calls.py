@@ -90,12 +90,16 @@ for _ in range(argument["rounds"]):
     refs = [make.remote(n) for n in range(6)]
     del refs  # nobody waits for them
     settle()
+    say("round")
 ray.shutdown()
 say("end")
 """
 
 
 def test_each_stays_as_long_as_it_is_needed(world, rng):
-    driver = world.start(MAX_CALLS, {"rounds": count(3, 60), "seed": rng.getrandbits(32)})
+    rounds = count(3, 40)
+    driver = world.start(MAX_CALLS, {"rounds": rounds, "seed": rng.getrandbits(32)})
+    for _ in range(rounds):
+        driver.hear("round")
     driver.hear("end")
     driver.finish()
