@@ -32,12 +32,11 @@ def _connect(processes: int | None, ray_address: str | None) -> int:
     if processes is not None and processes <= 0:
         raise ValueError("Processes in the pool must be >0.")
     if not ray.is_initialized():
-        if ray_address is not None:
-            ray.init(address=ray_address)
-        elif os.environ.get("RAY_ADDRESS") or processes is None:
-            ray.init()
-        else:
-            ray.init(num_cpus=processes)
+        address = ray_address or os.environ.get("RAY_ADDRESS")
+        if address and address != "local":
+            ray.init(address=address)
+        else:  # one that is started here has a CPU for each of them
+            ray.init(address=address or None, num_cpus=processes)
     cpus = int(ray.cluster_resources().get("CPU", 0))
     if processes is None:
         processes = cpus
