@@ -76,10 +76,11 @@ connect_gcs(void)
     if (say_hello() != ST_OK) {
         return; /* the loop will report the end */
     }
+    wk_actors_rewatch(); /* first: who kills an actor that is not known yet is heard if it watches
+                          */
     LIST_FOR (l, &requests) {
         (void)!send_request(LIST_ENTRY(l, struct gcs_request, link));
     }
-    wk_actors_rewatch();
 }
 
 void

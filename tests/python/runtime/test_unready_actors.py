@@ -46,7 +46,7 @@ class Other:
 
     def kill(self, no_restart=True):
         ray.kill(self.actor, no_restart=no_restart)
-        ray.nodes()  # answered by the same service, so after the kill was acted upon
+        ray.util.list_named_actors()  # answered by the same service, after the kill
 
 
 def late_actor():
@@ -100,13 +100,25 @@ def test_one_that_waits_while_the_control_service_dies(kill_gcs):
 
 def test_one_that_is_killed_while_the_control_service_dies(kill_gcs):
     actor, gate, other = late_actor()
+    ray.util.list_named_actors()  # answered after the registration was stored
     calls = [actor.get.remote(), other.call.remote()]
     kill = other.kill.remote()
     kill_gcs()
     ray.get(kill)
     gate.open.remote()
-    # The service may have died before it had stored the kill. Then it is told again, and the actor
-    # may have lived for a moment.
+    for call in calls:
+        check_killed(call)
+
+
+def test_one_that_is_killed_while_its_registration_is_lost(kill_gcs):
+    """The kill may come first, to a service that dies with it and hears of it again when the actor
+    lives already; what counts is that it comes."""
+    actor, gate, other = late_actor()
+    calls = [actor.get.remote(), other.call.remote()]
+    kill = other.kill.remote()
+    kill_gcs()
+    ray.get(kill)
+    gate.open.remote()
     for call in calls:
         try:
             assert ray.get(call) == 7
