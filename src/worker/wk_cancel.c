@@ -319,7 +319,7 @@ wk_current_is_cancelled(void)
 RAY_API bool
 ray_task_is_cancelled(const ray_task *task)
 {
-    return atom_u32_load(&wk_exec_of(task)->interrupt.cancelled, ATOM_RELAXED) != 0;
+    return wk_interrupt_is_cancelled(&wk_exec_of(task)->interrupt);
 }
 
 RAY_API bool

@@ -214,8 +214,7 @@ run_task(struct cancel_state *s, unsigned task)
     if (!locked) {
         lock(s);
     }
-    atom_u32_store(&s->record.cancelled, 0, ATOM_RELAXED); /* a new record */
-    atom_u32_store(&s->record.asked, 0, ATOM_RELAXED);
+    atom_u32_store(&s->record.state, WK_INTERRUPT_NONE, ATOM_RELAXED); /* a new record */
     atom_u32_store(&s->current, task + 1, ATOM_RELAXED);
     s->running = task + 1;
     unlock(s);
@@ -364,10 +363,50 @@ static const struct ilv_model wait_model = {
                { "cancel_nudge", "the mark is set after the sleeper has looked" } },
 };
 
+/* ---- a function that asks ---- */
+
+static void
+ask(void *state)
+{
+    struct cancel_state *s = state;
+
+    lock(s);
+    wk_interrupt_ask(&s->record);
+    unlock(s);
+}
+
+/* No signal is sent, no wait broken: it looks at the mark in its own record. */
+static void
+run_asking(void *state)
+{
+    struct cancel_state *s = state;
+
+    for (unsigned i = 0; i < 2; i++) {
+        const bool seen = wk_interrupt_is_cancelled(&s->record);
+
+        if (wk_interrupt_take(&s->record)) {
+            s->interrupted[0]++;
+            ilv_expect(wk_interrupt_is_cancelled(&s->record), "interrupted, not cancelled");
+        } else {
+            ilv_expect(!seen || s->interrupted[0] > 0, "cancelled, and nothing to take");
+        }
+    }
+    ilv_expect(s->interrupted[0] <= 1, "taken twice");
+}
+
+static const struct ilv_model ask_model = {
+    .name = "cancel-ask",
+    .about = "a function that asks whether it is cancelled, and takes the interrupt, at any moment",
+    .state_size = sizeof(struct cancel_state),
+    .actors = { { .name = "leader", .run = ask }, { .name = "main", .run = run_asking } },
+    .n_actors = 2,
+    .setup = setup,
+};
+
 int
 main(int argc, char **argv)
 {
-    static const struct ilv_model *const models[] = { &name_model, &wait_model };
+    static const struct ilv_model *const models[] = { &name_model, &wait_model, &ask_model };
 
     return ilv_main(argc, argv, models, sizeof models / sizeof models[0]);
 }
