@@ -17,6 +17,8 @@
  *       |------------ RING_OFFER (ring fd, bell fd) --->|   after 64 frames in 100 ms
  *       |<----------- RING_ACCEPT (bell fd) ------------|   the accepting side's last socket frame
  *       |------------ RING_SWITCH --------------------->|   the connecting side's last socket frame
+ *       |------------ RESUME (handled) ---------------->|   on a new socket, when the old one ended
+ *       |<----------- RESUMED (handled) ----------------|   (docs/protocols/connections.md)
  *
  * A side reads its ring only after the other's last socket frame, so order is kept over the switch.
  * After it the socket carries bells, and frames too large for the ring: each is announced in the
@@ -54,7 +56,9 @@ enum peer_kind {
     PEER_RING_ACCEPT = 231,
     PEER_RING_SWITCH = 232,
     PEER_VIA_SOCKET = 233,
-    PEER_BELL = 234,
+    PEER_BELL = 234,    /* this and the next two are control frames */
+    PEER_RESUME = 235,  /* the first frame of a socket by which a link goes on */
+    PEER_RESUMED = 236, /* its answer; with a status, at any time: the link is given up */
 };
 
 struct peer_hello {
@@ -62,6 +66,22 @@ struct peer_hello {
     uint32_t window_bytes; /* length of the window file, 0: the connecting side pushes no tasks */
     struct id_worker worker;
     struct id_node node;
+    uint64_t link; /* the connecting side's number of this connection; only grows */
+};
+
+struct peer_resume {
+    uint32_t protocol_version;
+    uint32_t zero;
+    struct id_worker worker;
+    struct id_node node;
+    uint64_t link;    /* as in its greeting */
+    uint64_t handled; /* frames of the accepting side's, bells and the like not counted */
+};
+
+struct peer_resumed {
+    uint64_t handled; /* frames of the connecting side's */
+    int32_t status;   /* 0, or why the connection can't go on */
+    uint32_t zero;
 };
 
 /* How the bytes of a value travel. */

@@ -9,6 +9,7 @@
 
 #include "base/status.h"
 #include "base/str.h"
+#include "net/net_resume.h"
 #include "os/os_basic.h"
 #include "os/os_sock.h"
 
@@ -19,7 +20,7 @@ enum {
     CONN_KEEP = 128 * 1024, /* larger buffers are given back when they run empty */
 };
 
-/* Descriptors that wait for the byte at `offset` of the queue to be sent. */
+/* Descriptors that go with the byte at `offset` of the stream. */
 struct queued_fds {
     struct queued_fds *next;
     uint64_t offset;
@@ -35,10 +36,9 @@ struct net_conn {
     void *ctx;
     struct str in;   /* unparsed bytes */
     size_t in_start; /* parsed so far */
-    struct str out;  /* bytes that wait */
-    size_t out_start;
-    uint64_t out_base; /* stream offset of out.data[out_start] */
-    struct queued_fds *out_fds, **out_fds_tail;
+    struct net_resume out;
+    struct queued_fds *out_fds, **out_fds_tail; /* of the frames in `out` */
+    struct queued_fds *next_fds;                /* of these, the first that aren't written */
     size_t max_queued;
     int in_fds[OS_SOCK_FDS_MAX];
     int in_fd_count;
@@ -71,7 +71,7 @@ net_conn_create(struct net_loop *loop, const struct mem *mem, int fd,
     conn->watch.ctx = conn;
     conn->out_fds_tail = &conn->out_fds;
     str_init(&conn->in, mem);
-    str_init(&conn->out, mem);
+    net_resume_init(&conn->out, mem, false);
     const int status = fd < 0 ? ST_OK : net_loop_add(loop, &conn->watch, EPOLLIN | EPOLLET);
     if (status != ST_OK) {
         os_close(&fd);
@@ -82,18 +82,24 @@ net_conn_create(struct net_loop *loop, const struct mem *mem, int fd,
     return ST_OK;
 }
 
+/* Closes the descriptors of frames that are forgotten. */
 static void
-drop_queued_fds(struct net_conn *conn)
+drop_sent_fds(struct net_conn *conn, uint64_t before)
 {
-    while (conn->out_fds) {
+    while (conn->out_fds && conn->out_fds->offset < before) {
         struct queued_fds *q = conn->out_fds;
         conn->out_fds = q->next;
+        if (conn->next_fds == q) {
+            conn->next_fds = q->next;
+        }
         for (int i = 0; i < q->count; i++) {
             os_close(&q->fds[i]);
         }
         mem_free(conn->mem, q, sizeof(*q));
     }
-    conn->out_fds_tail = &conn->out_fds;
+    if (!conn->out_fds) {
+        conn->out_fds_tail = &conn->out_fds;
+    }
 }
 
 /* Closes the first `count` received descriptors, those taken by their reader (-1) excepted. */
@@ -110,10 +116,10 @@ drop_in_fds(struct net_conn *conn, int count)
 static void
 free_conn(struct net_conn *conn)
 {
-    drop_queued_fds(conn);
+    drop_sent_fds(conn, UINT64_MAX);
     drop_in_fds(conn, conn->in_fd_count);
     str_fini(&conn->in);
-    str_fini(&conn->out);
+    net_resume_fini(&conn->out);
     mem_free(conn->mem, conn, sizeof(*conn));
 }
 
@@ -155,7 +161,7 @@ net_conn_fd(const struct net_conn *conn)
 size_t
 net_conn_queued(const struct net_conn *conn)
 {
-    return conn->out.size - conn->out_start;
+    return net_resume_waiting(&conn->out);
 }
 
 void
@@ -178,19 +184,22 @@ watch_writing(struct net_conn *conn, bool on)
 static int
 flush(struct net_conn *conn)
 {
-    while (conn->out_start < conn->out.size) {
-        size_t n = conn->out.size - conn->out_start;
-        struct queued_fds *q = conn->out_fds;
+    const char *bytes = NULL;
+    size_t n;
+    while (conn->watch.fd >= 0 && (n = net_resume_unwritten(&conn->out, &bytes)) > 0) {
+        const uint64_t position = net_resume_position(&conn->out);
+        struct queued_fds *q = conn->next_fds;
         int count = 0;
-        if (q && q->offset == conn->out_base) {
+        if (q && q->offset == position) {
             count = q->count;
-            if (q->next && q->next->offset - conn->out_base < n) {
-                n = (size_t)(q->next->offset - conn->out_base);
+            if (q->next && q->next->offset - position < n) {
+                n = (size_t)(q->next->offset - position);
             }
-        } else if (q && q->offset - conn->out_base < n) {
-            n = (size_t)(q->offset - conn->out_base);
+        } else if (q && q->offset - position < n) {
+            n = (size_t)(q->offset - position);
         }
-        struct iovec iov = { .iov_base = conn->out.data + conn->out_start, .iov_len = n };
+        struct iovec iov = { .iov_len = n };
+        memcpy(&iov.iov_base, &bytes, sizeof(bytes));
         const int64_t sent = os_sock_send(conn->watch.fd, &iov, 1, q ? q->fds : NULL, count);
         if (sent < 0) {
             return (int)sent;
@@ -199,21 +208,10 @@ flush(struct net_conn *conn)
             return watch_writing(conn, true);
         }
         if (count > 0) {
-            conn->out_fds = q->next;
-            if (!conn->out_fds) {
-                conn->out_fds_tail = &conn->out_fds;
-            }
-            for (int i = 0; i < q->count; i++) {
-                os_close(&q->fds[i]);
-            }
-            mem_free(conn->mem, q, sizeof(*q));
+            conn->next_fds = q->next;
         }
-        conn->out_start += (size_t)sent;
-        conn->out_base += (uint64_t)sent;
-    }
-    conn->out.size = conn->out_start = 0;
-    if (conn->out.capacity > CONN_KEEP) {
-        str_fini(&conn->out);
+        net_resume_wrote(&conn->out, (size_t)sent);
+        drop_sent_fds(conn, conn->out.base);
     }
     return watch_writing(conn, false);
 }
@@ -225,7 +223,7 @@ queue_fds(struct net_conn *conn, const int *fds, int count)
     if (!q) {
         return st_fail(ST_OUT_OF_MEMORY, "no memory for descriptors that wait to be sent");
     }
-    *q = (struct queued_fds){ .offset = conn->out_base + net_conn_queued(conn) };
+    *q = (struct queued_fds){ .offset = net_resume_position(&conn->out) + net_conn_queued(conn) };
     for (int i = 0; i < count; i++) {
         q->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
         if (q->fds[i] < 0) {
@@ -240,29 +238,10 @@ queue_fds(struct net_conn *conn, const int *fds, int count)
     }
     *conn->out_fds_tail = q;
     conn->out_fds_tail = &q->next;
+    if (!conn->next_fds) {
+        conn->next_fds = q;
+    }
     return ST_OK;
-}
-
-static int
-enqueue(struct net_conn *conn, const struct iovec *iov, int count, size_t skip)
-{
-    if (conn->out_start > CONN_KEEP && conn->out_start > conn->out.size / 2) {
-        memmove(conn->out.data, conn->out.data + conn->out_start, conn->out.size - conn->out_start);
-        conn->out.size -= conn->out_start;
-        conn->out_start = 0;
-    }
-    for (int i = 0; i < count; i++) {
-        if (skip >= iov[i].iov_len) {
-            skip -= iov[i].iov_len;
-            continue;
-        }
-        str_append(&conn->out, (const char *)iov[i].iov_base + skip, iov[i].iov_len - skip);
-        skip = 0;
-    }
-    if (conn->out.failed) {
-        return st_fail(ST_OUT_OF_MEMORY, "no memory for a message that waits to be sent");
-    }
-    return watch_writing(conn, true);
 }
 
 int
@@ -283,30 +262,51 @@ net_conn_send(struct net_conn *conn, uint16_t kind, uint16_t flags, uint64_t req
         return st_fail(ST_LIMIT, "a message of %zu bytes is over the limit of %d", length,
                        NET_FRAME_MAX);
     }
+    const bool lasting = conn->out.lasting;
+    ASSERT(!lasting || request_id == 0);
     const uint16_t all_flags = (uint16_t)(flags | fd_count << NET_FRAME_FDS_SHIFT);
-    struct net_frame_header header = { (uint32_t)length, kind, all_flags, request_id };
+    struct net_frame_header header = { (uint32_t)length, kind, all_flags,
+                                       lasting ? net_resume_tell(&conn->out) : request_id };
     iov[0] = (struct iovec){ .iov_base = &header, .iov_len = sizeof(header) };
-    if (net_conn_queued(conn) > 0 || conn->watch.fd < 0) {
-        if (net_conn_queued(conn) + length > conn->max_queued) {
-            return st_fail(ST_LIMIT, "more than %zu bytes wait to be sent", conn->max_queued);
+    int64_t sent = 0;
+    if (net_conn_queued(conn) == 0 && conn->watch.fd >= 0 && !conn->out.down) {
+        sent = os_sock_send(conn->watch.fd, iov, body_count + 1, fds, fd_count);
+        if (sent < 0 && !lasting) {
+            return (int)sent; /* the loop will report the end of the connection */
         }
-        if (fd_count > 0) {
-            TRY(queue_fds(conn, fds, fd_count));
-        }
-        return enqueue(conn, iov, body_count + 1, 0);
+        sent = sent < 0 ? 0 : sent;
+    } else if (net_conn_queued(conn) + length > conn->max_queued) {
+        return st_fail(ST_LIMIT, "more than %zu bytes wait to be sent", conn->max_queued);
     }
-    const int64_t sent = os_sock_send(conn->watch.fd, iov, body_count + 1, fds, fd_count);
-    if (sent < 0) {
-        return (int)sent; /* the loop will report the end of the connection */
-    }
-    conn->out_base += (uint64_t)sent;
-    if ((size_t)sent == length) {
-        return ST_OK;
-    }
-    if (sent == 0 && fd_count > 0) {
+    if (fd_count > 0 && (lasting || sent == 0)) {
         TRY(queue_fds(conn, fds, fd_count));
     }
-    return enqueue(conn, iov, body_count + 1, (size_t)sent);
+    if (sent > 0) {
+        conn->next_fds = NULL; /* nothing waited before this frame, and its own went with it */
+    }
+    TRY(net_resume_append(&conn->out, iov, body_count + 1, (size_t)sent));
+    return net_conn_queued(conn) > 0 ? watch_writing(conn, true) : ST_OK;
+}
+
+int
+net_conn_send_control(struct net_conn *conn, uint16_t kind, const void *body, size_t size)
+{
+    if (conn->watch.fd < 0) {
+        return ST_CLOSED;
+    }
+    if (!conn->out.down && net_conn_queued(conn) > 0) {
+        return ST_WOULD_BLOCK;
+    }
+    /* The other end may not know yet what it says is counted here. */
+    struct net_frame_header header = { (uint32_t)(NET_FRAME_HEADER + size), kind, NET_FRAME_CONTROL,
+                                       conn->out.down ? 0 : net_resume_tell(&conn->out) };
+    struct iovec iov[2] = { { &header, sizeof(header) }, { .iov_len = size } };
+    memcpy(&iov[1].iov_base, &body, sizeof(body));
+    const int64_t sent = os_sock_send(conn->watch.fd, iov, size > 0 ? 2 : 1, NULL, 0);
+    if (sent > 0 && (uint64_t)sent < header.length) {
+        os_sock_shutdown(conn->watch.fd); /* half a frame can't be taken back: the socket goes */
+    }
+    return sent == (int64_t)header.length ? ST_OK : sent < 0 ? (int)sent : ST_WOULD_BLOCK;
 }
 
 int
@@ -322,14 +322,84 @@ net_conn_attach(struct net_conn *conn, int fd)
     return flush(conn);
 }
 
+/* ---- lasting connections ---- */
+
+void
+net_conn_make_lasting(struct net_conn *conn)
+{
+    ASSERT(conn->out.sent == 0);
+    conn->out.lasting = true;
+}
+
+uint64_t
+net_conn_handled(const struct net_conn *conn)
+{
+    return conn->out.handled;
+}
+
+/* Its socket is over: half a frame that came is dropped, its sender sends it again. */
+static void
+go_down(struct net_conn *conn)
+{
+    net_loop_remove(conn->loop, &conn->watch);
+    os_close(&conn->watch.fd);
+    conn->writing = false;
+    conn->in.size = conn->in_start = 0;
+    drop_in_fds(conn, conn->in_fd_count);
+    net_resume_broke(&conn->out);
+}
+
+int
+net_conn_ask(struct net_conn *conn, int fd, uint16_t kind, const void *body, size_t size)
+{
+    ASSERT(conn->out.lasting);
+    (void)net_resume_ask(&conn->out);
+    TRY(net_conn_attach(conn, fd));
+    const int status = net_conn_send_control(conn, kind, body, size);
+    if (status != ST_OK) {
+        go_down(conn);
+    }
+    return status;
+}
+
+int
+net_conn_adopt(struct net_conn *conn, struct net_conn *fresh)
+{
+    ASSERT(conn->out.lasting && conn != fresh && conn->depth == 0);
+    if (conn->closed || fresh->in.size > fresh->in_start) {
+        return st_fail(ST_PROTOCOL, "a peer went on before it was told from where");
+    }
+    go_down(conn);
+    const int fd = fresh->watch.fd;
+    net_loop_remove(fresh->loop, &fresh->watch);
+    fresh->watch.fd = -1;
+    return net_conn_attach(conn, fd);
+}
+
+int
+net_conn_resume(struct net_conn *conn, uint64_t handled)
+{
+    TRY(net_resume_on_count(&conn->out, handled));
+    drop_sent_fds(conn, conn->out.base);
+    conn->next_fds = conn->out_fds;
+    (void)flush(conn); /* a failure to send shows as the end of the stream */
+    return ST_OK;
+}
+
 void
 net_conn_ring_bell(struct net_conn *conn, uint16_t kind)
 {
-    if (conn->closed || net_conn_queued(conn) > 0 || conn->watch.fd < 0) {
+    if (conn->closed || net_conn_queued(conn) > 0 || conn->watch.fd < 0 || conn->out.down) {
         return;
     }
-    (void)!net_conn_send(conn, kind, 0, 0, NULL, 0, NULL, 0);
+    if (conn->out.lasting) {
+        (void)!net_conn_send_control(conn, kind, NULL, 0);
+    } else {
+        (void)!net_conn_send(conn, kind, 0, 0, NULL, 0, NULL, 0);
+    }
 }
+
+/* ---- receiving ---- */
 
 static void
 report_close(struct net_conn *conn, int status)
@@ -337,9 +407,32 @@ report_close(struct net_conn *conn, int status)
     if (conn->closed) {
         return;
     }
-    conn->closed = true;
-    net_loop_remove(conn->loop, &conn->watch);
+    if (conn->out.lasting && (status == ST_CLOSED || status == ST_SYSTEM)) {
+        go_down(conn);
+    } else {
+        conn->closed = true;
+        net_loop_remove(conn->loop, &conn->watch);
+    }
     conn->ops->on_close(conn->ctx, conn, status);
+}
+
+/* Counts a frame of a lasting connection, and takes its sender's count. */
+static int
+count_frame(struct net_conn *conn, const struct net_frame *frame)
+{
+    TRY(net_resume_on_told(&conn->out, frame->header.request_id));
+    drop_sent_fds(conn, conn->out.base);
+    if (!(frame->header.flags & NET_FRAME_CONTROL)) {
+        net_resume_on_frame(&conn->out, frame->fd_count > 0 ? CONN_READ_SIZE : frame->size);
+    }
+    return ST_OK;
+}
+
+static bool
+is_told(const struct net_conn *conn, const struct net_frame *frame)
+{
+    return conn->out.lasting && frame->header.flags & NET_FRAME_CONTROL &&
+           frame->header.kind == NET_FRAME_TOLD;
 }
 
 /* Hands out whole frames. False when the connection has ended meanwhile. */
@@ -370,7 +463,13 @@ parse(struct net_conn *conn)
         frame.body = (const uint8_t *)conn->in.data + conn->in_start + NET_FRAME_HEADER;
         frame.size = frame.header.length - NET_FRAME_HEADER;
         conn->in_start += frame.header.length;
-        conn->ops->on_frame(conn->ctx, conn, &frame);
+        if (conn->out.lasting && count_frame(conn, &frame) != ST_OK) {
+            report_close(conn, ST_PROTOCOL);
+            return false;
+        }
+        if (!is_told(conn, &frame)) {
+            conn->ops->on_frame(conn->ctx, conn, &frame);
+        }
         if (conn->destroyed) {
             return false;
         }
@@ -381,6 +480,9 @@ parse(struct net_conn *conn)
         if (conn->in.capacity > CONN_KEEP) {
             str_fini(&conn->in);
         }
+    }
+    if (conn->out.lasting && net_resume_must_tell(&conn->out)) {
+        (void)!net_conn_send_control(conn, NET_FRAME_TOLD, NULL, 0);
     }
     return !conn->closed;
 }

@@ -7,6 +7,12 @@
  * gone or has sent something malformed, and never from within net_conn_send; net_conn_destroy may
  * be called at any time after creation, also within both callbacks, and calls nothing back.
  *
+ * A lasting connection (net_conn_make_lasting at both ends) survives its sockets: on_close with
+ * ST_CLOSED or ST_SYSTEM says that this socket is over, what is sent waits, and the connecting side
+ * may take a new one by net_conn_ask, the accepting side by net_conn_adopt. Then every frame that
+ * was sent is handled once, in order (docs/protocols/connections.md). With any other status it is
+ * over for good.
+ *
  * Used under the lock or by the thread that owns the loop.
  */
 #ifndef RAY_NET_CONN_H
@@ -34,6 +40,23 @@ int net_conn_create(struct net_loop *loop, const struct mem *mem, int fd,
                     const struct net_conn_ops *ops, void *ctx, struct net_conn **out) MUST_USE;
 /* Takes over the socket of a connection that had none, and sends what waits. */
 int net_conn_attach(struct net_conn *conn, int fd) MUST_USE;
+/* Right after creation, before anything is sent. */
+void net_conn_make_lasting(struct net_conn *conn);
+/* How many frames of the other end's were handled, for it to go on from there. */
+uint64_t net_conn_handled(const struct net_conn *conn);
+/* The connecting side takes a new socket, and sends one control frame, by which the other end knows
+ * the connection; everything else waits for net_conn_resume. */
+int net_conn_ask(struct net_conn *conn, int fd, uint16_t kind, const void *body, size_t size)
+    MUST_USE;
+/* The accepting side takes the socket of `fresh`, on which the other end asked, and closes its own.
+ * It sends a control frame, then net_conn_resume. `fresh` is to be destroyed. */
+int net_conn_adopt(struct net_conn *conn, struct net_conn *fresh) MUST_USE;
+/* The other end has handled so many frames: goes on. ST_PROTOCOL: that can't be. */
+int net_conn_resume(struct net_conn *conn, uint64_t handled) MUST_USE;
+/* A small frame that is neither counted nor sent again, also when nonsense has come and nothing
+ * more is read; ST_WOULD_BLOCK when it would have to wait. */
+int net_conn_send_control(struct net_conn *conn, uint16_t kind, const void *body, size_t size)
+    MUST_USE;
 /* Sends nothing more, closes, nulls. What was queued is lost. */
 void net_conn_destroy(struct net_conn **conn);
 
@@ -41,12 +64,13 @@ void *net_conn_ctx(const struct net_conn *conn);
 void net_conn_set_ctx(struct net_conn *conn, void *ctx);
 int net_conn_fd(const struct net_conn *conn);
 
-/* Sends, or queues, one frame. Descriptors are duplicated when they must wait: they stay the
- * caller's. ST_CLOSED after the end, ST_LIMIT when more than `max_queued` bytes would wait. */
+/* Sends, or queues, one frame. `request_id` is 0 on a lasting connection. Descriptors are
+ * duplicated when they must wait: they stay the caller's. ST_CLOSED after the end, ST_LIMIT when
+ * more than `max_queued` bytes would wait. */
 int net_conn_send(struct net_conn *conn, uint16_t kind, uint16_t flags, uint64_t request_id,
                   const struct iovec *body, int body_count, const int *fds, int fd_count) MUST_USE;
 
-/* Bytes that wait for room. */
+/* Bytes that wait for room, or for a socket. */
 size_t net_conn_queued(const struct net_conn *conn);
 void net_conn_set_max_queued(struct net_conn *conn, size_t bytes);
 

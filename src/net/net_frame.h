@@ -5,9 +5,11 @@
  *   offset  size
  *        0     4  length      whole frame in bytes, header included; little endian like the rest
  *        4     2  kind        proto/kinds.h
- *        6     2  flags       bits 0-11 the kind's own; bits 12-15 how many descriptors come with
- * it 8     8  request id  0 for one-way frames; an answer carries its question's 16     -  body,
- * then attachments
+ *        6     2  flags       bits 0-10 the kind's own; bit 11 a control frame; bits 12-15 how many
+ *                            descriptors come with it
+ *        8     8  request id  0 for one-way frames; an answer carries its question's. On a lasting
+ *                            connection: how many frames of the receiver's the sender has handled
+ *       16     -  body, then attachments
  *
  * A length below 16 or above NET_FRAME_MAX is malformed: it ends the connection.
  */
@@ -28,6 +30,8 @@ _Static_assert(sizeof(struct net_frame_header) == 16, "wire layout");
 enum {
     NET_FRAME_HEADER = 16,
     NET_FRAME_MAX = 256 * 1024 * 1024,
+    NET_FRAME_CONTROL = 1 << 11, /* of a lasting connection: not counted, never sent again */
+    NET_FRAME_TOLD = 0,          /* kind of a control frame that brings its count alone */
     NET_FRAME_FDS_SHIFT = 12,
     NET_FRAME_FDS_MAX = 15,
 };

@@ -180,10 +180,10 @@ send_on_socket(struct wk_link *link, uint16_t kind, const struct iovec *body, co
         }
     }
     const int status = net_conn_send(link->conn, kind, 0, 0, body, 1, fd, fd ? 1 : 0);
+    if (status != ST_OK) {
+        wk_link_mark_broken(link);
+    }
     if (link->rings) {
-        if (status != ST_OK) {
-            wk_link_mark_broken(link);
-        }
         wk_link_flush_room(link);
     }
     return status;
@@ -202,7 +202,9 @@ wk_frame_end(struct wk_frame *frame, enum net_bell_need need)
     memcpy(&header, wk.scratch.data, sizeof(header));
     if (!link->rings) {
         struct iovec iov = { wk.scratch.data + NET_FRAME_HEADER, frame->size };
-        (void)!net_conn_send(link->conn, header.kind, 0, 0, &iov, 1, NULL, 0);
+        if (net_conn_send(link->conn, header.kind, 0, 0, &iov, 1, NULL, 0) != ST_OK) {
+            wk_link_mark_broken(link);
+        }
         count_heat(link);
     } else if (header.length > net_ring_frame_max(WK_RING_BYTES)) {
         const struct iovec iov = { wk.scratch.data + NET_FRAME_HEADER, frame->size };
@@ -249,7 +251,8 @@ wk_link_window(struct wk_link *link)
         const struct peer_hello hello = { .protocol_version = RAY_PROTOCOL_VERSION,
                                           .window_bytes = (uint32_t)bytes,
                                           .worker = wk.self.worker,
-                                          .node = wk.self.node };
+                                          .node = wk.self.node,
+                                          .link = link->number };
         struct iovec iov = { .iov_len = sizeof(hello) };
         const void *from = &hello;
         memcpy(&iov.iov_base, &from, sizeof(from));
@@ -320,7 +323,7 @@ accept_rings(struct wk_link *link, const struct net_frame *frame)
                                 .ring_index = index };
     struct iovec iov = { .iov_base = &answer, .iov_len = sizeof(answer) };
     if (net_conn_send(link->conn, PEER_RING_ACCEPT, 0, 0, &iov, 1, &wk.bell_fd, 1) != ST_OK) {
-        wk_link_mark_broken(link); /* it has died, but what it sent counts */
+        wk_link_mark_broken(link);
     }
     link->rings = true;
     return ST_OK;
@@ -341,7 +344,7 @@ rings_accepted(struct wk_link *link, const struct net_frame *frame)
     }
     TRY(map_bell(link, frame->fds[0], answer.bell_bytes, answer.ring_index));
     if (net_conn_send(link->conn, PEER_RING_SWITCH, 0, 0, NULL, 0, NULL, 0) != ST_OK) {
-        wk_link_mark_broken(link); /* it has died, but its replies in socket and ring count */
+        wk_link_mark_broken(link);
     }
     link->rings = true;
     link->receiving = true;
@@ -396,13 +399,15 @@ on_message(struct wk_link *link, const struct net_frame *frame)
     }
 }
 
-static void
-break_link(struct wk_link *link, const char *what)
+void
+wk_link_break(struct wk_link *link, const char *what)
 {
     wk_link_mark_broken(link);
     if (!link->deaf) {
         link->deaf = true;
         (void)fprintf(stderr, "ray: connection with a peer ended: %s: %s\n", what, st_last()->text);
+        const struct peer_resumed given_up = { .status = ST_CLOSED };
+        (void)!net_conn_send_control(link->conn, PEER_RESUMED, &given_up, sizeof(given_up));
         os_sock_shutdown(net_conn_fd(link->conn));
     }
 }
@@ -486,7 +491,7 @@ read_ring(struct wk_link *link)
         struct net_frame frame = { .body = (const uint8_t *)bytes + NET_FRAME_HEADER };
         if (status != ST_OK || length < NET_FRAME_HEADER) {
             link->receiving = false;
-            break_link(link, "malformed ring");
+            wk_link_break(link, "malformed ring");
             return;
         }
         memcpy(&frame.header, bytes, sizeof(frame.header));
@@ -494,7 +499,7 @@ read_ring(struct wk_link *link)
         if (frame.header.kind == PEER_VIA_SOCKET ? take_via_socket(link) != ST_OK
                                                  : on_message(link, &frame) != ST_OK) {
             link->receiving = false;
-            break_link(link, "malformed message");
+            wk_link_break(link, "malformed message");
             return;
         }
         if (net_ring_advance(&link->rx)) {
@@ -543,6 +548,28 @@ wk_rings_any(void)
     return false;
 }
 
+/* A frame about the connection itself. */
+static void
+on_control(struct wk_link *link, const struct net_frame *frame)
+{
+    int status = ST_OK;
+    switch (frame->header.kind) {
+    case PEER_BELL:
+        return; /* the ring is marked, and read by whoever dispatches */
+    case PEER_RESUME:
+        status = wk_peer_on_resume(link, frame);
+        break;
+    case PEER_RESUMED:
+        status = wk_peer_on_resumed(link, frame);
+        break;
+    default:
+        status = st_fail(ST_PROTOCOL, "a control message of kind %u", frame->header.kind);
+    }
+    if (status != ST_OK) {
+        wk_link_break(link, "it can't go on");
+    }
+}
+
 void
 wk_link_on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame)
 {
@@ -554,12 +581,13 @@ wk_link_on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame
     /* A bell that asks for room is dropped when the socket is full: then this frame stands for it.
      */
     wk_link_flush_room(link);
-    if (frame->header.kind == PEER_BELL) {
-        return; /* the ring is marked, and read by whoever dispatches */
+    if (frame->header.flags & NET_FRAME_CONTROL) {
+        on_control(link, frame);
+        return;
     }
     if (!link->receiving) {
         if (on_message(link, frame) != ST_OK) {
-            break_link(link, "malformed message");
+            wk_link_break(link, "malformed message");
         }
         return;
     }
@@ -577,7 +605,7 @@ wk_link_on_frame(void *ctx, struct net_conn *conn, const struct net_frame *frame
         return;
     }
     link->receiving = false;
-    break_link(link, "malformed message");
+    wk_link_break(link, "malformed message");
 }
 
 void

@@ -3,7 +3,8 @@
  * Peers and the connections with them: made, accepted, greeted, ended.
  *
  * A process of libray is a peer; a connection with it is a link. Tasks go from the side that
- * connected to the side that accepted. What goes over a link is wk_link_io.c's.
+ * connected to the side that accepted. A link outlives its socket: whoever connected does so again
+ * (docs/protocols/connections.md). What goes over a link is wk_link_io.c's.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@
 #define CONNECT_FIRST_NS UINT64_C(1000000)
 #define CONNECT_LAST_NS  UINT64_C(50000000)
 
+static void on_connect_timer(void *ctx);
 static void on_close(void *ctx, struct net_conn *conn, int status);
 static const struct net_conn_ops link_ops = { wk_link_on_frame, on_close };
 
@@ -158,8 +160,8 @@ free_link(struct wk_link *link)
     free(link);
 }
 
-/* The connection ended a while ago, and no death was announced. An incoming one is forgotten: its
- * peer connects again. An outgoing one has tasks that would wait for ever, unless the process has
+/* It broke for good a while ago, and no death was announced. An incoming one is forgotten: its peer
+ * makes another. An outgoing one has tasks that would wait for ever, unless the process has
  * ended: then the word of it, with the cause, is on the way, however busy the machine is. */
 static void
 on_repair(void *ctx)
@@ -207,6 +209,8 @@ create_link(int fd, bool outgoing)
         return NULL;
     }
     link->outgoing = outgoing;
+    link->greeted = fd >= 0;
+    link->connect_timer = (struct net_timer){ .on_timer = on_connect_timer, .ctx = link };
     link->repair_timer = (struct net_timer){ .on_timer = on_repair, .ctx = link };
     list_init(&link->held);
     str_init(&link->overflow, wk.mem);
@@ -214,6 +218,7 @@ create_link(int fd, bool outgoing)
         free(link);
         return NULL;
     }
+    net_conn_make_lasting(link->conn);
     return link;
 }
 
@@ -231,21 +236,43 @@ connect_peer(const struct wk_peer *peer, int *fd)
     return os_sock_connect(path, fd);
 }
 
-/* The peer's listener had no room: its queue of 4096 is full, and no event tells of room in it.
- * What is sent meanwhile waits in the connection. */
+/* Takes a socket for a link that has had one. */
+static int
+ask_to_resume(struct wk_link *link, int fd)
+{
+    const struct peer_resume ask = {
+        .protocol_version = RAY_PROTOCOL_VERSION,
+        .worker = wk.self.worker,
+        .node = wk.self.node,
+        .link = link->number,
+        .handled = net_conn_handled(link->conn),
+    };
+    const int status = net_conn_ask(link->conn, fd, PEER_RESUME, &ask, sizeof(ask));
+    link->asking = status == ST_OK;
+    return link->asking ? ST_OK : ST_WOULD_BLOCK; /* that socket has ended already */
+}
+
+/* Connects, or connects again. No event tells of room in a listener's queue (4096 are in it), nor
+ * of a process that will accept again; what is sent meanwhile waits in the connection. */
 static void
 on_connect_timer(void *ctx)
 {
     struct wk_link *link = ctx;
     int fd;
+    if (link->broken) {
+        return;
+    }
     int status = connect_peer(link->peer, &fd);
+    if (status == ST_OK) {
+        status = link->greeted ? ask_to_resume(link, fd) : net_conn_attach(link->conn, fd);
+        link->greeted = true;
+    }
     if (status == ST_WOULD_BLOCK) {
-        link->connect_pause_ns = 2 * link->connect_pause_ns < CONNECT_LAST_NS
-                                     ? 2 * link->connect_pause_ns
-                                     : CONNECT_LAST_NS;
+        const uint64_t pause = 2 * link->connect_pause_ns;
+        link->connect_pause_ns = pause < CONNECT_FIRST_NS  ? CONNECT_FIRST_NS
+                                 : pause < CONNECT_LAST_NS ? pause
+                                                           : CONNECT_LAST_NS;
         status = net_loop_arm(wk.loop, &link->connect_timer, wk_now() + link->connect_pause_ns);
-    } else if (status == ST_OK) {
-        status = net_conn_attach(link->conn, fd);
     }
     if (status != ST_OK) {
         link->peer->dead = true; /* as when the first try fails */
@@ -260,6 +287,7 @@ send_hello(struct wk_link *link)
         .protocol_version = RAY_PROTOCOL_VERSION,
         .worker = wk.self.worker,
         .node = wk.self.node,
+        .link = link->number,
     };
     struct iovec iov;
     const void *bytes = &hello;
@@ -290,10 +318,10 @@ wk_peer_link(struct wk_peer *peer)
         return NULL;
     }
     link->peer = peer;
+    link->number = ++peer->last_out;
     peer->out = link;
     wk_peer_watch(peer);
     if (status == ST_WOULD_BLOCK) {
-        link->connect_timer = (struct net_timer){ .on_timer = on_connect_timer, .ctx = link };
         link->connect_pause_ns = CONNECT_FIRST_NS;
         (void)!net_loop_arm(wk.loop, &link->connect_timer, wk_now() + CONNECT_FIRST_NS);
     }
@@ -313,6 +341,18 @@ wk_peer_any_link(struct wk_peer *peer)
     return wk_peer_link(peer);
 }
 
+/* An accepted connection is the peer's from now on. Its earlier one, if any, the peer has given up.
+ */
+static void
+begin_incoming(struct wk_peer *peer, struct wk_link *link, uint64_t number)
+{
+    free_link(peer->in);
+    link->peer = peer;
+    link->number = peer->last_in = number;
+    peer->in = link;
+    wk_peer_watch(peer);
+}
+
 int
 wk_peer_on_hello(struct wk_link *link, const struct net_frame *frame)
 {
@@ -328,12 +368,10 @@ wk_peer_on_hello(struct wk_link *link, const struct net_frame *frame)
     if (!link->peer) {
         const struct own_addr addr = { hello.worker, hello.node };
         struct wk_peer *peer = wk_peer_get(&addr);
-        if (!peer || peer->in || peer->announced) {
+        if (!peer || hello.link <= peer->last_in || peer->announced) {
             return st_fail(ST_PROTOCOL, "a peer connected twice, or after its death");
         }
-        link->peer = peer;
-        peer->in = link;
-        wk_peer_watch(peer);
+        begin_incoming(peer, link, hello.link);
     }
     if (hello.window_bytes > 0 && !link->window_memory) {
         uint64_t size;
@@ -349,22 +387,112 @@ wk_peer_on_hello(struct wk_link *link, const struct net_frame *frame)
     return ST_OK;
 }
 
+/* ---- going on over another socket ---- */
+
+/* The other side has handled so many frames. Bells may have been lost with the old socket. */
+static void
+go_on(struct wk_link *link, uint64_t handled)
+{
+    if (net_conn_resume(link->conn, handled) != ST_OK) {
+        wk_link_break(link, "it can't go on");
+        return;
+    }
+    link->connect_pause_ns = 0;
+    if (link->receiving) {
+        net_bell_self_mark(&wk.bell, link->ring_index);
+    }
+    wk_link_flush_room(link);
+    net_conn_ring_bell(link->conn, PEER_BELL);
+}
+
+static int
+answer_resume(struct wk_link *link)
+{
+    const struct peer_resumed answer = { .handled = net_conn_handled(link->conn) };
+    return net_conn_send_control(link->conn, PEER_RESUMED, &answer, sizeof(answer));
+}
+
+int
+wk_peer_on_resume(struct wk_link *link, const struct net_frame *frame)
+{
+    struct peer_resume ask;
+    if (frame->size != sizeof(ask) || link->outgoing || link->peer) {
+        return st_fail(ST_PROTOCOL, "an unexpected wish to go on");
+    }
+    memcpy(&ask, frame->body, sizeof(ask));
+    const struct own_addr addr = { ask.worker, ask.node };
+    struct wk_peer *peer = wk_peer_get(&addr);
+    struct wk_link *old = peer ? peer->in : NULL;
+    if (!peer || peer->announced || ask.protocol_version != RAY_PROTOCOL_VERSION) {
+        return st_fail(ST_PROTOCOL, "a peer that is dead or strange wants to go on");
+    }
+    if (old && old->number == ask.link && !old->broken) {
+        const int status = net_conn_adopt(old->conn, link->conn);
+        if (status == ST_PROTOCOL) {
+            return status;
+        }
+        /* A socket that fails here is the peer's to replace, as any that ends. */
+        if (status == ST_OK && answer_resume(old) == ST_OK) {
+            go_on(old, ask.handled);
+        }
+        free_link(link);
+        return ST_OK;
+    }
+    if (ask.link <= peer->last_in) { /* which it is told as the socket is closed */
+        return st_fail(ST_CLOSED, "a peer wants to go on with a connection that was given up");
+    }
+    begin_incoming(peer, link, ask.link); /* nothing had been handled before its socket ended */
+    if (answer_resume(link) == ST_OK) {
+        go_on(link, ask.handled);
+    }
+    return ST_OK;
+}
+
+int
+wk_peer_on_resumed(struct wk_link *link, const struct net_frame *frame)
+{
+    struct peer_resumed answer;
+    if (frame->size != sizeof(answer)) {
+        return st_fail(ST_PROTOCOL, "an answer of %u bytes to a wish to go on", frame->size);
+    }
+    memcpy(&answer, frame->body, sizeof(answer));
+    if (answer.status != ST_OK) {
+        return st_fail(ST_CLOSED, "the peer has given it up");
+    }
+    if (!link->asking) {
+        return st_fail(ST_PROTOCOL, "an unexpected answer to a wish to go on");
+    }
+    link->asking = false;
+    go_on(link, answer.handled);
+    return ST_OK;
+}
+
 /* ---- the end ---- */
 
-/* The socket's end only makes us ask: a child of a worker can hold its socket open, and a
- * process that closed it may live. */
+/* A socket's end says nothing about the process: a child of a worker can hold its socket open, and
+ * a process that closed it may live. Who connected does so again; who accepted waits, for that or
+ * for the word of the peer's death. */
 static void
 on_close(void *ctx, struct net_conn *conn, int status)
 {
     (void)conn;
-    (void)status;
     struct wk_link *link = ctx;
-    wk_link_mark_broken(link);
     if (!link->peer) {
         free_link(link);
         return;
     }
     wk_peer_watch(link->peer);
+    link->asking = false;
+    if (status != ST_CLOSED && status != ST_SYSTEM) {
+        wk_link_break(link, "malformed message");
+    }
+    if (link->deaf || link->broken || (link->outgoing && link->peer->dead)) {
+        wk_link_mark_broken(link);
+    } else if (link->outgoing && link->connect_pause_ns == 0) {
+        on_connect_timer(link);
+    } else if (link->outgoing) {
+        (void)!net_loop_arm(wk.loop, &link->connect_timer, wk_now() + link->connect_pause_ns);
+    }
 }
 
 void
@@ -374,8 +502,9 @@ wk_peer_on_death(const struct id_worker *worker, const char *evidence, int32_t p
     if (!peer || peer->announced) {
         return;
     }
+    peer->dead = true;
     wk_peer_drain(peer);
-    peer->dead = peer->announced = true;
+    peer->announced = true;
     if (!peer->evidence || (evidence && *evidence)) { /* the first notice may say more */
         peer->pid = pid;
         free(peer->evidence);

@@ -176,9 +176,12 @@ struct wk_link {
     bool via_socket;  /* rx waits for a frame of the socket */
     struct list held; /* frames of the socket whose word in the ring isn't read yet */
     size_t held_bytes;
-    bool broken;                    /* nothing more can be sent */
+    uint64_t number;                /* the connecting side's; see struct peer_hello */
+    bool greeted;                   /* outgoing: it has had a socket */
+    bool asking;                    /* outgoing: RESUMED is awaited on the present socket */
+    bool broken;                    /* for good: nothing more can be sent */
     struct net_timer repair_timer;  /* armed when it broke: its peer may be alive */
-    struct net_timer connect_timer; /* armed while the peer's listener has no room for it */
+    struct net_timer connect_timer; /* armed until the next try to connect */
     uint64_t connect_pause_ns;
     bool deaf;           /* it sent nonsense: nothing more is read */
     uint32_t ring_index; /* my number at which the peer marks, when offered */
@@ -219,8 +222,9 @@ struct wk_peer {
     int32_t pid;
     char socket[32]; /* name in the socket directory; "" = derived from the id */
     struct wk_link *out, *in;
-    struct wk_actor *actor; /* the actor that runs there, or NULL */
-    char *evidence;         /* own memory, once dead */
+    uint64_t last_out, last_in; /* numbers of the newest links, also of those that are gone */
+    struct wk_actor *actor;     /* the actor that runs there, or NULL */
+    char *evidence;             /* own memory, once dead */
 };
 
 /* ---- the engine ---- */
@@ -439,10 +443,16 @@ void wk_peer_watch(struct wk_peer *peer);
 struct wk_link *wk_peer_link(struct wk_peer *peer);
 /* The connection for messages of ownership. */
 struct wk_link *wk_peer_any_link(struct wk_peer *peer);
-/* Nothing more can be sent: if no death is announced soon, the connection is given up. */
+/* Nothing more can be sent: if no death is announced soon, the connection is given up. A socket
+ * that ends is no reason: another one takes its place (docs/protocols/connections.md). */
 void wk_link_mark_broken(struct wk_link *link);
 /* The other side says who it is. A failure ends the connection. */
 int wk_peer_on_hello(struct wk_link *link, const struct net_frame *frame) MUST_USE;
+/* The other side wants to go on with an earlier link over this socket; unless it fails, `link` is
+ * that link, or gone. */
+int wk_peer_on_resume(struct wk_link *link, const struct net_frame *frame) MUST_USE;
+/* It is answered so, or the link is given up. */
+int wk_peer_on_resumed(struct wk_link *link, const struct net_frame *frame) MUST_USE;
 void wk_peer_on_death(const struct id_worker *worker, const char *evidence, int32_t pid);
 /* Forgets the dead that nothing refers to any more. Whoever calls has no peer in hand. */
 void wk_peers_sweep(void);
@@ -455,6 +465,8 @@ void wk_peer_unlisten(void);
 
 /* ---- wk_link_io.c ---- */
 
+/* It sent nonsense, or can't go on: says so, and ends it for good. */
+void wk_link_break(struct wk_link *link, const char *what);
 /* The connection's window of pushed tasks is there after it. */
 int wk_link_window(struct wk_link *link) MUST_USE;
 

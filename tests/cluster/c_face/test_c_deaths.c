@@ -123,44 +123,79 @@ empty_actor(ray_task *task)
 }
 RAY_REMOTE(empty_actor);
 
-/* Ends every connection that the process `pid` made to this one. */
+/* Does something to every socket by which the process `pid` is connected to this one. */
 static void
-cut_connections_of(pid_t pid)
+for_sockets_of(pid_t pid, void (*fn)(int fd))
 {
     for (int fd = 3; fd < 256; fd++) {
         struct ucred peer;
         socklen_t size = sizeof(peer);
         if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid == pid) {
-            (void)shutdown(fd, SHUT_RDWR);
+            fn(fd);
         }
     }
 }
 
+static void
+cut(int fd)
+{
+    (void)shutdown(fd, SHUT_RDWR);
+}
+
+static void
+speak_nonsense(int fd)
+{
+    const uint32_t frame[4] = { 3 }; /* no frame is that short */
+    assert_int_equal(send(fd, frame, sizeof(frame), MSG_NOSIGNAL), sizeof(frame));
+}
+
 static int
-cut_at_first(ray_task *task)
+cut_and_tell(ray_task *task)
+{
+    for_sockets_of((pid_t)c_face_arg(task), cut);
+    return c_face_return(task, ray_task_attempt(task));
+}
+RAY_REMOTE(cut_and_tell);
+
+static int
+nonsense_at_first(ray_task *task)
 {
     if (ray_task_attempt(task) == 0) {
-        cut_connections_of((pid_t)c_face_arg(task));
+        for_sockets_of((pid_t)c_face_arg(task), speak_nonsense);
     }
     return c_face_return(task, ray_task_attempt(task));
 }
-RAY_REMOTE(cut_at_first);
+RAY_REMOTE(nonsense_at_first);
 
+/* While it waits here, the process reads what has become of its connections. */
 static int
-method_cuts(ray_task *task)
+wait_for_a_task(ray_task *task)
 {
     const uint64_t three = 3;
     ray_ref *ref = NULL;
     ray_value *value = NULL;
-    cut_connections_of((pid_t)c_face_arg(task));
-    /* While it waits here, the process reads that the connection has ended. */
     int status = ray_call_bytes(ray_remote_square, &three, sizeof(three), &ref);
     status = status ? status : ray_get(ref, -1, &value);
     ray_value_release(value);
     ray_ref_release(ref);
     return status ? status : c_face_return(task, 0);
 }
+
+static int
+method_cuts(ray_task *task)
+{
+    for_sockets_of((pid_t)c_face_arg(task), cut);
+    return wait_for_a_task(task);
+}
 RAY_REMOTE(method_cuts);
+
+static int
+method_speaks_nonsense(ray_task *task)
+{
+    for_sockets_of((pid_t)c_face_arg(task), speak_nonsense);
+    return wait_for_a_task(task);
+}
+RAY_REMOTE(method_speaks_nonsense);
 
 static int
 method_answers(ray_task *task)
@@ -300,26 +335,63 @@ test_results_of_a_dead_worker_stay(void **state)
 }
 
 /* The worker lives, but its owner will never hear of the task: it is done again elsewhere. */
+/* It goes on over another socket: nothing is done again. */
 static void
-test_connection_with_a_live_worker_ends(void **state)
+test_connection_with_a_live_worker_breaks(void **state)
 {
     (void)state;
-    assert_int_equal(c_face_number(c_face_call(ray_remote_cut_at_first, NULL, (uint64_t)getpid())),
-                     1);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(
+            c_face_number(c_face_call(ray_remote_cut_and_tell, NULL, (uint64_t)getpid())), 0);
+    }
 }
 
-static void
-test_connection_with_a_live_actor_ends(void **state)
+static ray_actor *
+create_empty_actor(void)
 {
-    (void)state;
     struct ray_task_options plain;
     ray_actor *actor = NULL;
     ray_task_options_default(&plain);
     MUST(ray_actor_create(ray_remote_empty_actor, c_face_options(&plain), NULL, 0, &actor));
+    return actor;
+}
+
+static void
+test_connection_with_a_live_actor_breaks(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 20 };
+    ray_actor *actor = create_empty_actor();
+    ray_ref *cuts[ROUNDS], *behind[ROUNDS];
+    for (uint64_t i = 0; i < ROUNDS; i++) {
+        cuts[i] = c_face_method(actor, ray_remote_method_cuts, (uint64_t)getpid());
+        behind[i] = c_face_method(actor, ray_remote_method_answers, i);
+    }
+    for (uint64_t i = 0; i < ROUNDS; i++) {
+        assert_int_equal(c_face_number(cuts[i]), 0);
+        assert_int_equal(c_face_number(behind[i]), i);
+    }
+    ray_actor_release(actor);
+}
+
+/* After nonsense nothing goes on: what runs there ends with its process. */
+static void
+test_worker_speaks_nonsense(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        c_face_number(c_face_call(ray_remote_nonsense_at_first, NULL, (uint64_t)getpid())), 1);
+}
+
+static void
+test_actor_speaks_nonsense(void **state)
+{
+    (void)state;
+    ray_actor *actor = create_empty_actor();
     assert_int_equal(c_face_number(c_face_method(actor, ray_remote_method_answers, 7)), 7);
-    ray_ref *cut = c_face_method(actor, ray_remote_method_cuts, (uint64_t)getpid());
+    ray_ref *spoilt = c_face_method(actor, ray_remote_method_speaks_nonsense, (uint64_t)getpid());
     ray_ref *behind = c_face_method(actor, ray_remote_method_answers, 8);
-    (void)c_face_failure(RAY_E_ACTOR_UNAVAILABLE, cut);
+    (void)c_face_failure(RAY_E_ACTOR_UNAVAILABLE, spoilt);
     assert_int_equal(c_face_number(behind), 8);
     assert_int_equal(c_face_number(c_face_method(actor, ray_remote_method_answers, 9)), 9);
     ray_actor_release(actor);
@@ -528,8 +600,10 @@ main(int argc, char **argv)
         C_FACE_TEST(test_what_was_queued_behind_a_crash_runs_once),
         C_FACE_TEST(test_worker_killed_from_outside),
         C_FACE_TEST(test_results_of_a_dead_worker_stay),
-        C_FACE_TEST(test_connection_with_a_live_worker_ends),
-        C_FACE_TEST(test_connection_with_a_live_actor_ends),
+        C_FACE_TEST(test_connection_with_a_live_worker_breaks),
+        C_FACE_TEST(test_connection_with_a_live_actor_breaks),
+        C_FACE_TEST(test_worker_speaks_nonsense),
+        C_FACE_TEST(test_actor_speaks_nonsense),
         C_FACE_TEST(test_shutdown_with_work_in_flight),
         C_FACE_TEST(test_raylet_dies),
         C_FACE_TEST(test_gcs_dies),

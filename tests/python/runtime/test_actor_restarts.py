@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import socket
+import struct
 import time
 
 import pytest
@@ -225,8 +226,8 @@ def test_retries_travel_with_the_handle():
     assert ray.get(call_once.remote(Moody.options(max_task_retries=2).remote())) == 3
 
 
-def break_connections(pid):
-    """Ends this process's connections with another one, which both outlive."""
+def for_connections(pid, act):
+    """Does something to this process's connections with another one, which both outlive."""
     for name in os.listdir("/proc/self/fd"):
         try:
             end = socket.socket(fileno=os.dup(int(name)))
@@ -238,12 +239,12 @@ def break_connections(pid):
             peer = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 3 * 4)
             if int.from_bytes(peer[:4], "little") == pid:
                 with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
+                    act(end)
 
 
 @ray.remote(num_cpus=0, max_restarts=-1)
 class Cutter:
-    """Breaks the connection that a call came on, while it runs."""
+    """Breaks the connection that a call came on, while it runs, or spoils it for good."""
 
     def __init__(self):
         self.cuts = 0
@@ -254,8 +255,13 @@ class Cutter:
 
     def cut(self, pid):
         self.cuts += 1
+        for_connections(pid, lambda end: end.shutdown(socket.SHUT_RDWR))
+        return self.cuts
+
+    def spoil(self, pid):
+        self.cuts += 1
         if self.cuts == 1:
-            break_connections(pid)
+            for_connections(pid, lambda end: end.send(struct.pack("<IHHQ", 3, 0, 0, 0)))
         return self.cuts
 
     def note(self, number):
@@ -266,23 +272,38 @@ class Cutter:
         return self.seen
 
 
-def test_a_connection_that_breaks_while_the_process_lives():
+def test_a_connection_that_breaks_goes_on():
+    """Every call once, in order, without a retry."""
     actor = Cutter.remote()
     pid = ray.get(actor.pid.remote())
-    cut = actor.cut.options(max_task_retries=1).remote(os.getpid())
+    cuts, notes = [], []
+    for n in range(50):
+        notes.append(actor.note.remote(n))
+        if n % 5 == 0:
+            cuts.append(actor.cut.remote(os.getpid()))
+    assert ray.get(cuts) == list(range(1, 11))
+    assert ray.get(notes) == list(range(50))
+    assert ray.get(actor.noted.remote()) == list(range(50))
+    assert ray.get(actor.pid.remote()) == pid
+
+
+def test_a_connection_that_is_spoilt_while_the_process_lives():
+    actor = Cutter.remote()
+    pid = ray.get(actor.pid.remote())
+    spoilt = actor.spoil.options(max_task_retries=1).remote(os.getpid())
     # Those that begin before the actor notices have no way to answer, and are made again too.
     note = actor.note.options(max_task_retries=-1)
     after = [note.remote(n) for n in range(20)]
-    assert ray.get(cut) == 2
+    assert ray.get(spoilt) == 2
     assert ray.get(after) == list(range(20))
     assert sorted(set(ray.get(actor.noted.remote()))) == list(range(20))
     assert ray.get(actor.pid.remote()) == pid
 
 
-def test_a_connection_that_breaks_without_retries():
+def test_a_connection_that_is_spoilt_without_retries():
     actor = Cutter.remote()
     pid = ray.get(actor.pid.remote())
     with pytest.raises(ray.exceptions.ActorUnavailableError, match="connection"):
-        ray.get(actor.cut.remote(os.getpid()))
+        ray.get(actor.spoil.remote(os.getpid()))
     assert ray.get(actor.note.remote(1)) == 1
     assert ray.get(actor.pid.remote()) == pid
