@@ -54,7 +54,8 @@ bench: all ## builds and runs the benchmarks
 sim: deps-build configure ## runs SEEDS seeds in the simulator
 	@if [ -e sim/CMakeLists.txt ]; then \
 		cmake --build $(BUILD) -j $(JOBS) --target ray-sim && \
-		$(BUILD)/bin/ray-sim --seeds $(SEEDS); \
+		$(BUILD)/bin/ray-sim --seeds $(SEEDS) && \
+		$(BUILD)/bin/ray-sim --breaks --seeds $(SEEDS); \
 	else echo "sim: no sim/CMakeLists.txt yet, nothing to run"; fi
 
 # In a build of its own, since these fault points cost something on the way of every task. `make asan`

@@ -1,90 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The simulation framework: clock, connections, deaths, timers, checks. See sim.h. */
-#include "sim.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/heap.h"
 #include "base/id.h"
-#include "base/list.h"
-#include "base/map.h"
-#include "base/rand.h"
-
-enum { SIM_TIMERS = 8 };
-
-enum event_kind {
-    EV_ACT,
-    EV_MESSAGE, /* the head of `conn` arrives */
-    EV_NOTICE,  /* `proc` learns that `other` is dead */
-    EV_TIMER,   /* `other` is the tag */
-};
-
-struct conn;
-
-struct event {
-    struct heap_node node;
-    enum event_kind kind;
-    uint32_t proc, other;
-    struct conn *conn;
-};
-
-struct message {
-    struct list link;
-    uint16_t kind;
-    uint64_t payload;
-    size_t size;
-    bool end; /* of a connection that broke: nothing else is in it */
-    char bytes[] __attribute__((aligned(16)));
-};
-
-struct conn {
-    struct map_link link;
-    uint32_t from, to, lane;
-    uint64_t last_arrival;
-    bool cut; /* it broke, and its sender doesn't know: what it sends is lost */
-    struct list queue;
-};
-
-struct proc {
-    const char *role;
-    bool alive;
-    uint64_t stopped_until;
-    struct event *timers[SIM_TIMERS];
-    uint64_t told_dead[SIM_PROCS_MAX / 64 + 1];  /* a notice is on its way or came */
-    uint64_t known_dead[SIM_PROCS_MAX / 64 + 1]; /* it came */
-};
-
-/* Allocations are linked, so that a history that was broken off leaves nothing. */
-struct block {
-    struct list link;
-    uint64_t size, pad;
-};
-_Static_assert(sizeof(struct block) == 32, "keeps the 16-byte alignment of malloc");
-
-struct sim {
-    const struct sim_world *world;
-    void *state;
-    struct sim_params params;
-    struct rand rand;
-    uint32_t mutations;
-    struct mem mem;
-    struct list blocks;
-    uint64_t bytes;
-    uint64_t now;
-    struct heap events;
-    struct map conns;
-    struct proc *procs[SIM_PROCS_MAX + 1];
-    uint32_t proc_count;
-    uint32_t actions_left;
-    bool healing;
-    FILE *trace;
-    jmp_buf fail;
-    struct sim_result *result;
-};
+#include "sim_priv.h"
 
 /* --- memory ------------------------------------------------------------------------------------
  */
@@ -113,7 +36,7 @@ tracked_resize(void *ctx, void *old, size_t old_size, size_t new_size)
     return b + 1;
 }
 
-static void *
+void *
 sim_alloc(struct sim *sim, size_t size)
 {
     void *p = mem_alloc(&sim->mem, size);
@@ -217,8 +140,8 @@ sim_proc_count(const struct sim *sim)
 /* --- events
  * ---------------------------------------------------------------------------------------- */
 
-static struct event *
-add_event(struct sim *sim, enum event_kind kind, uint64_t when, uint32_t proc, uint32_t other)
+struct event *
+sim_event(struct sim *sim, enum event_kind kind, uint64_t when, uint32_t proc, uint32_t other)
 {
     struct event *e = sim_alloc(sim, sizeof(*e));
     e->kind = kind;
@@ -238,8 +161,8 @@ drop_event(struct sim *sim, struct event *e)
 }
 
 /* Mostly short, at times long, at times none: so that everything overtakes everything. */
-static uint64_t
-random_delay(struct sim *sim, uint64_t max)
+uint64_t
+sim_random_delay(struct sim *sim, uint64_t max)
 {
     switch (sim_below(sim, 4)) {
     case 0:
@@ -251,8 +174,8 @@ random_delay(struct sim *sim, uint64_t max)
     }
 }
 
-static struct conn *
-find_conn(struct sim *sim, uint32_t from, uint32_t to, uint32_t lane)
+struct conn *
+sim_conn(struct sim *sim, uint32_t from, uint32_t to, uint32_t lane)
 {
     const uint64_t hash = id_mix64((uint64_t)from << 32 | (uint64_t)to << 8 | lane);
     struct map_link *l;
@@ -291,22 +214,22 @@ notice_time(struct sim *sim, uint32_t dead, uint32_t observer)
     uint64_t earliest = sim->now;
     if (sim->params.local) {
         for (uint32_t lane = 0; lane < SIM_LANES; lane++) {
-            const struct conn *c = find_conn(sim, dead, observer, lane);
+            const struct conn *c = sim_conn(sim, dead, observer, lane);
             earliest = c->last_arrival > earliest ? c->last_arrival : earliest;
         }
     }
-    const uint64_t when = sim->now + random_delay(sim, sim->params.notice_max_ns);
+    const uint64_t when = sim->now + sim_random_delay(sim, sim->params.notice_max_ns);
     return when > earliest ? when : earliest;
 }
 
 /* Sees to it that `observer` learns of the death, once. */
-static void
-tell_death(struct sim *sim, uint32_t dead, uint32_t observer)
+void
+sim_tell_death(struct sim *sim, uint32_t dead, uint32_t observer)
 {
     struct proc *p = proc_of(sim, observer);
     if (p->alive && !has_bit(p->told_dead, dead)) {
         set_bit(p->told_dead, dead);
-        add_event(sim, EV_NOTICE, notice_time(sim, dead, observer), observer, dead);
+        sim_event(sim, EV_NOTICE, notice_time(sim, dead, observer), observer, dead);
     }
 }
 
@@ -317,12 +240,15 @@ add_message(struct sim *sim, struct conn *c, size_t size)
     struct message *m = sim_alloc(sim, sizeof(*m) + size);
     m->size = size;
     list_push_back(&c->queue, &m->link);
-    uint64_t when = sim->now + random_delay(sim, sim->params.delay_max_ns);
+    if (sim->params.breaks) {
+        return m; /* its bytes arrive, not itself */
+    }
+    uint64_t when = sim->now + sim_random_delay(sim, sim->params.delay_max_ns);
     if (when < c->last_arrival) {
         when = c->last_arrival;
     }
     c->last_arrival = when;
-    add_event(sim, EV_MESSAGE, when, c->to, c->from)->conn = c;
+    sim_event(sim, EV_MESSAGE, when, c->to, c->from)->conn = c;
     return m;
 }
 
@@ -331,12 +257,13 @@ sim_send(struct sim *sim, uint32_t from, uint32_t to, uint32_t lane, uint16_t ki
          uint64_t payload, const void *msg, size_t size)
 {
     ASSERT(lane < SIM_LANES && from != to);
-    struct conn *c = find_conn(sim, from, to, lane);
+    struct conn *c = sim_conn(sim, from, to, lane);
     struct proc *sender = proc_of(sim, from);
     if (!proc_of(sim, to)->alive) {
-        tell_death(sim, to, from); /* one that started later learns it when it can't connect */
+        sim_tell_death(sim, to, from); /* one that started later learns it when it can't connect */
     }
-    if (!sender->alive || c->cut || has_bit(sender->known_dead, to)) {
+    const bool lost = sim->params.breaks && !proc_of(sim, to)->alive;
+    if (!sender->alive || c->cut || lost || has_bit(sender->known_dead, to)) {
         if (sim->world->dropped) {
             sim->world->dropped(sim, sim->state, to, from, kind, payload, msg);
         }
@@ -347,6 +274,9 @@ sim_send(struct sim *sim, uint32_t from, uint32_t to, uint32_t lane, uint16_t ki
     m->payload = payload;
     if (size > 0) {
         memcpy(m->bytes, msg, size);
+    }
+    if (sim->params.breaks) {
+        sim_wire_send(sim, c, m);
     }
 }
 
@@ -361,7 +291,7 @@ sim_timer(struct sim *sim, uint32_t proc, uint32_t tag, uint64_t when_ns)
     }
     if (when_ns != 0 && p->alive) {
         const uint64_t when = when_ns < sim->now ? sim->now : when_ns;
-        p->timers[tag] = add_event(sim, EV_TIMER, when, proc, tag);
+        p->timers[tag] = sim_event(sim, EV_TIMER, when, proc, tag);
     }
 }
 
@@ -391,8 +321,8 @@ sim_proc_stop(struct sim *sim, uint32_t proc, uint64_t duration_ns)
     }
 }
 
-static void
-drop_message(struct sim *sim, struct conn *c, struct message *m)
+void
+sim_drop_message(struct sim *sim, struct conn *c, struct message *m)
 {
     list_remove(&m->link);
     if (sim->world->dropped && !m->end) {
@@ -411,7 +341,7 @@ cut_tail(struct sim *sim, struct conn *c)
     }
     uint32_t lost = (uint32_t)sim_below(sim, count + 1);
     while (lost-- > 0) {
-        drop_message(sim, c, LIST_ENTRY(c->queue.prev, struct message, link));
+        sim_drop_message(sim, c, LIST_ENTRY(c->queue.prev, struct message, link));
     }
 }
 
@@ -429,7 +359,7 @@ sim_proc_kill(struct sim *sim, uint32_t proc)
     map_walk_init(&walk);
     for (struct map_link *l; (l = map_walk_next(&sim->conns, &walk));) {
         struct conn *c = CONTAINER_OF(l, struct conn, link);
-        if (c->from == proc && !sim->params.local) {
+        if (c->from == proc && !sim->params.local && !sim->params.breaks) {
             cut_tail(sim, c);
         }
     }
@@ -437,15 +367,16 @@ sim_proc_kill(struct sim *sim, uint32_t proc)
         sim->world->killed(sim, sim->state, proc);
     }
     for (uint32_t i = 1; i <= sim->proc_count; i++) {
-        tell_death(sim, proc, i);
+        sim_tell_death(sim, proc, i);
     }
+    sim_wire_killed(sim, proc);
 }
 
 void
 sim_watch(struct sim *sim, uint32_t proc, uint32_t watched)
 {
     if (!proc_of(sim, watched)->alive) {
-        tell_death(sim, watched, proc);
+        sim_tell_death(sim, watched, proc);
     }
 }
 
@@ -453,9 +384,9 @@ void
 sim_break(struct sim *sim, uint32_t a, uint32_t b, uint32_t lane)
 {
     ASSERT(proc_of(sim, a)->alive && proc_of(sim, b)->alive && sim->world->broke);
-    struct conn *const both[] = { find_conn(sim, a, b, lane), find_conn(sim, b, a, lane) };
-    if (both[0]->cut || both[1]->cut) {
-        return; /* it is broken, and one end doesn't know yet */
+    struct conn *const both[] = { sim_conn(sim, a, b, lane), sim_conn(sim, b, a, lane) };
+    if (both[0]->cut || both[1]->cut || sim->params.breaks) {
+        return; /* it is broken, and one end doesn't know yet; or it goes on when it breaks */
     }
     SIM_TRACE(sim, "the connection between P%u and P%u breaks", a, b);
     for (size_t i = 0; i < COUNT_OF(both); i++) {
@@ -476,12 +407,12 @@ on_message(struct sim *sim, struct conn *c)
     }
     struct message *m = LIST_ENTRY(list_first(&c->queue), struct message, link);
     if (!proc_of(sim, c->to)->alive) {
-        drop_message(sim, c, m);
+        sim_drop_message(sim, c, m);
         return;
     }
     list_remove(&m->link);
     if (m->end) {
-        find_conn(sim, c->to, c->from, c->lane)->cut = false;
+        sim_conn(sim, c->to, c->from, c->lane)->cut = false;
         SIM_TRACE(sim, "P%u learns that its connection with P%u broke", c->to, c->from);
         sim->world->broke(sim, sim->state, c->to, c->from);
         mem_free(&sim->mem, m, sizeof(*m) + m->size);
@@ -504,7 +435,7 @@ on_act(struct sim *sim)
     }
     sim->actions_left--;
     sim->world->act(sim, sim->state);
-    add_event(sim, EV_ACT, sim->now + random_delay(sim, sim->params.act_max_ns), 0, 0);
+    sim_event(sim, EV_ACT, sim->now + sim_random_delay(sim, sim->params.act_max_ns), 0, 0);
 }
 
 static void
@@ -520,6 +451,9 @@ dispatch(struct sim *sim, const struct event *e)
         break;
     case EV_NOTICE:
         p = proc_of(sim, e->proc);
+        if (p->alive && sim->params.drains) {
+            sim_wire_drain(sim, e->other, e->proc);
+        }
         if (p->alive) {
             SIM_TRACE(sim, "P%u learns that P%u is dead", e->proc, e->other);
             set_bit(p->known_dead, e->other);
@@ -533,6 +467,15 @@ dispatch(struct sim *sim, const struct event *e)
         p->timers[e->other] = NULL;
         SIM_TRACE(sim, "P%u timer %u", e->proc, e->other);
         sim->world->timer(sim, sim->state, e->proc, e->other);
+        break;
+    case EV_BREAK:
+        sim_wire_on_break(sim);
+        break;
+    case EV_CONNECT:
+        sim_wire_on_connect(sim, e->wire);
+        break;
+    case EV_BYTES:
+        sim_wire_on_bytes(sim, e->pipe);
         break;
     default:
         UNREACHABLE();
@@ -567,7 +510,7 @@ advance(struct sim *sim)
 }
 
 static void
-draw_params(struct sim *sim)
+draw_params(struct sim *sim, bool breaks)
 {
     static const uint64_t delays[] = { SIM_MS / 100, SIM_MS, 20 * SIM_MS, 100 * SIM_MS };
     sim->params = (struct sim_params){
@@ -577,20 +520,26 @@ draw_params(struct sim *sim)
         .notice_max_ns = delays[sim_below(sim, 4)],
         .local = sim_chance(sim, 500),
     };
+    sim->params.breaks = breaks;
+    sim->params.local = sim->params.local && !breaks;
 }
 
 static void
-play(struct sim *sim)
+play(struct sim *sim, bool breaks)
 {
-    draw_params(sim);
+    draw_params(sim, breaks);
     sim->state = sim->world->create(sim);
     sim->actions_left = sim->params.actions;
-    add_event(sim, EV_ACT, 0, 0, 0);
+    sim_event(sim, EV_ACT, 0, 0, 0);
+    if (sim->params.breaks) {
+        sim_event(sim, EV_BREAK, 0, 0, 0);
+    }
     do {
         while (advance(sim)) {
             SIM_CHECK(sim, ++sim->result->steps < SIM_STEPS_MAX, "never goes quiet");
         }
     } while (sim->world->wind_down && sim->world->wind_down(sim, sim->state));
+    sim_wire_check(sim);
     sim->world->quiet(sim, sim->state);
 }
 
@@ -598,6 +547,7 @@ play(struct sim *sim)
 static void
 forget(struct sim *sim)
 {
+    sim_wire_forget(sim);
     struct map_walk walk;
     map_walk_init(&walk);
     for (struct map_link *l; (l = map_walk_next(&sim->conns, &walk));) {
@@ -621,8 +571,7 @@ on_panic(const char *expression, const char *where, const char *function)
 }
 
 void
-sim_run(const struct sim_world *world, uint64_t seed, uint32_t mutations, void *trace,
-        struct sim_result *result)
+sim_run(const struct sim_world *world, const struct sim_play *how, struct sim_result *result)
 {
     struct sim *sim = calloc(1, sizeof(*sim));
     if (!sim) {
@@ -631,17 +580,18 @@ sim_run(const struct sim_world *world, uint64_t seed, uint32_t mutations, void *
     *result = (struct sim_result){ 0 };
     sim->world = world;
     sim->result = result;
-    sim->mutations = mutations;
-    sim->trace = trace;
+    sim->mutations = how->mutations;
+    sim->trace = how->trace;
     sim->mem = (struct mem){ .resize = tracked_resize, .ctx = sim };
     list_init(&sim->blocks);
-    rand_init(&sim->rand, seed);
+    list_init(&sim->wires);
+    rand_init(&sim->rand, how->seed);
     heap_init(&sim->events, &sim->mem);
     map_init(&sim->conns, &sim->mem);
     playing = sim;
     assert_set_panic(on_panic);
     if (setjmp(sim->fail) == 0) {
-        play(sim);
+        play(sim, how->breaks);
         sim->world->destroy(sim, sim->state);
         forget(sim);
         SIM_CHECK(sim, sim->bytes == 0, "%llu bytes were never given back",

@@ -11,10 +11,14 @@
  * carried is delivered (in a `local` history all of it, before the notice, as through a ring), and
  * the notice reaches each survivor on its own, before or after those messages. What is sent to the
  * dead is dropped; a process that started after that death gets its notice when it first sends. A
- * stopped process (SIGSTOP) gets nothing until it goes on. A connection can also break while both
- * ends live (sim_break): in each direction any prefix of what it carried is delivered, then each
- * end is told; what an end sends before it is told is lost, what it sends after goes over a new
- * one.
+ * stopped process (SIGSTOP) gets nothing until it goes on. A connection can also end for good while
+ * both ends live (sim_break): in each direction any prefix of what it carried is delivered, then
+ * each end is told; what an end sends before it is told is lost, what it sends after goes over a
+ * new one.
+ *
+ * In histories with `breaks` every connection is a wire (sim_wire.c): sockets that carry bytes and
+ * end at any moment, at any byte, and the runtime's own machine (net/net_resume.h) at both ends, by
+ * which each message still arrives once, in order. That it does is checked at each.
  *
  * Phases. Chaos: the world's `act` is called `actions` times, at random moments. Then `heal` once:
  * the world winds its work down, nobody is killed any more, and the history must go quiet: no
@@ -46,11 +50,15 @@ enum {
 
 /* How a history is played; drawn from the seed before `create`, which may change it. */
 struct sim_params {
-    uint32_t actions;       /* calls of `act` */
-    uint64_t act_max_ns;    /* greatest pause between them */
-    uint64_t delay_max_ns;  /* greatest delay of a message */
-    uint64_t notice_max_ns; /* greatest delay of a death notice */
-    bool local;             /* rings: nothing published is lost, and the notice comes after it */
+    uint32_t actions;          /* calls of `act` */
+    uint64_t act_max_ns;       /* greatest pause between them */
+    uint64_t delay_max_ns;     /* greatest delay of a message */
+    uint64_t notice_max_ns;    /* greatest delay of a death notice */
+    bool local;                /* rings: nothing published is lost, and the notice comes after it */
+    bool breaks;               /* every connection breaks at times, and goes on (sim_wire.c) */
+    bool drains;               /* with `breaks`: what the dead had sent is read before the notice */
+    uint32_t resume_rules_off; /* of net_resume, for the world that shows them needed */
+    bool read_old_sockets;     /* the same for rule K3 */
 };
 
 /* `world` is what `create` returned. A callback that a world doesn't need may be NULL, but for
@@ -113,7 +121,8 @@ void sim_send(struct sim *sim, uint32_t from, uint32_t to, uint32_t lane, uint16
               uint64_t payload, const void *msg, size_t size);
 /* A live process asks to be told of the death of another: it is, also when that was long ago. */
 void sim_watch(struct sim *sim, uint32_t proc, uint32_t watched);
-/* Breaks the connection between two processes, for worlds with `broke`. */
+/* Ends the connection between two processes for good, for worlds with `broke`; nothing with
+ * `breaks`. */
 void sim_break(struct sim *sim, uint32_t a, uint32_t b, uint32_t lane);
 /* Arms the process's timer `tag` (below 8) for `when_ns`; 0 disarms. */
 void sim_timer(struct sim *sim, uint32_t proc, uint32_t tag, uint64_t when_ns);
@@ -147,8 +156,13 @@ struct sim_result {
     char text[512]; /* of the violation */
 };
 
-/* Plays one history. `trace` is a FILE * or NULL. */
-void sim_run(const struct sim_world *world, uint64_t seed, uint32_t mutations, void *trace,
-             struct sim_result *result);
+struct sim_play {
+    uint64_t seed;
+    bool breaks;        /* over connections that break and go on */
+    uint32_t mutations; /* bits of rules switched off */
+    void *trace;        /* a FILE *, or NULL */
+};
+/* Plays one history. */
+void sim_run(const struct sim_world *world, const struct sim_play *how, struct sim_result *result);
 
 #endif

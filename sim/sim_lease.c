@@ -330,7 +330,8 @@ choose(struct sl_world *w)
 {
     struct sim *sim = w->sim;
     struct sim_params *params = sim_params(sim);
-    params->local = true; /* one node: all connections are local */
+    params->local = !params->breaks; /* one node: all connections are local */
+    params->drains = params->breaks;
     params->delay_max_ns = sim_chance(sim, 500) ? 100 * SL_US : SIM_MS;
     if (sim_chance(sim, 200)) {
         params->delay_max_ns = 20 * SIM_MS;

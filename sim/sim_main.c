@@ -4,6 +4,7 @@
  *
  *   ray-sim --world own --seeds 10000       kept seeds first, then 10,000 from --first-seed on
  *   ray-sim --world own --seed 77 --trace   one history, told in full
+ *   ray-sim --breaks --seeds 10000          over connections that break and go on
  *   ray-sim --world own --mutations         switches off one rule at a time: each must be noticed
  *
  * Exit status 0: all is well; 1: an invariant broke (or a mutation went unnoticed); 2: wrong usage.
@@ -22,7 +23,7 @@ struct options {
     const char *seed_dir; /* kept seeds: <dir>/<world>.txt */
     const char *mutate;   /* one rule to switch off, NULL none */
     uint64_t first_seed, seeds, seed;
-    bool single, trace, mutations, keep;
+    bool single, trace, mutations, keep, breaks;
 };
 
 enum { TAIL_LINES = 80, KEPT_MAX = 4096 };
@@ -31,7 +32,7 @@ static void
 usage(void)
 {
     fputs("usage: ray-sim [--world NAME|all] [--seeds N] [--first-seed S] [--seed X] [--trace]\n"
-          "               [--seed-dir DIR] [--keep] [--mutate RULE] [--mutations]\n"
+          "               [--seed-dir DIR] [--keep] [--breaks] [--mutate RULE] [--mutations]\n"
           "worlds:",
           stderr);
     for (uint32_t i = 0; sim_worlds[i]; i++) {
@@ -61,6 +62,7 @@ parse(int argc, char **argv, struct options *o)
         { "mutations", no_argument, NULL, 'M' },
         { "trace", no_argument, NULL, 't' },
         { "keep", no_argument, NULL, 'k' },
+        { "breaks", no_argument, NULL, 'b' },
         { NULL, 0, NULL, 0 },
     };
     bool good = true;
@@ -94,6 +96,9 @@ parse(int argc, char **argv, struct options *o)
         case 'k':
             o->keep = true;
             break;
+        case 'b':
+            o->breaks = true;
+            break;
         default:
             good = false;
         }
@@ -115,7 +120,7 @@ mutation_bit(const struct sim_world *world, const char *name)
 
 /* Plays it again with a trace and prints the end of that. */
 static void
-print_tail(const struct sim_world *world, uint64_t seed, uint32_t mutations)
+print_tail(const struct sim_world *world, struct sim_play how)
 {
     char *text = NULL;
     size_t size = 0;
@@ -124,7 +129,8 @@ print_tail(const struct sim_world *world, uint64_t seed, uint32_t mutations)
         return;
     }
     struct sim_result result;
-    sim_run(world, seed, mutations, stream, &result);
+    how.trace = stream;
+    sim_run(world, &how, &result);
     fclose(stream);
     size_t start = size;
     for (uint32_t lines = 0; start > 0; start--) {
@@ -137,10 +143,16 @@ print_tail(const struct sim_world *world, uint64_t seed, uint32_t mutations)
 }
 
 static void
+seeds_path(const struct options *o, const struct sim_world *world, char *path, size_t size)
+{
+    snprintf(path, size, "%s/%s%s.txt", o->seed_dir, world->name, o->breaks ? "-breaks" : "");
+}
+
+static void
 keep_seed(const struct options *o, const struct sim_world *world, uint64_t seed)
 {
     char path[1024];
-    snprintf(path, sizeof(path), "%s/%s.txt", o->seed_dir, world->name);
+    seeds_path(o, world, path, sizeof(path));
     FILE *f = fopen(path, "a");
     if (f) {
         fprintf(f, "%" PRIu64 "\n", seed);
@@ -152,19 +164,24 @@ keep_seed(const struct options *o, const struct sim_world *world, uint64_t seed)
 static bool
 play_one(const struct options *o, const struct sim_world *world, uint64_t seed, uint64_t *steps)
 {
-    const uint32_t mutations = o->mutate ? mutation_bit(world, o->mutate) : 0;
+    const struct sim_play how = {
+        .seed = seed,
+        .breaks = o->breaks,
+        .mutations = o->mutate ? mutation_bit(world, o->mutate) : 0,
+        .trace = o->trace ? stdout : NULL,
+    };
     struct sim_result result;
-    sim_run(world, seed, mutations, o->trace ? stdout : NULL, &result);
+    sim_run(world, &how, &result);
     *steps += result.steps;
     if (!result.failed) {
         return true;
     }
     if (!o->trace) {
-        print_tail(world, seed, mutations);
+        print_tail(world, how);
     }
     printf("world %s, seed %" PRIu64 ": %s\nreplay: ray-sim --world %s --seed %" PRIu64
-           " --trace\n",
-           world->name, seed, result.text, world->name, seed);
+           " --trace%s\n",
+           world->name, seed, result.text, world->name, seed, o->breaks ? " --breaks" : "");
     if (o->keep) {
         keep_seed(o, world, seed);
     }
@@ -177,7 +194,7 @@ kept_seeds(const struct options *o, const struct sim_world *world, uint64_t *see
 {
     char line[128];
     char path[1024];
-    snprintf(path, sizeof(path), "%s/%s.txt", o->seed_dir, world->name);
+    seeds_path(o, world, path, sizeof(path));
     FILE *f = fopen(path, "r");
     uint32_t count = 0;
     while (f && count < KEPT_MAX && fgets(line, sizeof(line), f)) {
@@ -212,9 +229,10 @@ play_many(const struct options *o, const struct sim_world *world)
             return false;
         }
     }
-    printf("world %s: %u kept and %" PRIu64 " seeds from %" PRIu64 ", %" PRIu64
+    printf("world %s%s: %u kept and %" PRIu64 " seeds from %" PRIu64 ", %" PRIu64
            " steps: all hold\n",
-           world->name, kept_count, o->seeds, o->first_seed, steps);
+           world->name, o->breaks ? " over connections that break" : "", kept_count, o->seeds,
+           o->first_seed, steps);
     return true;
 }
 
@@ -230,7 +248,10 @@ try_mutations(const struct options *o, const struct sim_world *world)
         uint64_t seed = 0;
         for (uint64_t k = 0; !result.failed && k < kept_count + o->seeds; k++) {
             seed = k < kept_count ? kept[k] : o->first_seed + k - kept_count;
-            sim_run(world, seed, UINT32_C(1) << i, NULL, &result);
+            const struct sim_play how = { .seed = seed,
+                                          .breaks = o->breaks,
+                                          .mutations = UINT32_C(1) << i };
+            sim_run(world, &how, &result);
         }
         if (result.failed) {
             printf("world %s without %s: noticed by seed %" PRIu64 ": %s\n", world->name,
