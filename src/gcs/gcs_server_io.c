@@ -15,6 +15,7 @@
 #include "base/str.h"
 #include "gcs/gcs.h"
 #include "gcs/gcs_store_io.h"
+#include "net/net_accept.h"
 #include "net/net_conn.h"
 #include "net/net_loop.h"
 #include "net/net_msg.h"
@@ -53,7 +54,9 @@ struct server {
     struct gcs *gcs;
     struct gcs_store *store;
     struct net_loop *loop;
-    struct net_watch listener, signals;
+    struct net_accept accept;
+    struct net_watch signals;
+    int listener;
     struct net_timer timer;
     struct list clients;
     struct map by_number;
@@ -239,22 +242,10 @@ add_client(struct server *s, int fd)
 }
 
 static void
-on_listener(void *ctx, uint32_t events)
+on_connection(void *ctx, int fd)
 {
-    (void)events;
-    struct server *s = ctx;
-    for (;;) {
-        int fd = -1;
-        const int status = os_sock_accept(s->listener.fd, &fd);
-        if (status == ST_WOULD_BLOCK) {
-            return;
-        }
-        if (status != ST_OK || add_client(s, fd) != ST_OK) {
-            os_log(OS_LOG_WARN, "a connection is not accepted: %s", st_last()->text);
-            if (status != ST_OK) {
-                return;
-            }
-        }
+    if (add_client(ctx, fd) != ST_OK) {
+        os_log(OS_LOG_WARN, "a connection is not accepted: %s", st_last()->text);
     }
 }
 
@@ -386,7 +377,7 @@ open_server(struct server *s, const struct gcs_server_config *config)
     str_init(&s->pending, s->mem);
     str_init(&s->row, s->mem);
     s->next_number = 1;
-    s->listener = (struct net_watch){ .fd = config->listen_fd, .on_ready = on_listener, .ctx = s };
+    s->listener = config->listen_fd;
     s->signals = (struct net_watch){ .fd = -1, .on_ready = on_signal, .ctx = s };
     s->timer = (struct net_timer){ .on_timer = on_timer, .ctx = s };
     struct gcs_config gcs_config;
@@ -399,7 +390,7 @@ open_server(struct server *s, const struct gcs_server_config *config)
     TRY(gcs_store_open_sqlite(config->database, config->durable, &s->store));
     TRY(load_rows(s));
     TRY(net_loop_add(s->loop, &s->signals, EPOLLIN));
-    return net_loop_add(s->loop, &s->listener, EPOLLIN);
+    return net_accept_open(&s->accept, s->loop, s->listener, on_connection, s);
 }
 
 static void
@@ -411,11 +402,11 @@ close_server(struct server *s)
         mem_free(s->mem, c, sizeof(*c));
     }
     if (s->loop) {
-        net_loop_remove(s->loop, &s->listener);
+        net_accept_close(&s->accept);
         net_loop_remove(s->loop, &s->signals);
         net_loop_disarm(s->loop, &s->timer);
     }
-    os_close(&s->listener.fd);
+    os_close(&s->listener);
     os_close(&s->signals.fd);
     if (s->store) {
         s->store->ops->close(&s->store);

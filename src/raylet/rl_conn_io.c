@@ -544,22 +544,10 @@ add_link(struct raylet *r, int fd)
 }
 
 static void
-on_listener(void *ctx, uint32_t events)
+on_connection(void *ctx, int fd)
 {
-    (void)events;
-    struct raylet *r = ctx;
-    for (;;) {
-        int fd = -1;
-        const int status = os_sock_accept(r->listener.fd, &fd);
-        if (status == ST_WOULD_BLOCK) {
-            return;
-        }
-        if (status != ST_OK || add_link(r, fd) != ST_OK) {
-            os_log(OS_LOG_WARN, "a connection is not accepted: %s", st_last()->text);
-            if (status != ST_OK) {
-                return;
-            }
-        }
+    if (add_link(ctx, fd) != ST_OK) {
+        os_log(OS_LOG_WARN, "a connection is not accepted: %s", st_last()->text);
     }
 }
 
@@ -568,10 +556,8 @@ rl_conn_listen(struct raylet *r)
 {
     char path[RL_PATH_MAX];
     (void)snprintf(path, sizeof(path), "%s/raylet", r->session.socket_dir);
-    int fd = -1;
-    TRY(os_sock_listen(path, &fd));
-    r->listener = (struct net_watch){ .fd = fd, .on_ready = on_listener, .ctx = r };
-    return net_loop_add(r->loop, &r->listener, EPOLLIN);
+    TRY(os_sock_listen(path, &r->listener));
+    return net_accept_open(&r->accept, r->loop, r->listener, on_connection, r);
 }
 
 void
@@ -583,8 +569,6 @@ rl_conn_close_all(struct raylet *r)
     LIST_FOR (k, &r->processes) {
         rl_conn_drop(LIST_ENTRY(k, struct rl_process, all));
     }
-    if (r->loop && r->listener.fd >= 0) {
-        net_loop_remove(r->loop, &r->listener);
-    }
-    os_close(&r->listener.fd);
+    net_accept_close(&r->accept);
+    os_close(&r->listener);
 }

@@ -28,6 +28,7 @@
 #include "base/status.h"
 #include "base/step.h"
 #include "base/str.h"
+#include "net/net_accept.h"
 #include "net/net_conn.h"
 #include "net/net_loop.h"
 #include "net/net_msg.h"
@@ -238,7 +239,9 @@ struct raylet {
     char node_ip[64], host_name[128];
     uint64_t store_size;
 
-    struct net_watch listener, signals, boot;
+    struct net_accept accept;
+    int listener;
+    struct net_watch signals, boot;
     struct net_watch driver_pidfd; /* of the driver that started the runtime; .fd -1 none */
     pid_t guard;
     bool standalone; /* ends with that driver */

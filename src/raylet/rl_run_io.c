@@ -47,7 +47,7 @@ rl_stop(struct raylet *r, const char *why)
     }
     os_log(OS_LOG_INFO, "ends: %s", why);
     r->stopping = true;
-    net_loop_remove(r->loop, &r->listener);
+    net_accept_close(&r->accept);
     if (net_loop_arm(r->loop, &r->stop_timer, os_now_ns() + STOP_GRACE_NS) != ST_OK) {
         net_loop_stop(r->loop);
         return;
@@ -195,7 +195,7 @@ prepare(struct raylet *r, const struct rl_run_config *config)
     arena_init(&r->arena, r->mem);
     sched_keys_init(&r->keys, r->mem);
     list_init(&r->gcs.untold);
-    r->listener.fd = -1;
+    r->listener = -1;
     r->gcs.listener = -1;
     r->session.lock = -1;
     r->guard = getppid();

@@ -79,7 +79,7 @@ start_raylet(void)
     }
     arena_init(&r->arena, r->mem);
     sched_keys_init(&r->keys, r->mem);
-    r->listener.fd = r->gcs.listener = r->session.lock = r->signals.fd = r->driver_pidfd.fd = -1;
+    r->listener = r->gcs.listener = r->session.lock = r->signals.fd = r->driver_pidfd.fd = -1;
     r->next_cookie = 1;
     r->store_size = STORE_BYTES;
     r->lease_timer = (struct net_timer){ .on_timer = rl_lease_on_timer, .ctx = r };
