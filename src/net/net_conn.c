@@ -268,17 +268,22 @@ net_conn_send(struct net_conn *conn, uint16_t kind, uint16_t flags, uint64_t req
     struct net_frame_header header = { (uint32_t)length, kind, all_flags,
                                        lasting ? net_resume_tell(&conn->out) : request_id };
     iov[0] = (struct iovec){ .iov_base = &header, .iov_len = sizeof(header) };
+    const bool direct = net_conn_queued(conn) == 0 && conn->watch.fd >= 0 && !conn->out.down;
     int64_t sent = 0;
-    if (net_conn_queued(conn) == 0 && conn->watch.fd >= 0 && !conn->out.down) {
+    if (!direct && net_conn_queued(conn) + length > conn->max_queued) {
+        return st_fail(ST_LIMIT, "more than %zu bytes wait to be sent", conn->max_queued);
+    }
+    if (lasting && fd_count > 0) { /* first: what was sent has to be kept, too */
+        TRY(queue_fds(conn, fds, fd_count));
+    }
+    if (direct) {
         sent = os_sock_send(conn->watch.fd, iov, body_count + 1, fds, fd_count);
         if (sent < 0 && !lasting) {
             return (int)sent; /* the loop will report the end of the connection */
         }
         sent = sent < 0 ? 0 : sent;
-    } else if (net_conn_queued(conn) + length > conn->max_queued) {
-        return st_fail(ST_LIMIT, "more than %zu bytes wait to be sent", conn->max_queued);
     }
-    if (fd_count > 0 && (lasting || sent == 0)) {
+    if (!lasting && fd_count > 0 && sent == 0) {
         TRY(queue_fds(conn, fds, fd_count));
     }
     if (sent > 0) {
@@ -319,7 +324,8 @@ net_conn_attach(struct net_conn *conn, int fd)
         os_close(&conn->watch.fd);
         return status;
     }
-    return flush(conn);
+    const int flushed = flush(conn); /* its end a lasting one is told by the loop */
+    return conn->out.lasting ? ST_OK : flushed;
 }
 
 /* ---- lasting connections ---- */
@@ -456,8 +462,10 @@ parse(struct net_conn *conn)
         }
         frame.fd_count = frame.header.flags >> NET_FRAME_FDS_SHIFT;
         if (frame.fd_count > conn->in_fd_count) {
-            report_close(conn, st_fail(ST_PROTOCOL, "a frame of kind %u lacks its descriptors",
-                                       frame.header.kind));
+            /* This process may have no room for them: a lasting one gets the frame again. */
+            report_close(conn,
+                         st_fail(conn->out.lasting ? ST_SYSTEM : ST_PROTOCOL,
+                                 "a frame of kind %u lacks its descriptors", frame.header.kind));
             return false;
         }
         frame.body = (const uint8_t *)conn->in.data + conn->in_start + NET_FRAME_HEADER;

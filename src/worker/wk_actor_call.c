@@ -53,6 +53,9 @@ push_calls(struct wk_actor *actor)
             wk_task_fail(wk_task_of_call(call), wk_failure_of_status(status, st_last()->text),
                          OWN_SELF);
         } else if (status != ST_OK) {
+            if (status == ST_SYSTEM || status == ST_OUT_OF_MEMORY) {
+                wk_push_later();
+            }
             return; /* no room in the window: the next reply comes back here */
         } else {
             wk_caller_sent(calls, call);

@@ -77,11 +77,7 @@ stop_parts(void)
     wk_tasks_fini(); /* reads the actors' tasks, so before them */
     wk_actors_fini();
     wk_peers_close();
-    if (wk.loop) {
-        net_loop_remove(wk.loop, &wk.listen_watch);
-    }
-    os_close(&wk.listen_watch.fd);
-    wk_peer_unlisten();
+    wk_peer_listen_end();
     net_conn_destroy(&wk.boot);
     wk_node_close();
     wk_own_end();
@@ -379,7 +375,7 @@ start_driver(const struct ray_init_options *options, char **argv)
     wk.is_driver = true;
     int status = start_parts();
     wk.running = status == ST_OK;
-    wk.listen_watch.fd = -1;
+    wk.listener = -1;
     if (status == ST_OK) {
         status = os_pidfd_open(getpid(), &pidfd);
     }
@@ -429,7 +425,7 @@ wk_boot_worker(void)
     wk.is_driver = false;
     int status = start_parts();
     wk.running = status == ST_OK;
-    wk.listen_watch.fd = -1;
+    wk.listener = -1;
     (void)snprintf(wk.raylet_socket, sizeof(wk.raylet_socket), "%s", socket);
     if (status == ST_OK) {
         status = listen_for_peers();

@@ -170,6 +170,13 @@ wk_frame_begin(struct wk_frame *frame, struct wk_link *link, uint16_t kind, size
 static int
 send_on_socket(struct wk_link *link, uint16_t kind, const struct iovec *body, const int *fd)
 {
+    const int status = net_conn_send(link->conn, kind, 0, 0, body, 1, fd, fd ? 1 : 0);
+    if (status != ST_OK) {
+        if (status != ST_SYSTEM) { /* but for want of a descriptor, of which nothing was sent */
+            wk_link_mark_broken(link);
+        }
+        return status;
+    }
     if (link->rings) {
         const struct net_frame_header header = { .length = NET_FRAME_HEADER,
                                                  .kind = PEER_VIA_SOCKET };
@@ -178,15 +185,9 @@ send_on_socket(struct wk_link *link, uint16_t kind, const struct iovec *body, co
             wk_link_mark_broken(link);
             return st_fail(ST_OUT_OF_MEMORY, "no memory for a message");
         }
-    }
-    const int status = net_conn_send(link->conn, kind, 0, 0, body, 1, fd, fd ? 1 : 0);
-    if (status != ST_OK) {
-        wk_link_mark_broken(link);
-    }
-    if (link->rings) {
         wk_link_flush_room(link);
     }
-    return status;
+    return ST_OK;
 }
 
 void
@@ -230,7 +231,7 @@ wk_link_window(struct wk_link *link)
     }
     const size_t bytes = (net_window_bytes(WK_CALLS_WORDS) + 4095) & ~(size_t)4095;
     int fd = -1;
-    TRY(os_shm_create("ray-window", bytes, &fd));
+    TRY(os_shm_create("ray-window", bytes, &fd)); /* see wk_push_later */
     int status = os_shm_map(fd, 0, bytes, OS_SHM_WRITE, 0, &link->window_memory);
     if (status == ST_OK) {
         link->window_bytes = bytes;
@@ -260,6 +261,10 @@ wk_link_window(struct wk_link *link)
     }
     os_close(&fd);
     if (status != ST_OK) {
+        if (link->window_memory) {
+            os_shm_unmap(link->window_memory, bytes);
+            link->window_memory = NULL;
+        }
         free(owner);
         return status;
     }
@@ -323,7 +328,8 @@ accept_rings(struct wk_link *link, const struct net_frame *frame)
                                 .ring_index = index };
     struct iovec iov = { .iov_base = &answer, .iov_len = sizeof(answer) };
     if (net_conn_send(link->conn, PEER_RING_ACCEPT, 0, 0, &iov, 1, &wk.bell_fd, 1) != ST_OK) {
-        wk_link_mark_broken(link);
+        wk_link_unmap(link); /* for want of a descriptor, say: as without an answer */
+        return ST_OK;
     }
     link->rings = true;
     return ST_OK;

@@ -19,8 +19,9 @@
 #include "worker/wk_priv.h"
 #include "worker/wk_task.h"
 
-#define CONNECT_FIRST_NS UINT64_C(1000000)
-#define CONNECT_LAST_NS  UINT64_C(50000000)
+#define CONNECT_FIRST_NS  UINT64_C(1000000)
+#define CONNECT_LASTED_NS UINT64_C(1000000000)
+#define CONNECT_LAST_NS   UINT64_C(50000000)
 
 static void on_connect_timer(void *ctx);
 static void on_close(void *ctx, struct net_conn *conn, int status);
@@ -120,8 +121,8 @@ wk_peer_of_proc(uint32_t proc)
 
 /* ---- links ---- */
 
-static void
-unmap_link(struct wk_link *link)
+void
+wk_link_unmap(struct wk_link *link)
 {
     if (link->ring_memory) {
         os_shm_unmap(link->ring_memory, link->ring_bytes);
@@ -148,7 +149,7 @@ free_link(struct wk_link *link)
     net_loop_disarm(wk.loop, &link->connect_timer);
     wk_exec_link_gone(link);
     wk_link_templates_free(link);
-    unmap_link(link);
+    wk_link_unmap(link);
     wk_link_free_held(link);
     net_conn_destroy(&link->conn);
     if (link->window_memory) {
@@ -236,6 +237,18 @@ connect_peer(const struct wk_peer *peer, int *fd)
     return os_sock_connect(path, fd);
 }
 
+/* Whether connecting may succeed later, with nothing changed on the other side: its queue is full
+ * now, or this process or the machine has no descriptor left. */
+static bool
+may_connect_later(struct wk_peer *peer, int status)
+{
+    if (status == ST_SYSTEM && !peer->starved) { /* once: it may go on for long */
+        (void)fprintf(stderr, "ray: a connection has to wait: %s\n", st_last()->text);
+        peer->starved = true;
+    }
+    return status == ST_WOULD_BLOCK || status == ST_SYSTEM;
+}
+
 /* Takes a socket for a link that has had one. */
 static int
 ask_to_resume(struct wk_link *link, int fd)
@@ -250,6 +263,17 @@ ask_to_resume(struct wk_link *link, int fd)
     const int status = net_conn_ask(link->conn, fd, PEER_RESUME, &ask, sizeof(ask));
     link->asking = status == ST_OK;
     return link->asking ? ST_OK : ST_WOULD_BLOCK; /* that socket has ended already */
+}
+
+/* After a pause, the longer the oftener it was in vain. */
+static int
+connect_later(struct wk_link *link)
+{
+    const uint64_t pause = 2 * link->connect_pause_ns;
+    link->connect_pause_ns = pause < CONNECT_FIRST_NS  ? CONNECT_FIRST_NS
+                             : pause < CONNECT_LAST_NS ? pause
+                                                       : CONNECT_LAST_NS;
+    return net_loop_arm(wk.loop, &link->connect_timer, wk_now() + link->connect_pause_ns);
 }
 
 /* Connects, or connects again. No event tells of room in a listener's queue (4096 are in it), nor
@@ -267,12 +291,8 @@ on_connect_timer(void *ctx)
         status = link->greeted ? ask_to_resume(link, fd) : net_conn_attach(link->conn, fd);
         link->greeted = true;
     }
-    if (status == ST_WOULD_BLOCK) {
-        const uint64_t pause = 2 * link->connect_pause_ns;
-        link->connect_pause_ns = pause < CONNECT_FIRST_NS  ? CONNECT_FIRST_NS
-                                 : pause < CONNECT_LAST_NS ? pause
-                                                           : CONNECT_LAST_NS;
-        status = net_loop_arm(wk.loop, &link->connect_timer, wk_now() + link->connect_pause_ns);
+    if (may_connect_later(link->peer, status)) {
+        status = connect_later(link);
     }
     if (status != ST_OK) {
         link->peer->dead = true; /* as when the first try fails */
@@ -307,7 +327,7 @@ wk_peer_link(struct wk_peer *peer)
     }
     int fd;
     const int status = connect_peer(peer, &fd);
-    if (status != ST_OK && status != ST_WOULD_BLOCK) {
+    if (status != ST_OK && !may_connect_later(peer, status)) {
         /* The name vanishes with the process; the raylet's word is waited for. */
         peer->dead = true;
         wk_peer_watch(peer);
@@ -321,9 +341,8 @@ wk_peer_link(struct wk_peer *peer)
     link->number = ++peer->last_out;
     peer->out = link;
     wk_peer_watch(peer);
-    if (status == ST_WOULD_BLOCK) {
-        link->connect_pause_ns = CONNECT_FIRST_NS;
-        (void)!net_loop_arm(wk.loop, &link->connect_timer, wk_now() + CONNECT_FIRST_NS);
+    if (status != ST_OK) {
+        (void)!connect_later(link);
     }
     if (send_hello(link) != ST_OK) {
         wk_link_mark_broken(link);
@@ -397,7 +416,7 @@ go_on(struct wk_link *link, uint64_t handled)
         wk_link_break(link, "it can't go on");
         return;
     }
-    link->connect_pause_ns = 0;
+    link->resumed_ns = wk_now();
     if (link->receiving) {
         net_bell_self_mark(&wk.bell, link->ring_index);
     }
@@ -482,16 +501,18 @@ on_close(void *ctx, struct net_conn *conn, int status)
         return;
     }
     wk_peer_watch(link->peer);
+    const bool lasted = !link->asking && wk_now() - link->resumed_ns > CONNECT_LASTED_NS;
     link->asking = false;
     if (status != ST_CLOSED && status != ST_SYSTEM) {
         wk_link_break(link, "malformed message");
     }
     if (link->deaf || link->broken || (link->outgoing && link->peer->dead)) {
         wk_link_mark_broken(link);
-    } else if (link->outgoing && link->connect_pause_ns == 0) {
+    } else if (link->outgoing && lasted) {
+        link->connect_pause_ns = 0;
         on_connect_timer(link);
-    } else if (link->outgoing) {
-        (void)!net_loop_arm(wk.loop, &link->connect_timer, wk_now() + link->connect_pause_ns);
+    } else if (link->outgoing) { /* else it might break and go on in turns, without a rest */
+        (void)!connect_later(link);
     }
 }
 
@@ -579,20 +600,16 @@ wk_peers_close(void)
 /* ---- the listener ---- */
 
 static void
-on_listen(void *ctx, uint32_t events)
+on_connection(void *ctx, int fd)
 {
     (void)ctx;
-    (void)events;
-    int fd;
-    while (os_sock_accept(wk.listen_watch.fd, &fd) == ST_OK) {
-        pid_t pid;
-        uid_t uid;
-        if (os_sock_peer(fd, &pid, &uid) != ST_OK || uid != getuid()) {
-            os_close(&fd);
-            continue;
-        }
-        (void)create_link(fd, false);
+    pid_t pid;
+    uid_t uid;
+    if (os_sock_peer(fd, &pid, &uid) != ST_OK || uid != getuid()) {
+        os_close(&fd);
+        return;
     }
+    (void)create_link(fd, false);
 }
 
 int
@@ -600,16 +617,13 @@ wk_peer_listen(void)
 {
     char path[sizeof(wk.socket_dir) + 40];
     (void)snprintf(path, sizeof(path), "%s/%s", wk.socket_dir, wk.socket_name);
-    int fd;
-    TRY(os_sock_listen(path, &fd));
-    wk.listen_watch = (struct net_watch){ .fd = fd, .on_ready = on_listen };
-    return ST_OK;
+    return os_sock_listen(path, &wk.listener);
 }
 
 int
 wk_peer_accept(void)
 {
-    return net_loop_add(wk.loop, &wk.listen_watch, EPOLLIN | EPOLLET);
+    return net_accept_open(&wk.accept, wk.loop, wk.listener, on_connection, NULL);
 }
 
 void
@@ -624,4 +638,12 @@ wk_peer_unlisten(void)
         }
     }
     wk.socket_alias[0] = wk.socket_name[0] = '\0';
+}
+
+void
+wk_peer_listen_end(void)
+{
+    net_accept_close(&wk.accept);
+    os_close(&wk.listener);
+    wk_peer_unlisten();
 }

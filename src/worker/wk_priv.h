@@ -42,6 +42,7 @@
 #include "base/status.h"
 #include "base/step.h"
 #include "base/str.h"
+#include "net/net_accept.h"
 #include "net/net_bell.h"
 #include "net/net_conn.h"
 #include "net/net_loop.h"
@@ -182,7 +183,7 @@ struct wk_link {
     bool broken;                    /* for good: nothing more can be sent */
     struct net_timer repair_timer;  /* armed when it broke: its peer may be alive */
     struct net_timer connect_timer; /* armed until the next try to connect */
-    uint64_t connect_pause_ns;
+    uint64_t connect_pause_ns, resumed_ns;
     bool deaf;           /* it sent nonsense: nothing more is read */
     uint32_t ring_index; /* my number at which the peer marks, when offered */
     struct net_ring_tx tx;
@@ -219,6 +220,7 @@ struct wk_peer {
     bool dead;     /* declared, or not reachable */
     bool watched;
     bool announced; /* the raylet has declared the death */
+    bool starved;   /* that there is no descriptor for a connection with it was told */
     int32_t pid;
     char socket[32]; /* name in the socket directory; "" = derived from the id */
     struct wk_link *out, *in;
@@ -254,7 +256,8 @@ struct wk_engine {
     int bell_fd;
     int kick_fd; /* eventfd: wakes the background thread */
     struct net_watch kick_watch;
-    struct net_watch listen_watch;
+    struct net_accept accept;
+    int listener;
     pthread_t background;
     bool background_running, background_stop, background_ended;
     uint32_t inside;             /* the program's threads that gave the lock up within a call */
@@ -275,7 +278,7 @@ struct wk_engine {
     struct own own;
     struct arena out_arena;
     uint32_t out_depth;
-    struct net_timer own_timer, lease_timer, evidence_timer, free_timer, stream_timer;
+    struct net_timer own_timer, lease_timer, evidence_timer, free_timer, stream_timer, push_timer;
     struct list tells; /* ray_stream.tell_link: of those that wait for stream_timer */
     struct storec *store;
     struct str frees; /* struct store_ref[] for the raylet */
@@ -446,6 +449,8 @@ struct wk_link *wk_peer_any_link(struct wk_peer *peer);
 /* Nothing more can be sent: if no death is announced soon, the connection is given up. A socket
  * that ends is no reason: another one takes its place (docs/protocols/connections.md). */
 void wk_link_mark_broken(struct wk_link *link);
+/* It has no rings any more. */
+void wk_link_unmap(struct wk_link *link);
 /* The other side says who it is. A failure ends the connection. */
 int wk_peer_on_hello(struct wk_link *link, const struct net_frame *frame) MUST_USE;
 /* The other side wants to go on with an earlier link over this socket; unless it fails, `link` is
@@ -462,6 +467,8 @@ int wk_peer_listen(void) MUST_USE;
 int wk_peer_accept(void) MUST_USE;
 /* Nobody finds this process any more. */
 void wk_peer_unlisten(void);
+/* And nobody who has found it gets through. */
+void wk_peer_listen_end(void);
 
 /* ---- wk_link_io.c ---- */
 

@@ -202,6 +202,7 @@ wk_engine_start(void)
     wk.lease_timer = (struct net_timer){ .on_timer = on_lease_timer };
     wk.free_timer = (struct net_timer){ .on_timer = on_free_timer };
     wk.stream_timer = (struct net_timer){ .on_timer = wk_stream_on_timer };
+    wk.push_timer = (struct net_timer){ .on_timer = wk_on_push_timer };
     list_init(&wk.tells);
     return start_thread();
 }
@@ -250,6 +251,7 @@ wk_engine_stop(void)
         net_loop_disarm(wk.loop, &wk.evidence_timer);
         net_loop_disarm(wk.loop, &wk.free_timer);
         net_loop_disarm(wk.loop, &wk.stream_timer);
+        net_loop_disarm(wk.loop, &wk.push_timer);
         net_loop_remove(wk.loop, &wk.kick_watch);
         net_loop_destroy(&wk.loop);
     }

@@ -12,12 +12,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/heap.h"
 #include "os/os_basic.h"
+#include "worker/wk_actor.h"
 #include "worker/wk_exec.h"
 #include "worker/wk_inbox.h"
 #include "worker/wk_lineage.h"
 #include "worker/wk_priv.h"
 #include "worker/wk_task.h"
+
+#define PUSH_LATER_NS UINT64_C(50000000)
 
 /* ---- queues ---- */
 
@@ -239,6 +243,30 @@ give_up_lease(struct wk_lease *lease, uint64_t now)
     wk_lease_send_return(id, SCHED_RETURN_KILL);
 }
 
+void
+wk_push_later(void)
+{
+    if (!heap_has(&wk.push_timer.node)) {
+        (void)!net_loop_arm(wk.loop, &wk.push_timer, wk_now() + PUSH_LATER_NS);
+    }
+}
+
+void
+wk_on_push_timer(void *ctx)
+{
+    (void)ctx; /* wk_pump follows every dispatch */
+    for (uint32_t i = 0; i < wk.wkey_count; i++) {
+        if (wk.wkeys[i]) {
+            wk_key_mark_dirty(wk.wkeys[i]);
+        }
+    }
+    struct map_walk walk;
+    map_walk_init(&walk);
+    for (struct map_link *l; (l = map_walk_next(&wk.actors, &walk));) {
+        wk_actor_mark_dirty(CONTAINER_OF(l, struct wk_actor, link));
+    }
+}
+
 /* The task at the front could not be pushed. True: others may be. */
 static bool
 push_failed(struct wk_task *task, struct wk_lease *lease, const struct wk_link *link, int status,
@@ -258,6 +286,11 @@ push_failed(struct wk_task *task, struct wk_lease *lease, const struct wk_link *
     }
     list_push_front(&task->key->ready, &task->link);
     task->key->ready_count++;
+    if (status == ST_SYSTEM || status == ST_OUT_OF_MEMORY) {
+        wk_lease_on_recalled(&wk.leases, lease, 1, true, now);
+        wk_push_later();
+        return false;
+    }
     /* Closed to more until it answers; a lease with nothing in flight would be picked again. */
     wk_lease_on_bounced(&wk.leases, lease, 1, now);
     if ((!link || link->broken) && lease->inflight == 0) {

@@ -92,6 +92,9 @@ void wk_on_ref_ready(struct own_ref *ref, uint64_t waiters);
 /* Pushes what can be pushed and lets the lease client speak. Lock held. */
 void wk_pump(void);
 int wk_task_push(struct wk_task *task, struct wk_link *link, uint64_t epoch) MUST_USE;
+/* There was no memory or descriptor for it: everything is tried again in a moment. */
+void wk_push_later(void);
+void wk_on_push_timer(void *ctx);
 /* The task's arguments are all here. */
 void wk_task_make_ready(struct wk_task *task);
 /* A pushed task is the key's again, ahead of those that never were pushed. The lease client has

@@ -107,8 +107,7 @@ stop_engine(void)
     wk_tasks_fini();
     wk_actors_fini();
     wk_peers_close();
-    net_loop_remove(wk.loop, &wk.listen_watch);
-    os_close(&wk.listen_watch.fd);
+    wk_peer_listen_end();
     wk_gcs_close();
     wk_own_end();
     wk_leases_fini(&wk.leases);
