@@ -69,6 +69,11 @@ def _format(exc: BaseException, from_argument: bool) -> str:
     return f"Traceback (most recent call last):\n{DEPENDENCY_LINE}\n{exc}"
 
 
+def _for_c(text: str) -> str:
+    """The text without what no C string in UTF-8 can have: NULs and lone surrogates."""
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
 def _actor_repr(actor: Any) -> str | None:
     if actor is None:
         return None
@@ -90,7 +95,7 @@ def describe_failure(
     """What to report of an exception: its pickle, its text, and whether the task may be retried."""
     import cloudpickle
 
-    text = _format(exc, from_argument)
+    text = _for_c(_format(exc, from_argument))
     cause: BaseException = exc
     if isinstance(exc, exceptions.RayTaskError):
         cause = exc.cause  # an error of an error is not nested any deeper

@@ -93,6 +93,35 @@ def test_unpicklable_exception():
     assert "has a lock" in str(info.value)
 
 
+@ray.remote
+class Raiser:
+    async def raises(self, text):
+        raise Custom(5, text)
+
+    async def yields(self, text):
+        yield 1
+        raise Custom(5, text)
+
+
+@ray.remote
+def raises(text):
+    raise Custom(5, text)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a file named \udc80"], ids=["nul", "surrogate"])
+def test_texts_that_c_can_not_have(text):
+    actor = Raiser.remote()
+    calls = [
+        raises.remote(text),
+        actor.raises.remote(text),
+        list(actor.yields.remote(text))[-1],
+    ]
+    for call in calls:
+        with pytest.raises(Custom) as info:
+            ray.get(call)
+        assert info.value.code == 5 and info.value.cause.args == (f"5: {text}",)
+
+
 def test_unserialisable_return():
     @ray.remote
     def lock():
