@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
 
@@ -43,6 +44,7 @@ _HONOURED = ("_memory", "_skip_env_hook", "_system_config", "_temp_dir")
 
 _current: RayContext | None = None
 _log_thread_done: Any = None
+_starting = _thread.allocate_lock()  # one thread starts at a time, the others find it started
 
 
 class RayContext:
@@ -322,8 +324,6 @@ def _preload() -> None:
 
 def _start_log_thread() -> None:
     global _log_thread_done
-    import _thread
-
     from ray._private import logs
 
     printer = logs.LogPrinter()
@@ -342,8 +342,9 @@ def _start_log_thread() -> None:
 
 def _forget_session() -> None:
     """In a child made by fork: nothing of the session is the child's, and it has no such thread."""
-    global _current, _log_thread_done
+    global _current, _log_thread_done, _starting
     _current = _log_thread_done = None
+    _starting = _thread.allocate_lock()
 
 
 def _address_info() -> dict[str, Any]:
@@ -366,8 +367,13 @@ def _address_info() -> dict[str, Any]:
 
 def start(given: dict[str, Any], kwargs: dict[str, Any]) -> RayContext:
     """Checks the arguments of `ray.init` and starts."""
-    global _current
     hidden = _check_hidden(kwargs)
+    with _starting:
+        return _start(given, hidden)
+
+
+def _start(given: dict[str, Any], hidden: dict[str, Any]) -> RayContext:
+    global _current
     if _native.is_initialized():
         if given["ignore_reinit_error"]:
             if _current is None:
@@ -412,8 +418,6 @@ def start(given: dict[str, Any], kwargs: dict[str, Any]) -> RayContext:
 
 def _launch(settings: dict[str, Any]) -> RayContext:
     global _current
-    import _thread
-
     if _native.session():
         stop()  # what is left of a session whose raylet died
     if "cloudpickle" not in sys.modules:

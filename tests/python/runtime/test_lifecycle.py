@@ -62,6 +62,27 @@ def test_implicit_init_by_many_threads_at_once():
     assert sorted(results) == [0, 1, 2, 3]
 
 
+def test_init_by_many_threads_at_once():
+    together = threading.Barrier(4)
+    outcomes = queue.SimpleQueue()
+
+    def start():
+        together.wait()
+        try:
+            outcomes.put(ray.init(num_cpus=1))
+        except RuntimeError as exc:
+            outcomes.put(exc)
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    refused = [o for o in (outcomes.get() for _ in threads) if isinstance(o, RuntimeError)]
+    assert len(refused) == 3 and all("ray.init twice" in str(exc) for exc in refused)
+    assert ray.is_initialized() and ray.get(ray.put(1)) == 1
+
+
 def test_no_implicit_init_when_forbidden(monkeypatch):
     monkeypatch.setenv("RAY_ENABLE_AUTO_CONNECT", "0")
     with pytest.raises(RuntimeError, match="Ray has not been started yet"):
