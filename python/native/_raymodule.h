@@ -133,6 +133,9 @@ PyObject *import_name(const char *module, const char *name);
 PyObject *call_python(const char *module, const char *name, PyObject *const *args, size_t count);
 /* Fills *slot with module.name the first time; 0 or -1. */
 int import_once(PyObject **slot, const char *module, const char *name);
+/* The text of a str, for C: it lasts as long as that. NULL with an exception set for anything else,
+ * and for a text with a NUL in it, which would be cut there. */
+const char *c_text(PyObject *o);
 
 /* ---- errors (raise.c) ----------------------------------------------------------------------- */
 

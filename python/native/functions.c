@@ -206,7 +206,7 @@ resources_of(PyObject *dict, struct ray_resource **out, size_t *count)
     Py_ssize_t at = 0;
     PyObject *name, *amount;
     while (PyDict_Next(dict, &at, &name, &amount)) {
-        list[*count].name = PyUnicode_AsUTF8(name);
+        list[*count].name = c_text(name);
         list[*count].amount = PyFloat_AsDouble(amount);
         if (list[*count].name == NULL || PyErr_Occurred()) {
             return -1;
@@ -227,7 +227,7 @@ static const char *
 text_option(PyObject *settings, const char *name)
 {
     PyObject *value = PyDict_GetItemString(settings, name); /* borrowed */
-    return value == NULL || value == Py_None ? NULL : PyUnicode_AsUTF8(value);
+    return value == NULL || value == Py_None ? NULL : c_text(value);
 }
 
 /* A list of groups made of a dict: as resources_of. */
@@ -249,7 +249,7 @@ groups_of(PyObject *dict, struct ray_concurrency_group **out, size_t *count)
     Py_ssize_t at = 0;
     PyObject *name, *limit;
     while (PyDict_Next(dict, &at, &name, &limit)) {
-        list[*count].name = PyUnicode_AsUTF8(name);
+        list[*count].name = c_text(name);
         list[*count].max_concurrency = (int32_t)PyLong_AsLong(limit);
         if (list[*count].name == NULL || PyErr_Occurred()) {
             return -1;

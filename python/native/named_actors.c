@@ -86,7 +86,7 @@ PyObject *
 native_list_actor_names(PyObject *module, PyObject *space)
 {
     (void)module;
-    const char *text = space == Py_None ? NULL : PyUnicode_AsUTF8(space);
+    const char *text = space == Py_None ? NULL : c_text(space);
     if (text == NULL && PyErr_Occurred()) {
         return NULL;
     }

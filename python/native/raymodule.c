@@ -47,6 +47,18 @@ import_once(PyObject **slot, const char *module, const char *name)
     return *slot == NULL ? -1 : 0;
 }
 
+const char *
+c_text(PyObject *o)
+{
+    Py_ssize_t size;
+    const char *text = PyUnicode_AsUTF8AndSize(o, &size);
+    if (text != NULL && strlen(text) != (size_t)size) {
+        PyErr_Format(PyExc_ValueError, "%R has a null character in it", o);
+        return NULL;
+    }
+    return text;
+}
+
 PyObject *
 call_python(const char *module, const char *name, PyObject *const *args, size_t count)
 {

@@ -18,7 +18,7 @@ static const char *
 text_setting(PyObject *settings, const char *name)
 {
     PyObject *value = PyDict_GetItemString(settings, name); /* borrowed */
-    return value == NULL || value == Py_None ? NULL : PyUnicode_AsUTF8(value);
+    return value == NULL || value == Py_None ? NULL : c_text(value);
 }
 
 static double
@@ -51,7 +51,7 @@ take_resources(PyObject *settings, struct init_settings *out)
     PyObject *name, *amount;
     while (PyDict_Next(dict, &at, &name, &amount)) {
         struct ray_resource *resource = &out->resources[out->options.resource_count++];
-        resource->name = PyUnicode_AsUTF8(name);
+        resource->name = c_text(name);
         resource->amount = PyFloat_AsDouble(amount);
     }
     out->options.resources = out->resources;
@@ -73,7 +73,7 @@ take_argv(PyObject *settings, struct init_settings *out)
         return -1;
     }
     for (Py_ssize_t i = 0; i < count; i++) {
-        out->argv[i] = PyUnicode_AsUTF8(PyList_GET_ITEM(list, i));
+        out->argv[i] = c_text(PyList_GET_ITEM(list, i));
         if (out->argv[i] == NULL) {
             return -1;
         }
@@ -223,7 +223,7 @@ PyObject *
 native_state_json(PyObject *module, PyObject *what)
 {
     (void)module;
-    const char *name = PyUnicode_AsUTF8(what);
+    const char *name = c_text(what);
     if (name == NULL) {
         return NULL;
     }

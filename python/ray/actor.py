@@ -319,11 +319,7 @@ class ActorClass:
 
     def options(self, **actor_options: Any) -> Creator:
         """The same class with other options, which overlay those of the decorator."""
-        opt.check_actor(actor_options, in_options=True)
-        merged = opt.merge(self._default_options, actor_options)
-        if merged.get("get_if_exists") and not merged.get("name"):
-            raise ValueError("The actor name must be specified to use `get_if_exists`.")
-        return Creator(self, merged)
+        return Creator(self, _overlay(self._default_options, actor_options))
 
     def bind(self, *args: Any, **kwargs: Any) -> ClassNode:
         """Makes a node of a task graph."""
@@ -338,6 +334,14 @@ class ActorClass:
 
     def __repr__(self) -> str:
         return f"<ray.actor.ActorClass {self._class_name}>"
+
+
+def _overlay(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Options of an actor overlaid by those of ``.options()``, checked."""
+    opt.check_actor(new, in_options=True)
+    merged = opt.merge(old, new)
+    opt.check_get_if_exists(merged)
+    return merged
 
 
 def _new_actor_class() -> ActorClass:
@@ -369,8 +373,7 @@ class Creator(_native.ActorCreatorBase):
 
     def options(self, **actor_options: Any) -> Creator:
         """The same class with other options."""
-        opt.check_actor(actor_options, in_options=True)
-        return Creator(self._source, opt.merge(self._options, actor_options))
+        return Creator(self._source, _overlay(self._options, actor_options))
 
     def _export(self) -> None:
         """Prepares options and definition for the current session; called by the first actor."""

@@ -327,13 +327,15 @@ rl_key_set(struct raylet *r, Ray__Node__Resource *const *from, size_t count, str
 {
     res_set_init(out);
     if (count > RES_SET_MAX) {
-        return st_fail(ST_PROTOCOL, "%zu kinds of resource", count);
+        return st_fail(ST_PROTOCOL, "%zu kinds of resource, at most %d are allowed", count,
+                       RES_SET_MAX);
     }
     for (size_t i = 0; i < count; i++) {
         const size_t length = strlen(from[i]->name);
         if (length == 0 || length >= RES_NAME_MAX || from[i]->amount < 0 ||
             from[i]->amount > RES_AMOUNT_MAX) {
-            return st_fail(ST_PROTOCOL, "a resource makes no sense");
+            return st_fail(ST_PROTOCOL, "the resource '%.*s' makes no sense", RES_NAME_MAX,
+                           from[i]->name);
         }
         uint32_t name = 0;
         TRY(res_names_intern(&r->names, from[i]->name, length, &name));

@@ -222,12 +222,7 @@ send_boot(const struct ray_init_options *options)
     }
     for (size_t i = 0; i < n; i++) {
         struct res_amount amount;
-        if (!res_amount_from_double(given[i].amount, &amount)) {
-            return st_fail(ST_INVALID_ARGUMENT,
-                           "resource %s has amount %g; amounts are multiples of 0.0001 and not "
-                           "negative",
-                           given[i].name, given[i].amount);
-        }
+        TRY(wk_check_resource(&given[i], &amount));
         ray__node__resource__init(&rows[i]);
         memcpy(&rows[i].name, &given[i].name, sizeof(char *));
         rows[i].amount = amount.v;

@@ -143,6 +143,19 @@ ray_task_options_default(struct ray_task_options *options)
     };
 }
 
+int
+wk_check_resource(const struct ray_resource *from, struct res_amount *amount)
+{
+    const size_t length = from->name ? strlen(from->name) : 0;
+    if (length == 0 || length >= RES_NAME_MAX || !res_amount_from_double(from->amount, amount)) {
+        return st_fail(ST_INVALID_ARGUMENT,
+                       "resource '%s' has amount %g; names have 1 to %d bytes, amounts are "
+                       "multiples of 0.0001 and not negative",
+                       length ? from->name : "", from->amount, RES_NAME_MAX - 1);
+    }
+    return ST_OK;
+}
+
 static int
 copy_resources(const struct ray_resource *from, size_t count, struct wk_resource **out,
                uint32_t *out_count)
@@ -159,18 +172,14 @@ copy_resources(const struct ray_resource *from, size_t count, struct wk_resource
     }
     uint32_t n = 0;
     for (size_t i = 0; i < count; i++) {
-        const size_t length = from[i].name ? strlen(from[i].name) : 0;
         struct res_amount amount;
-        if (length == 0 || length >= RES_NAME_MAX ||
-            !res_amount_from_double(from[i].amount, &amount)) {
+        const int status = wk_check_resource(&from[i], &amount);
+        if (status != ST_OK) {
             free(copy);
-            return st_fail(ST_INVALID_ARGUMENT,
-                           "resource '%s' has amount %g; names have 1 to %d bytes, amounts are "
-                           "multiples of 0.0001 and not negative",
-                           length ? from[i].name : "", from[i].amount, RES_NAME_MAX - 1);
+            return status;
         }
         if (amount.v > 0) {
-            memcpy(copy[n].name, from[i].name, length);
+            memcpy(copy[n].name, from[i].name, strlen(from[i].name));
             copy[n++].amount = amount;
         }
     }

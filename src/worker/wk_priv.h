@@ -515,6 +515,8 @@ struct ray_options *wk_options_default(void);
 bool wk_options_detached(const struct ray_options *options);
 /* `name` may be NULL: then it isn't given. wk_actor_name.c */
 int wk_check_name(const char *what, const char *name) MUST_USE;
+/* Whether it is one; its amount. */
+int wk_check_resource(const struct ray_resource *from, struct res_amount *amount) MUST_USE;
 struct wk_key *wk_options_key(struct ray_options *options);
 struct wk_key *wk_key_by_number(uint32_t number);
 void wk_func_session_end(void);

@@ -215,6 +215,13 @@ def _namespace(given: dict[str, Any], job_config: Any) -> str | None:
 
 def _job_config(given: dict[str, Any]) -> Any:
     job_config = given["job_config"]
+    if job_config is not None:
+        from ray.job_config import JobConfig
+
+        if not isinstance(job_config, JobConfig):
+            raise TypeError(
+                f"job_config must be a ray.job_config.JobConfig or None, got {type(job_config)}."
+            )
     if given["runtime_env"] or (job_config is not None and job_config.runtime_env):
         raise not_built("A runtime environment (runtime_env)")
     return job_config
@@ -299,6 +306,12 @@ def _configure_logging(given: dict[str, Any]) -> None:
     config = given["logging_config"]
     level = given["logging_level"]
     if config is not None:
+        from ray import LoggingConfig
+
+        if not isinstance(config, LoggingConfig):
+            raise TypeError(
+                f"logging_config must be a ray.LoggingConfig or None, got {type(config)}."
+            )
         level = config.log_level
     if not given["configure_logging"] or (level is None and given["logging_format"] is None):
         return
@@ -383,7 +396,7 @@ def _start(given: dict[str, Any], hidden: dict[str, Any]) -> RayContext:
             "Maybe you called ray.init twice by accident? This error can be suppressed by passing "
             "in 'ignore_reinit_error=True' or by calling 'ray.shutdown()' prior to 'ray.init()'."
         )
-    temp_dir = hidden["_temp_dir"] or os.environ.get("RAY_TMPDIR") or None
+    temp_dir = os.fspath(hidden["_temp_dir"] or os.environ.get("RAY_TMPDIR") or "") or None
     if given["address"] not in (None, "", "auto", "local"):
         _check_joining(given, hidden)
     address = _resolve_address(given["address"], temp_dir)

@@ -302,8 +302,8 @@ def check_actor(options: Mapping[str, Any], in_options: bool = False) -> None:
             "Setting 'concurrency_groups' is not supported in '.options()'. Give it to the "
             "decorator."
         )
-    if options.get("get_if_exists") and not options.get("name"):
-        raise ValueError("The actor name must be specified to use `get_if_exists`.")
+    if not in_options:
+        check_get_if_exists(options)
     if options.get("object_store_memory") is not None:
         import warnings
 
@@ -313,6 +313,12 @@ def check_actor(options: Mapping[str, Any], in_options: bool = False) -> None:
             stacklevel=3,
         )
     _check_placement(options)
+
+
+def check_get_if_exists(options: Mapping[str, Any]) -> None:
+    """What all options of an actor together must fulfil."""
+    if options.get("get_if_exists") and not options.get("name"):
+        raise ValueError("The actor name must be specified to use `get_if_exists`.")
 
 
 def check_method(options: Mapping[str, Any]) -> None:

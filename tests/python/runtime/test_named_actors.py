@@ -33,10 +33,12 @@ class Counter:
         return ray.get_runtime_context().current_actor
 
 
-@ray.remote
-class Other:
+class Plain:
     def hello(self):
         return "hello"
+
+
+Other = ray.remote(Plain)
 
 
 def until_free(name, namespace=None):
@@ -97,6 +99,8 @@ def test_what_is_refused():
         Counter.options(get_if_exists=True).remote()
     with pytest.raises(ValueError, match="1 to 500 bytes"):
         Counter.options(name="n" * 501).remote()
+    with pytest.raises(ValueError, match="null character"):
+        Counter.options(name="n\0m").remote()
     with pytest.raises(ValueError, match="lifetime"):
         Counter.options(lifetime="for ever").remote()
 
@@ -142,6 +146,9 @@ def test_get_if_exists():
     second = Counter.options(**options).remote(1000)
     assert first == second
     assert ray.get(second.add.remote()) == 8
+    # A name of the decorator's does as well.
+    third = ray.remote(name="shared")(Plain).options(get_if_exists=True).remote()
+    assert third == first
     # The class is the existing actor's, whatever was asked for.
     other = Other.options(**options).remote()
     assert ray.get(other.add.remote()) == 9
