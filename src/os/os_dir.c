@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/status.h"
@@ -69,6 +70,14 @@ os_dir_private(const char *path)
     struct stat st;
     return lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid() &&
            (st.st_mode & 077) == 0;
+}
+
+bool
+os_dir_is_full(const char *path)
+{
+    enum { LEAST = 256 * 1024 };
+    struct statvfs st;
+    return statvfs(path, &st) == 0 && (uint64_t)st.f_bavail * st.f_frsize < LEAST;
 }
 
 /* Removes what is in an open directory. Goes at most `depth` levels down. */

@@ -21,6 +21,8 @@ bool os_dir_writable(const char *path);
 /* Whether it is a real directory (no link) that belongs to this process's user and to which nobody
  * else has access. */
 bool os_dir_private(const char *path);
+/* Whether there is (nearly) no room on its disk. */
+bool os_dir_is_full(const char *path);
 /* Removes a directory and everything below it, without following links. Missing is fine. */
 int os_dir_remove(const char *path) MUST_USE;
 /* Calls fn for each name but . and .. until it returns false. */

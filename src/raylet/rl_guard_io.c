@@ -93,9 +93,11 @@ report(int boot_fd, const struct rl_session *session, const struct os_exit *exit
     char how[128], tail[GUARD_TAIL], text[GUARD_TAIL + 512];
     read_tail(session, tail, sizeof(tail));
     (void)os_exit_text(exit, how, sizeof(how));
+    const bool full = session->dir[0] && os_dir_is_full(session->dir); /* for its log, too */
     (void)snprintf(text, sizeof(text),
-                   "the raylet (pid %d) has ended: %s. Its log is in %s/logs%s%s", (int)exit->pid,
-                   how, session->dir, tail[0] ? "; its last lines:\n" : ".", tail);
+                   "the raylet (pid %d) has ended: %s. Its log is in %s/logs%s%s%s", (int)exit->pid,
+                   how, session->dir, full ? ", on a disk that has no room left" : "",
+                   tail[0] ? "; its last lines:\n" : ".", tail);
     Ray__Node__RayletExited m = RAY__NODE__RAYLET_EXITED__INIT;
     m.exit_code = exit->code;
     m.signal = exit->signal;

@@ -469,7 +469,7 @@ on_close(void *ctx, struct net_conn *conn, int status)
     (void)ctx;
     (void)conn;
     (void)status;
-    if (wk.boot && !wk.raylet_evidence && !wk.raylet_dead && wk.ready) {
+    if (wk.boot && !wk.raylet_evidence && !wk.raylet_dead && !wk.ending) {
         wk.evidence_timer = (struct net_timer){ .on_timer = on_no_evidence };
         if (net_loop_arm(wk.loop, &wk.evidence_timer, os_now_ns() + WK_EVIDENCE_NS) == ST_OK) {
             wk_kick();

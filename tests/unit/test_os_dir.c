@@ -38,6 +38,8 @@ test_making(void **state)
     assert_false(os_dir_private(in_dir("a")));
     assert_int_equal(symlink("b", in_dir("a/link")), 0);
     assert_false(os_dir_private(in_dir("a/link")));
+    assert_false(os_dir_is_full(harness_dir()));
+    assert_true(os_dir_is_full("/proc"));
     assert_int_equal(os_file_write(in_dir("file"), "x", 1, 0600), ST_OK);
     assert_int_equal(os_dir_make(in_dir("file"), 0700), ST_SYSTEM);
     assert_int_equal(os_dir_make(in_dir("file/under"), 0700), ST_SYSTEM);

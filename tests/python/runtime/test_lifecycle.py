@@ -346,6 +346,14 @@ def test_death_of_the_raylet():
     assert ray.get(parent.remote()) > 0 and array.sum() == 10**6
 
 
+def test_death_of_the_raylet_while_it_starts(monkeypatch):
+    monkeypatch.setenv("RAY_FAULT", "gcs/gcs.round.before_commit:crash")
+    with pytest.raises(ray.exceptions.LocalRayletDiedError, match="control service has ended 4"):
+        ray.init(num_cpus=1)
+    monkeypatch.delenv("RAY_FAULT")
+    ray.init(num_cpus=1)
+
+
 EXITS = {
     "plain": "pass",
     "pending": "refs = [f.remote(i) for i in range(100)]",
