@@ -250,7 +250,7 @@ class LocalRayletDiedError(RayError):
     def __str__(self) -> str:
         return _text_or(
             self,
-            "The task's local raylet died. Check raylet.out in the session's logs for more "
+            "The task's local raylet died. Check raylet.err in the session's logs for more "
             "information.",
         )
 
@@ -262,7 +262,7 @@ class WorkerCrashedError(RayError):
         return _text_or(
             self,
             "The worker died unexpectedly while executing this task. Check "
-            "python-core-worker-*.log files for more information.",
+            "worker-*.err in the session's logs for more information.",
         )
 
 
