@@ -138,6 +138,9 @@ cli_find_runtime(const char *given, char out[CLI_ADDRESS_MAX])
     const char *address = given && *given ? given : env && *env ? env : "auto";
     if (address[0] == '/') {
         (void)snprintf(out, CLI_ADDRESS_MAX, "%s", address);
+        return strlen(address) < CLI_ADDRESS_MAX && os_runtime_answers(out, NULL)
+                   ? ST_OK
+                   : st_fail(ST_CONNECTION, "no Ray runtime of this user answers at %s", address);
     } else if (strcmp(address, "auto") == 0 || strcmp(address, "local") == 0) {
         char temp[OS_RUNTIME_PATH_MAX];
         TRY(os_runtime_temp(cli_temp_dir(NULL), temp, sizeof(temp)));

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/res.h"
 #include "cli/cli_priv.h"
 #include "os/os_basic.h"
 #include "os/os_proc.h"
@@ -21,30 +22,53 @@
 #include "proto/kinds.h"
 #include "proto/node.pb-c.h"
 
-enum { BOOT_MS = 60000, RESOURCE_UNIT = 10000 };
+enum { BOOT_MS = 60000, STORE_MIN = 75 * 1024 * 1024 /* as of ray.init */ };
 
 /* Options that Ray has and this version has not: an error each, before anything is started. */
-static const char *const unbuilt[] = {
-    "address",
-    "node-ip-address",
-    "node-name",
-    "object-manager-port",
-    "node-manager-port",
-    "gcs-server-port",
-    "min-worker-port",
-    "max-worker-port",
-    "worker-port-list",
-    "dashboard-host",
-    "dashboard-port",
-    "runtime-env-agent-port",
-    "plasma-directory",
-    "labels-file",
-    "labels",
-    "ray-client-server-port",
-    "system-config",
-    "autoscaling-config",
-    "metrics-export-port",
-    "object-spilling-directory",
+static const struct {
+    const char *name;
+    int has_argument;
+} unbuilt[] = {
+    { "address", required_argument },
+    { "autoscaling-config", required_argument },
+    { "cgroup-path", required_argument },
+    { "dashboard-agent-grpc-port", required_argument },
+    { "dashboard-agent-listen-port", required_argument },
+    { "dashboard-grpc-port", required_argument },
+    { "dashboard-host", required_argument },
+    { "dashboard-port", required_argument },
+    { "gcs-server-port", required_argument },
+    { "include-log-monitor", required_argument },
+    { "labels", required_argument },
+    { "labels-file", required_argument },
+    { "max-worker-port", required_argument },
+    { "metrics-export-port", required_argument },
+    { "min-worker-port", required_argument },
+    { "node-ip-address", required_argument },
+    { "node-manager-port", required_argument },
+    { "node-name", required_argument },
+    { "object-manager-port", required_argument },
+    { "object-spilling-directory", required_argument },
+    { "plasma-directory", required_argument },
+    { "plasma-store-socket-name", required_argument },
+    { "ray-client-server-port", required_argument },
+    { "raylet-socket-name", required_argument },
+    { "redis-max-memory", required_argument },
+    { "redis-password", required_argument },
+    { "redis-shard-ports", required_argument },
+    { "redis-username", required_argument },
+    { "runtime-env-agent-port", required_argument },
+    { "storage", required_argument },
+    { "system-config", required_argument },
+    { "system-reserved-cpu", required_argument },
+    { "system-reserved-memory", required_argument },
+    { "tracing-startup-hook", required_argument },
+    { "worker-port-list", required_argument },
+    { "enable-object-reconstruction", no_argument },
+    { "enable-resource-isolation", no_argument },
+    { "no-monitor", no_argument },
+    { "no-redirect-output", no_argument },
+    { "ray-debugger-external", no_argument },
 };
 enum { UNBUILT_COUNT = sizeof(unbuilt) / sizeof(unbuilt[0]), FIRST_UNBUILT = 1000 };
 
@@ -113,6 +137,17 @@ number(const char *name, double *out)
     return 0;
 }
 
+/* A whole number that a resource may have. */
+static int
+whole_amount(const char *name, double *out)
+{
+    struct res_amount amount;
+    const int code = number(name, out);
+    return code != 0 || res_amount_from_double(*out, &amount)
+               ? code
+               : cli_error(CLI_USAGE, "Invalid value for '--%s': '%s' is too much.", name, optarg);
+}
+
 static int
 take_resources(struct start *s)
 {
@@ -123,12 +158,14 @@ take_resources(struct start *s)
                          "this: `--resources='{\"CustomResource3\": 1, \"CustomResource2\": 2}'`");
     }
     for (int i = 0; i < s->resource_count; i++) {
+        struct res_amount amount;
         const char *name = s->resources[i].name;
         if (strcmp(name, "CPU") == 0 || strcmp(name, "GPU") == 0 || strcmp(name, "memory") == 0 ||
-            strcmp(name, "object_store_memory") == 0 || s->resources[i].value < 0) {
+            strcmp(name, "object_store_memory") == 0 ||
+            !res_amount_from_double(s->resources[i].value, &amount)) {
             return cli_error(1,
                              "`--resources` can't hold \"%s\": %g. CPU, GPU and memory have "
-                             "options of their own; amounts are not negative.",
+                             "options of their own; amounts are multiples of 0.0001, not negative.",
                              name, s->resources[i].value);
         }
     }
@@ -158,15 +195,18 @@ take_option(struct start *s, int c)
         s->port = optarg;
         return number("port", &bytes);
     case OPT_CPUS:
-        return number("num-cpus", &s->cpus);
+        return whole_amount("num-cpus", &s->cpus);
     case OPT_GPUS:
-        return number("num-gpus", &s->gpus);
+        return whole_amount("num-gpus", &s->gpus);
     case OPT_MEMORY:
-        return number("memory", &s->memory);
+        return whole_amount("memory", &s->memory);
     case OPT_STORE:
         code = number("object-store-memory", &bytes);
         s->store_bytes = (uint64_t)bytes;
-        return code;
+        return code != 0 || bytes >= STORE_MIN
+                   ? code
+                   : cli_error(1, "--object-store-memory=%s: it must be at least %d bytes.", optarg,
+                               STORE_MIN);
     case OPT_RESOURCES:
         return take_resources(s);
     case OPT_TEMP:
@@ -183,7 +223,7 @@ take_option(struct start *s, int c)
         return 0;
     default:
         return cli_error(1, "--%s is not built yet in this version of ray-c.",
-                         unbuilt[c - FIRST_UNBUILT]);
+                         unbuilt[c - FIRST_UNBUILT].name);
     }
 }
 
@@ -213,12 +253,15 @@ parse(int argc, char **argv, struct start *s, bool *help)
     memcpy(options, known, sizeof(known));
     for (int i = 0; i < UNBUILT_COUNT; i++) {
         options[KNOWN + i] =
-            (struct option){ unbuilt[i], required_argument, NULL, FIRST_UNBUILT + i };
+            (struct option){ unbuilt[i].name, unbuilt[i].has_argument, NULL, FIRST_UNBUILT + i };
     }
     for (int c = getopt_long(argc, argv, "v", options, NULL); c != -1;
          c = getopt_long(argc, argv, "v", options, NULL)) {
         if (c == OPT_HELP || c == '?') {
             *help = c == OPT_HELP;
+            if (!*help) { /* getopt has said what is wrong */
+                (void)fputs("Try 'ray start --help' for help.\n", stderr);
+            }
             return CLI_USAGE;
         }
         const int code = take_option(s, c);
@@ -278,10 +321,12 @@ spawn_raylet(int boot_fd)
 static void
 add(Ray__Node__Resource *rows, Ray__Node__Boot *boot, const char *name, double amount)
 {
+    struct res_amount exact = { 0 };
+    (void)res_amount_from_double(amount, &exact); /* checked when it was read */
     Ray__Node__Resource *row = &rows[boot->n_resources];
     ray__node__resource__init(row);
     row->name = (char *)(uintptr_t)name; /* only read */
-    row->amount = (int64_t)(amount * RESOURCE_UNIT + 0.5);
+    row->amount = exact.v;
     boot->resources[boot->n_resources++] = row;
 }
 

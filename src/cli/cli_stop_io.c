@@ -61,11 +61,11 @@ static bool
 take(void *ctx, const char *address, bool standing)
 {
     struct found *found = ctx;
-    struct runtime *r = &found->v[found->count];
     int pid = 0;
     if (!standing || found->count >= RUNTIMES_MAX || !os_runtime_answers(address, &pid)) {
         return true;
     }
+    struct runtime *r = &found->v[found->count];
     (void)snprintf(r->address, sizeof(r->address), "%s", address);
     r->raylet = pid;
     r->guard = parent_of(pid);
@@ -73,6 +73,27 @@ take(void *ctx, const char *address, bool standing)
         found->count++;
     }
     return true;
+}
+
+/* The runtime that drivers would join may have been started with another XDG_RUNTIME_DIR. */
+static void
+take_current(struct found *found)
+{
+    char temp[OS_RUNTIME_PATH_MAX], address[CLI_ADDRESS_MAX];
+    if (os_runtime_temp(cli_temp_dir(NULL), temp, sizeof(temp)) != ST_OK ||
+        !os_runtime_current(temp, address, sizeof(address))) {
+        return;
+    }
+    for (int i = 0; i < found->count; i++) {
+        if (strcmp(found->v[i].address, address) == 0) {
+            return;
+        }
+    }
+    if (os_runtime_answers(address, NULL)) {
+        (void)take(found, address, true);
+    } else {
+        os_runtime_drop_current(temp, address); /* of a dead one */
+    }
 }
 
 struct processes {
@@ -190,10 +211,14 @@ cli_stop(int argc, char **argv)
         return usage(stderr);
     }
     struct found *found = calloc(1, sizeof(*found));
+    if (!found) {
+        (void)st_fail(ST_OUT_OF_MEMORY, "no memory for a list of runtimes");
+    }
     if (!found || os_runtime_each(take, found) != ST_OK) {
         free(found);
         return cli_failed("can't look for runtimes");
     }
+    take_current(found);
     if (found->count == 0) {
         (void)printf("Did not find any active Ray processes.\n");
         free(found);

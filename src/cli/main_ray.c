@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ray: the command line. `ray COMMAND --help` tells of each command. */
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli_priv.h"
 #include "ray/ray.h"
@@ -48,9 +50,64 @@ usage(FILE *to)
     return to == stdout ? 0 : CLI_USAGE;
 }
 
+/* Commands that Ray has and this version has not. */
+static const char *const unbuilt[] = {
+    "attach",         "check-open-ports",
+    "cluster-dump",   "cpp",
+    "dashboard",      "debug",
+    "down",           "drain-node",
+    "exec",           "get",
+    "get-auth-token", "get-head-ip",
+    "get-worker-ips", "global-gc",
+    "health-check",   "job",
+    "list",           "local-dump",
+    "logs",           "memory",
+    "metrics",        "microbenchmark",
+    "monitor",        "rsync-down",
+    "rsync-up",       "serve",
+    "stack",          "submit",
+    "summary",        "symmetric-run",
+    "timeline",       "up",
+};
+
+/* Opens what the caller has closed of the standard descriptors, so that no socket takes its place.
+ */
+static void
+open_standard(void)
+{
+    int fd = 0;
+    while (fd >= 0 && fd <= 2) {
+        fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    }
+    if (fd > 2) {
+        (void)close(fd);
+    }
+}
+
+static int
+run(const char *name, int argc, char **argv)
+{
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (strcmp(name, commands[i].name) == 0) {
+            char title[32];
+            (void)snprintf(title, sizeof(title), "ray %s", name);
+            argv[0] = title; /* for getopt's messages */
+            return commands[i].run(argc, argv);
+        }
+    }
+    for (size_t i = 0; i < sizeof(unbuilt) / sizeof(unbuilt[0]); i++) {
+        if (strcmp(name, unbuilt[i]) == 0) {
+            return cli_error(1, "`ray %s` is not built yet in this version of ray-c.", name);
+        }
+    }
+    (void)fputs("Usage: ray [OPTIONS] COMMAND [ARGS]...\nTry 'ray --help' for help.\n\n", stderr);
+    return cli_error(CLI_USAGE, "No such command '%s'.", name);
+}
+
 int
 main(int argc, char **argv)
 {
+    open_standard();
     if (argc < 2) {
         return usage(stderr);
     }
@@ -62,11 +119,5 @@ main(int argc, char **argv)
                      RAY_VERSION_PATCH);
         return 0;
     }
-    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
-        if (strcmp(argv[1], commands[i].name) == 0) {
-            return commands[i].run(argc - 1, argv + 1);
-        }
-    }
-    (void)fputs("Usage: ray [OPTIONS] COMMAND [ARGS]...\nTry 'ray --help' for help.\n\n", stderr);
-    return cli_error(CLI_USAGE, "No such command '%s'.", argv[1]);
+    return run(argv[1], argc - 1, argv + 1);
 }

@@ -65,6 +65,18 @@ os_dir_writable(const char *path)
 }
 
 bool
+os_dir_trusted(const char *path)
+{
+    struct stat link, st;
+    if (lstat(path, &link) < 0 || stat(path, &st) < 0 || !S_ISDIR(st.st_mode)) {
+        return false;
+    }
+    const uid_t self = geteuid();
+    return (link.st_uid == 0 || link.st_uid == self) && (st.st_uid == 0 || st.st_uid == self) &&
+           ((st.st_mode & 022) == 0 || (st.st_mode & S_ISVTX) != 0);
+}
+
+bool
 os_dir_private(const char *path)
 {
     struct stat st;

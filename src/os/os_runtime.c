@@ -31,7 +31,7 @@ os_runtime_temp(const char *wanted, char *out, size_t capacity)
         return os_dir_make(out, 0755);
     }
     TRY(os_path(out, capacity, "/tmp/ray"));
-    if (os_dir_make(out, 0755) == ST_OK && os_dir_writable(out)) {
+    if (os_dir_make(out, 0755) == ST_OK && os_dir_writable(out) && os_dir_trusted(out)) {
         return ST_OK;
     }
     const struct passwd *user = getpwuid(geteuid());
@@ -62,13 +62,20 @@ use_base(const char *base)
                                 : st_fail(ST_SYSTEM, "%s is not private to this user", base);
 }
 
-int
-os_runtime_base(char out[OS_RUNTIME_BASE_MAX])
+/* That in XDG_RUNTIME_DIR, if it is there and private. */
+static bool
+user_base(char out[OS_RUNTIME_BASE_MAX])
 {
     /* tidy: getenv: read only, and nothing here changes the environment */
     const char *run = getenv("XDG_RUNTIME_DIR");
-    if (run && run[0] == '/' && os_dir_private(run) &&
-        os_path(out, OS_RUNTIME_BASE_MAX, "%s/ray-c", run) == ST_OK && use_base(out) == ST_OK) {
+    return run && run[0] == '/' && os_dir_private(run) &&
+           os_path(out, OS_RUNTIME_BASE_MAX, "%s/ray-c", run) == ST_OK;
+}
+
+int
+os_runtime_base(char out[OS_RUNTIME_BASE_MAX])
+{
+    if (user_base(out) && use_base(out) == ST_OK) {
         return ST_OK;
     }
     TRY(os_path(out, OS_RUNTIME_BASE_MAX, "/tmp/.ray-%u", (unsigned)geteuid()));
@@ -170,12 +177,13 @@ struct each {
     const char *base;
     bool (*fn)(void *ctx, const char *address, bool standing);
     void *ctx;
+    bool over; /* fn has said so */
 };
 
 static bool
 look_at(void *ctx, const char *name)
 {
-    const struct each *each = ctx;
+    struct each *each = ctx;
     char dir[OS_RUNTIME_PATH_MAX], path[OS_RUNTIME_PATH_MAX];
     int lock = -1;
     if (!os_runtime_is_name(name) ||
@@ -193,14 +201,37 @@ look_at(void *ctx, const char *name)
     if (os_path(path, sizeof(path), "%s/raylet", dir) != ST_OK) {
         return true;
     }
-    return each->fn(each->ctx, path, standing);
+    each->over = !each->fn(each->ctx, path, standing);
+    return !each->over;
+}
+
+static int
+look_in(struct each *each, const char *base)
+{
+    each->base = base;
+    return os_dir_private(base) ? os_dir_each(base, look_at, each) : ST_OK;
+}
+
+/* A name in /tmp: one of this user's bases? */
+static bool
+look_at_base(void *ctx, const char *name)
+{
+    struct each *each = ctx;
+    char plain[OS_RUNTIME_BASE_MAX], base[OS_RUNTIME_BASE_MAX];
+    const int n = snprintf(plain, sizeof(plain), ".ray-%u", (unsigned)geteuid());
+    const char *rest = strncmp(name, plain, (size_t)n) == 0 ? name + n : "no";
+    const bool is_ours = *rest == '\0' || (*rest == '-' && os_runtime_is_name(rest + 1));
+    if (is_ours && os_path(base, sizeof(base), "/tmp/%s", name) == ST_OK &&
+        look_in(each, base) != ST_OK) {
+        return true; /* it has gone meanwhile */
+    }
+    return !each->over;
 }
 
 int
 os_runtime_each(bool (*fn)(void *ctx, const char *address, bool standing), void *ctx)
 {
     char base[OS_RUNTIME_BASE_MAX];
-    TRY(os_runtime_base(base));
-    struct each each = { .base = base, .fn = fn, .ctx = ctx };
-    return os_dir_each(base, look_at, &each);
+    struct each each = { .fn = fn, .ctx = ctx };
+    return user_base(base) ? look_in(&each, base) : os_dir_each("/tmp", look_at_base, &each);
 }

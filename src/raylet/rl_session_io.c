@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -55,16 +57,9 @@ make_session_dir(struct rl_session *s, const char *temp, pid_t pid)
 /* ---- the socket directory -------------------------------------------------------------------- */
 
 static int
-make_socket_dir(struct rl_session *s)
+fill_socket_dir(struct rl_session *s, const char *hidden)
 {
-    char base[OS_RUNTIME_BASE_MAX], hidden[RL_SOCKET_DIR_MAX + 1], path[RL_PATH_MAX];
-    TRY(os_runtime_base(base));
-    uint32_t random = 0;
-    os_random(&random, sizeof(random));
-    TRY(os_path(s->socket_dir, sizeof(s->socket_dir), "%s/%08x", base, random));
-    /* It gets its name when it is locked, so that no sweeper takes it for a dead one. */
-    TRY(os_path(hidden, sizeof(hidden), "%s/.%08x", base, random));
-    TRY(os_dir_make_new(hidden, 0700));
+    char path[RL_PATH_MAX];
     if (!os_runtime_take_lock(hidden, &s->lock)) {
         return st_fail_errno(ST_SYSTEM, errno, "can't lock %s", hidden);
     }
@@ -76,6 +71,26 @@ make_socket_dir(struct rl_session *s)
     return ST_OK;
 }
 
+static int
+make_socket_dir(struct rl_session *s)
+{
+    char base[OS_RUNTIME_BASE_MAX], hidden[RL_SOCKET_DIR_MAX + 1];
+    TRY(os_runtime_base(base));
+    uint32_t random = 0;
+    os_random(&random, sizeof(random));
+    TRY(os_path(s->socket_dir, sizeof(s->socket_dir), "%s/%08x", base, random));
+    /* It gets its name when it is locked, so that no sweeper takes it for a dead one. */
+    TRY(os_path(hidden, sizeof(hidden), "%s/.%08x", base, random));
+    TRY(os_dir_make_new(hidden, 0700));
+    const int status = fill_socket_dir(s, hidden);
+    if (status != ST_OK) {
+        const struct st_error error = *st_last();
+        (void)!os_dir_remove(hidden);
+        *st_last() = error;
+    }
+    return status;
+}
+
 int
 rl_session_open(struct rl_session *s, const char *temp, pid_t pid)
 {
@@ -85,8 +100,8 @@ rl_session_open(struct rl_session *s, const char *temp, pid_t pid)
     return make_socket_dir(s);
 }
 
-int
-rl_session_stand(struct rl_session *s)
+static int
+stand(struct rl_session *s)
 {
     char path[RL_PATH_MAX], address[RL_PATH_MAX], other[RL_PATH_MAX];
     TRY(os_path(address, sizeof(address), "%s/raylet", s->socket_dir));
@@ -100,6 +115,22 @@ rl_session_stand(struct rl_session *s)
     TRY(os_file_write(path, "", 0, 0600));
     s->standing = true;
     return os_runtime_set_current(s->temp, address);
+}
+
+int
+rl_session_stand(struct rl_session *s)
+{
+    char base[OS_RUNTIME_BASE_MAX];
+    TRY(os_runtime_base(base));
+    /* Of several that are started at once, one looks and stands before the next one looks. */
+    int lock = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (lock < 0 || flock(lock, LOCK_EX) < 0) {
+        os_close(&lock);
+        return st_fail_errno(ST_SYSTEM, errno, "can't lock %s", base);
+    }
+    const int status = stand(s);
+    os_close(&lock);
+    return status;
 }
 
 /* ---- removal --------------------------------------------------------------------------------- */
@@ -139,12 +170,24 @@ struct sweep {
     char base[OS_RUNTIME_BASE_MAX];
 };
 
+/* A directory that never got its name: whoever was to give it that has died. */
+static bool
+is_unfinished(const struct sweep *sweep, const char *name)
+{
+    enum { LONG_S = 60 };
+    char path[RL_PATH_MAX];
+    struct stat st;
+    return name[0] == '.' && os_runtime_is_name(name + 1) &&
+           os_path(path, sizeof(path), "%s/%s", sweep->base, name) == ST_OK &&
+           lstat(path, &st) == 0 && st.st_mtime < time(NULL) - LONG_S;
+}
+
 static bool
 sweep_one(void *ctx, const char *name)
 {
     const struct sweep *sweep = ctx;
     struct rl_session dead = { .lock = -1 };
-    if (!os_runtime_is_name(name) ||
+    if (!(os_runtime_is_name(name) || is_unfinished(sweep, name)) ||
         os_path(dead.socket_dir, sizeof(dead.socket_dir), "%s/%s", sweep->base, name) != ST_OK ||
         strcmp(dead.socket_dir, sweep->own->socket_dir) == 0 || !os_dir_private(dead.socket_dir) ||
         !os_runtime_take_lock(dead.socket_dir, &dead.lock)) {

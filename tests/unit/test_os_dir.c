@@ -38,6 +38,12 @@ test_making(void **state)
     assert_false(os_dir_private(in_dir("a")));
     assert_int_equal(symlink("b", in_dir("a/link")), 0);
     assert_false(os_dir_private(in_dir("a/link")));
+    assert_true(os_dir_trusted(in_dir("a")) && os_dir_trusted("/tmp"));
+    assert_int_equal(chmod(in_dir("a/b"), 0777), 0);
+    assert_false(os_dir_trusted(in_dir("a/b")) || os_dir_trusted(in_dir("a/link")));
+    assert_int_equal(chmod(in_dir("a/b"), 01777), 0);
+    assert_true(os_dir_trusted(in_dir("a/b")) && os_dir_trusted(in_dir("a/link")));
+    assert_false(os_dir_trusted(in_dir("none")));
     assert_false(os_dir_is_full(harness_dir()));
     assert_true(os_dir_is_full("/proc"));
     assert_int_equal(os_file_write(in_dir("file"), "x", 1, 0600), ST_OK);

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of src/raylet/rl_session_io.c: directories of a runtime, and what dead ones left. */
+#include <dirent.h>
+#include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -80,6 +84,55 @@ test_only_the_dead_are_swept(void **state)
     os_close(&own.lock);
 }
 
+static int
+count_sockets(const struct rl_session *s)
+{
+    char base[512];
+    (void)snprintf(base, sizeof(base), "%s/ray-c", harness_dir());
+    int count = 0;
+    DIR *dir = opendir(base);
+    assert_non_null(dir);
+    for (const struct dirent *e = readdir(dir); e; e = readdir(dir)) {
+        count += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
+    }
+    (void)closedir(dir);
+    assert_true(count == 0 || s->socket_dir[0] != '\0');
+    return count;
+}
+
+static void
+test_half_made_ones_go_too(void **state)
+{
+    (void)state;
+    struct rl_session failed, own;
+    struct rlimit before, none;
+    open_session(&own);
+    /* Without room for a file's bytes. */
+    (void)signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    none = (struct rlimit){ .rlim_cur = 0, .rlim_max = before.rlim_max };
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+    char path[512];
+    (void)snprintf(path, sizeof(path), "%s/temp", harness_dir());
+    assert_int_equal(rl_session_open(&failed, path, 1), ST_SYSTEM);
+    assert_non_null(strstr(st_last()->text, "can't write"));
+    os_close(&failed.lock);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_int_equal(count_sockets(&own), 1);
+    /* Of processes that were killed meanwhile: an old one, and one that may still be alive. */
+    (void)snprintf(path, sizeof(path), "%s/ray-c/.00000001", harness_dir());
+    assert_int_equal(os_dir_make(path, 0700), ST_OK);
+    (void)snprintf(path, sizeof(path), "%s/ray-c/.00000002", harness_dir());
+    assert_int_equal(os_dir_make(path, 0700), ST_OK);
+    const struct timespec old[2] = { { .tv_sec = 1 }, { .tv_sec = 1 } };
+    assert_int_equal(utimensat(AT_FDCWD, path, old, 0), 0);
+    rl_session_sweep(&own);
+    assert_int_equal(count_sockets(&own), 2);
+    assert_int_not_equal(access(path, F_OK), 0);
+    rl_session_remove(&own);
+    os_close(&own.lock);
+}
+
 /* A file that tells where the dead one's session was is not believed blindly. */
 static void
 test_a_forged_session_file_harms_nobody(void **state)
@@ -126,6 +179,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_directories_are_made_and_removed),
         cmocka_unit_test(test_only_the_dead_are_swept),
+        cmocka_unit_test(test_half_made_ones_go_too),
         cmocka_unit_test(test_a_forged_session_file_harms_nobody),
         cmocka_unit_test(test_bad_places_are_refused),
     };

@@ -213,15 +213,91 @@ def test_what_is_not_built_says_so(runtime):
         ["--head", "--node-ip-address=1.2.3.4"],
         ["--head", "--include-dashboard=true"],
         ["--address=1.2.3.4:6379"],
+        ["--head", "--no-monitor"],
     ):
         done = runtime.ray("start", *arguments, check=False)
         assert done.returncode == 1
         assert "not built yet" in done.stderr
-    for arguments in ([], ["--head", "--num-cpus=many"], ["--head", "--resources=x"], ["--what"]):
-        assert runtime.ray("start", *arguments, check=False).returncode != 0
+    assert "not built yet" in runtime.ray("list", "actors", check=False).stderr
     assert runtime.ray("nonsense", check=False).returncode == 2
     assert "Usage" in runtime.ray("start", "--help").stdout
     assert runtime.left() == ([], [], False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "--address"),
+        (["--what"], "unrecognized option '--what'\nTry 'ray start --help'"),
+        (["--head", "--num-cpus=many"], "'many' is not a valid number"),
+        (["--head", "--num-cpus=99999999999999999"], "too much"),
+        (["--head", "--resources=x"], "not a JSON string"),
+        (["--head", '--resources={"a": 1,}'], "not a JSON string"),
+        (["--head", '--resources={"a": nan}'], "not a JSON string"),
+        (["--head", '--resources={"a": 0x1p3}'], "not a JSON string"),
+        (["--head", '--resources={"": 1}'], "not a JSON string"),
+        (["--head", '--resources={"a": -1}'], "can't hold"),
+        (["--head", '--resources={"a": 1e300}'], "can't hold"),
+        (["--head", '--resources={"\\u0043PU": 1}'], "can't hold"),
+        (["--head", "--object-store-memory=5"], "at least 78643200"),
+        (["--head", "--temp-dir=relative"], "must be absolute"),
+        (["--head", "more"], "unexpected extra argument (more)"),
+    ],
+    ids=str,
+)
+def test_wrong_arguments_are_told(runtime, arguments, text):
+    done = runtime.ray("start", *arguments, check=False)
+    assert done.returncode in (1, 2) and text in done.stderr
+    assert runtime.left() == ([], [], False)
+
+
+def test_names_of_resources_are_json(runtime):
+    runtime.start("--resources", r'{"a\"b \\ \u00e4": 0.5}')
+    name = 'a"b \\ ä'
+    assert f"0.0/0.5 {name}" in runtime.ray("status").stdout
+    assert runtime.run("ray.init(); say(ray.cluster_resources())")[name] == 0.5
+
+
+def test_wrong_addresses_are_told(runtime):
+    for address, text in (
+        ("/nobody", "answers at /nobody"),
+        ("/" + "x" * 300, "answers at /xxx"),
+        ("1.2.3.4:6379", "not built yet"),
+    ):
+        done = runtime.ray("status", "--address", address, check=False)
+        assert done.returncode == 1 and text in done.stderr
+
+
+def test_without_standard_descriptors(runtime):
+    command = f"exec {RAY} start --head --num-cpus=1 <&- >&- 2>&-"
+    assert subprocess.run(command, shell=True, env=runtime.env, check=False).returncode == 0
+    assert "1.0 CPU" in runtime.ray("status").stdout
+
+
+def test_only_one_of_those_started_at_once_stands(runtime):
+    starts = [
+        subprocess.Popen(
+            [RAY, "start", "--head", "--num-cpus=1"], stdout=subprocess.DEVNULL, env=runtime.env
+        )
+        for _ in range(4)
+    ]
+    assert sorted(process.wait(60) for process in starts) == [0, 1, 1, 1]
+
+
+def test_stop_finds_what_drivers_would_join(runtime):
+    runtime.start()
+    with tempfile.TemporaryDirectory(dir="/tmp") as other:
+        done = subprocess.run(
+            [RAY, "stop"], env={**runtime.env, "XDG_RUNTIME_DIR": other}, capture_output=True,
+            text=True, check=False,
+        )
+        assert "Stopped all" in done.stdout
+        assert runtime.left() == ([], [], False)
+        # Nor does it leave the address of a dead one.
+        current = pathlib.Path(runtime.temp_dir) / "ray_current_cluster"
+        current.write_text("/nobody/raylet")
+        assert "Did not find any" in runtime.ray("stop").stdout
+        assert not current.exists() and os.listdir(other) == []
 
 
 def test_block_ends_with_the_signal(runtime):
