@@ -76,6 +76,17 @@ os_dir_trusted(const char *path)
            ((st.st_mode & 022) == 0 || (st.st_mode & S_ISVTX) != 0);
 }
 
+void
+os_dir_make_sticky(const char *path)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd >= 0 && fstat(fd, &st) == 0 && st.st_uid == geteuid() && (st.st_mode & 022) != 0) {
+        (void)fchmod(fd, (st.st_mode & 07777) | S_ISVTX); /* else it isn't trusted */
+    }
+    os_close(&fd);
+}
+
 bool
 os_dir_private(const char *path)
 {

@@ -20,6 +20,8 @@ int os_dir_make_new(const char *path, unsigned mode) MUST_USE;
 bool os_dir_writable(const char *path);
 /* Whether nobody else, root apart, can rename or remove what this process makes there. */
 bool os_dir_trusted(const char *path);
+/* Makes that so for a directory of this process's own user in which others may write too. */
+void os_dir_make_sticky(const char *path);
 /* Whether it is a real directory (no link) that belongs to this process's user and to which nobody
  * else has access. */
 bool os_dir_private(const char *path);

@@ -31,8 +31,11 @@ os_runtime_temp(const char *wanted, char *out, size_t capacity)
         return os_dir_make(out, 0755);
     }
     TRY(os_path(out, capacity, "/tmp/ray"));
-    if (os_dir_make(out, 0755) == ST_OK && os_dir_writable(out) && os_dir_trusted(out)) {
-        return ST_OK;
+    if (os_dir_make(out, 0755) == ST_OK) {
+        os_dir_make_sticky(out); /* Ray itself makes it for everybody */
+        if (os_dir_writable(out) && os_dir_trusted(out)) {
+            return ST_OK;
+        }
     }
     const struct passwd *user = getpwuid(geteuid());
     if (user && user->pw_name && !strchr(user->pw_name, '/')) {
