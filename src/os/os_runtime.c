@@ -215,16 +215,35 @@ look_in(struct each *each, const char *base)
     return os_dir_private(base) ? os_dir_each(base, look_at, each) : ST_OK;
 }
 
-/* A name in /tmp: one of this user's bases? */
+/* What follows in a name of /tmp that is one of this user's bases: "" for the usual one, else what
+ * makes it one runtime's own. NULL: it is something else. */
+static const char *
+after_base_name(const char *name)
+{
+    char plain[OS_RUNTIME_BASE_MAX];
+    const int n = snprintf(plain, sizeof(plain), ".ray-%u", (unsigned)geteuid());
+    if (strncmp(name, plain, (size_t)n) != 0) {
+        return NULL;
+    }
+    const char *rest = name + n;
+    return *rest == '\0' || (*rest == '-' && os_runtime_is_name(rest + 1)) ? rest : NULL;
+}
+
+void
+os_runtime_drop_base(const char *base)
+{
+    const char *rest = strncmp(base, "/tmp/", 5) == 0 ? after_base_name(base + 5) : NULL;
+    if (rest && *rest != '\0') {
+        (void)rmdir(base); /* only when it is empty */
+    }
+}
+
 static bool
 look_at_base(void *ctx, const char *name)
 {
     struct each *each = ctx;
-    char plain[OS_RUNTIME_BASE_MAX], base[OS_RUNTIME_BASE_MAX];
-    const int n = snprintf(plain, sizeof(plain), ".ray-%u", (unsigned)geteuid());
-    const char *rest = strncmp(name, plain, (size_t)n) == 0 ? name + n : "no";
-    const bool is_ours = *rest == '\0' || (*rest == '-' && os_runtime_is_name(rest + 1));
-    if (is_ours && os_path(base, sizeof(base), "/tmp/%s", name) == ST_OK &&
+    char base[OS_RUNTIME_BASE_MAX];
+    if (after_base_name(name) && os_path(base, sizeof(base), "/tmp/%s", name) == ST_OK &&
         look_in(each, base) != ST_OK) {
         return true; /* it has gone meanwhile */
     }

@@ -26,6 +26,8 @@ enum { OS_RUNTIME_BASE_MAX = 62, OS_RUNTIME_PATH_MAX = 256 };
 int os_runtime_temp(const char *wanted, char *out, size_t capacity) MUST_USE;
 /* The base of socket directories, made when missing. */
 int os_runtime_base(char out[OS_RUNTIME_BASE_MAX]) MUST_USE;
+/* Removes a base whose name is of one runtime alone, when that has gone from it. */
+void os_runtime_drop_base(const char *base);
 /* Takes the lock of a runtime's directory; false when it lives, or can't be opened. */
 bool os_runtime_take_lock(const char *dir, int *fd);
 bool os_runtime_is_name(const char *name);

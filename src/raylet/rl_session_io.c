@@ -135,6 +135,14 @@ rl_session_stand(struct rl_session *s)
 
 /* ---- removal --------------------------------------------------------------------------------- */
 
+/* Of the path of the socket directory, the part that is its base. */
+static int
+base_length(const struct rl_session *s)
+{
+    const char *slash = strrchr(s->socket_dir, '/');
+    return slash ? (int)(slash - s->socket_dir) : 0;
+}
+
 /* Files of a session that don't outlive its runtime. */
 static void
 remove_session_files(const char *dir)
@@ -161,6 +169,9 @@ rl_session_remove(const struct rl_session *s)
     if (s->socket_dir[0] != '\0' && os_dir_remove(s->socket_dir) != ST_OK) {
         os_log(OS_LOG_WARN, "%s", st_last()->text);
     }
+    char base[RL_SOCKET_DIR_MAX];
+    (void)snprintf(base, sizeof(base), "%.*s", base_length(s), s->socket_dir);
+    os_runtime_drop_base(base);
 }
 
 /* ---- sweeping -------------------------------------------------------------------------------- */
@@ -211,11 +222,11 @@ void
 rl_session_sweep(const struct rl_session *own)
 {
     struct sweep sweep = { .own = own };
-    const char *slash = strrchr(own->socket_dir, '/');
-    if (!slash || (size_t)(slash - own->socket_dir) >= sizeof(sweep.base)) {
+    const int length = base_length(own);
+    if (length == 0 || (size_t)length >= sizeof(sweep.base)) {
         return;
     }
-    memcpy(sweep.base, own->socket_dir, (size_t)(slash - own->socket_dir));
+    memcpy(sweep.base, own->socket_dir, (size_t)length);
     if (os_dir_each(sweep.base, sweep_one, &sweep) != ST_OK) {
         os_log(OS_LOG_WARN, "%s", st_last()->text);
     }

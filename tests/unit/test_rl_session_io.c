@@ -20,6 +20,7 @@
 #include "harness.h"
 #include "os/os_basic.h"
 #include "os/os_dir.h"
+#include "os/os_runtime.h"
 #include "os/os_sock.h"
 #include "raylet/rl_session_io.h"
 
@@ -133,6 +134,32 @@ test_half_made_ones_go_too(void **state)
     os_close(&own.lock);
 }
 
+/* When somebody else has the usual name in /tmp. */
+static void
+test_a_base_of_ones_own_goes_with_its_runtime(void **state)
+{
+    (void)state;
+    struct rl_session s;
+    char base[256];
+    open_session(&s);
+    rl_session_remove(&s);
+    os_close(&s.lock);
+    (void)snprintf(base, sizeof(base), "/tmp/.ray-%u-%08x", (unsigned)geteuid(),
+                   (unsigned)getpid());
+    assert_int_equal(os_dir_make_new(base, 0700), ST_OK);
+    assert_int_equal(os_path(s.socket_dir, sizeof(s.socket_dir), "%s/00000001", base), ST_OK);
+    assert_int_equal(os_dir_make_new(s.socket_dir, 0700), ST_OK);
+    rl_session_remove(&s);
+    assert_int_not_equal(access(base, F_OK), 0);
+    assert_int_equal(os_dir_make_new(base, 0700), ST_OK);
+    assert_int_equal(os_dir_make_new(s.socket_dir, 0700), ST_OK);
+    os_runtime_drop_base(base); /* it is in use */
+    os_runtime_drop_base(harness_dir());
+    assert_int_equal(access(s.socket_dir, F_OK), 0);
+    assert_int_equal(access(harness_dir(), F_OK), 0);
+    rl_session_remove(&s);
+}
+
 /* A file that tells where the dead one's session was is not believed blindly. */
 static void
 test_a_forged_session_file_harms_nobody(void **state)
@@ -180,6 +207,7 @@ main(void)
         cmocka_unit_test(test_directories_are_made_and_removed),
         cmocka_unit_test(test_only_the_dead_are_swept),
         cmocka_unit_test(test_half_made_ones_go_too),
+        cmocka_unit_test(test_a_base_of_ones_own_goes_with_its_runtime),
         cmocka_unit_test(test_a_forged_session_file_harms_nobody),
         cmocka_unit_test(test_bad_places_are_refused),
     };
