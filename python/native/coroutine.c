@@ -125,7 +125,7 @@ call_coroutine_cancel_asked(void)
 {
     for (ray_task *task; (task = ray_worker_next_cancelled()) != NULL;) {
         CallCoroutine *self = ray_task_user(task); /* lives as long as its call */
-        PyObject *holder = self == NULL ? NULL : new_ref(self->holder);
+        PyObject *holder = self == NULL || self->holder == NULL ? NULL : new_ref(self->holder);
         PyObject *done = holder == NULL ? NULL : PyObject_CallMethod(holder, "cancel", NULL);
         if (holder != NULL && done == NULL) {
             PyErr_WriteUnraisable(holder);
@@ -568,29 +568,49 @@ coroutine_dealloc(PyObject *o)
     Py_DECREF(type);
 }
 
+static int
+refuse_call(ray_task *task)
+{
+    PyErr_WriteUnraisable(NULL);
+    return ray_task_fail(task, RAY_E_SYSTEM, false, "the actor's event loop takes no more calls",
+                         NULL);
+}
+
 int
 call_coroutine_start(struct state *st, ray_task *task)
 {
     PyTypeObject *type = (PyTypeObject *)st->call_coroutine_type;
     CallCoroutine *self = create_task == NULL ? NULL : (CallCoroutine *)type->tp_alloc(type, 0);
     PyObject *name = self == NULL ? NULL : PyUnicode_FromString(ray_task_name(task));
-    if (name != NULL) {
-        self->st = st;
-        self->task = task;
-        self->name = name;
-        memcpy(self->id, ray_task_id(task), sizeof(self->id));
-        /* With a name, or each task would make one up. */
-        PyObject *args[2] = { (PyObject *)self, name };
-        self->holder = PyObject_Vectorcall(create_task, args, 1, st->name_keyword);
-    }
-    if (name == NULL || self->holder == NULL) {
+    if (name == NULL) {
         Py_XDECREF(self);
-        PyErr_WriteUnraisable(NULL);
-        return ray_task_fail(task, RAY_E_SYSTEM, false,
-                             "the actor's event loop takes no more calls", NULL);
+        return refuse_call(task);
     }
+    self->st = st;
+    self->task = task;
+    self->name = name;
+    memcpy(self->id, ray_task_id(task), sizeof(self->id));
     ray_task_set_user(task, self);
-    return ray_task_defer(task);
+    (void)ray_task_defer(task); /* the task factory may run the call, also to its end */
+    Py_INCREF(self);
+    /* With a name, or each task would make one up. */
+    PyObject *args[2] = { (PyObject *)self, name };
+    PyObject *holder = PyObject_Vectorcall(create_task, args, 1, st->name_keyword);
+    if (self->task == NULL) {
+        if (holder == NULL) {
+            PyErr_WriteUnraisable(name);
+        }
+        Py_XDECREF(holder);
+    } else if (holder == NULL) {
+        const int status = refuse_call(task);
+        self->task = NULL;
+        (void)ray_task_finish(task, status);
+        Py_DECREF(self); /* the one of the start */
+    } else {
+        self->holder = holder;
+    }
+    Py_DECREF(self);
+    return RAY_OK;
 }
 
 static PyMemberDef coroutine_members[] = {

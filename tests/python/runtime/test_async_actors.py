@@ -605,3 +605,54 @@ def test_a_fork_while_something_is_awaited(run_program):
         """
     )
     assert (code, out.strip()) == (0, "waited"), err
+
+
+def _run_at_once(loop, coroutine, **_):
+    """As asyncio.eager_task_factory of later Pythons: the first step is the factory's."""
+    done = loop.create_future()
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        done.set_result(stop.value)
+        return done
+    return asyncio.Task(_finish(coroutine), loop=loop)
+
+
+async def _finish(coroutine):
+    class Rest:
+        def __await__(self):
+            yield
+            while True:
+                try:
+                    yield coroutine.send(None)
+                except StopIteration:
+                    return
+
+    await Rest()
+
+
+def test_a_task_factory_may_run_calls_at_once():
+    @ray.remote
+    class Eager:
+        async def begin(self, factory):
+            asyncio.get_running_loop().set_task_factory(factory)
+
+        async def add(self, x, y):
+            return x + y
+
+        async def later(self, x):
+            await asyncio.sleep(0)
+            return x
+
+    actor = Eager.remote()
+    ray.get(actor.begin.remote(_run_at_once))
+    calls = [actor.add.remote(i, i) for i in range(100)]
+    assert ray.get(calls) == [2 * i for i in range(100)]
+    assert ray.get(actor.later.remote(3)) == 3
+
+    def refuse(loop, coroutine, **_):
+        raise RuntimeError("no more")
+
+    ray.get(actor.begin.remote(refuse))
+    with pytest.raises(ray.exceptions.RayError, match="takes no more calls"):
+        ray.get(actor.add.remote(1, 1))
