@@ -12,6 +12,7 @@ import time
 
 import pytest
 import ray
+from common import await_other_pid
 
 pytestmark = pytest.mark.usefixtures("session")
 
@@ -43,17 +44,6 @@ class Adder:
 
 def kill(pid):
     os.kill(pid, signal.SIGKILL)
-
-
-def await_other_pid(actor, pid):
-    """Waits until the actor answers from another process, and gives its id."""
-    while True:
-        try:
-            other = ray.get(actor.pid.remote())
-        except ray.exceptions.ActorUnavailableError:
-            continue
-        if other != pid:
-            return other
 
 
 def test_state_begins_anew_and_it_knows():

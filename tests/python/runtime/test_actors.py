@@ -8,23 +8,14 @@ import time
 
 import pytest
 import ray
+from common import Count
 from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 
 pytestmark = pytest.mark.usefixtures("session")
 
 
 @ray.remote
-class Counter:
-    def __init__(self, start=0):
-        self.value = start
-
-    def add(self, n=1):
-        self.value += n
-        return self.value
-
-    def pid(self):
-        return os.getpid()
-
+class Counter(Count):
     def fail(self):
         raise KeyError("method")
 

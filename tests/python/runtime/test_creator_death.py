@@ -7,6 +7,7 @@ import threading
 
 import pytest
 import ray
+from common import await_other_pid
 from ray.exceptions import ActorDiedError
 
 pytestmark = pytest.mark.usefixtures("session")
@@ -152,20 +153,9 @@ def test_trees_die_from_the_top(level):
         for pid in pids[level:]:
             await_end(pid)
     else:
-        await_other(tree[2], pids[2])
+        await_other_pid(tree[2], pids[2])
     for node, pid in zip(tree[:level], pids):
         assert ray.get(node.pid.remote()) == pid
-
-
-def await_other(actor, pid):
-    """Until it answers from another process."""
-    while True:
-        try:
-            other = ray.get(actor.pid.remote())
-        except ray.exceptions.ActorUnavailableError:
-            continue
-        if other != pid:
-            return other
 
 
 def test_a_middle_level_that_restarts():
@@ -176,7 +166,7 @@ def test_a_middle_level_that_restarts():
     pids = [ray.get(node.pid.remote()) for node in (top, middle, leaf)]
     kill(pids[1])
     await_dead(leaf, CREATOR_DIED)
-    second = await_other(middle, pids[1])
+    second = await_other_pid(middle, pids[1])
     assert ray.get(top.pid.remote()) == pids[0]
     leaf = ray.get(middle.make.remote())
     assert ray.get(leaf.pid.remote()) != pids[2]

@@ -11,29 +11,14 @@ import time
 import numpy as np
 import pytest
 import ray
+from common import kill_me, until, values
 from ray.exceptions import RayTaskError, TaskCancelledError, WorkerCrashedError
 
 pytestmark = pytest.mark.usefixtures("session")
 
 
-def until(condition):
-    """Waits for an event of another process."""
-    deadline = time.monotonic() + 45
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.005)
-
-
-def values(generator):
-    return [ray.get(ref) for ref in generator]
-
-
 def indexes(refs):
     return [int.from_bytes(ref.binary()[24:], "little") for ref in refs]
-
-
-def kill_me():
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def size(path):

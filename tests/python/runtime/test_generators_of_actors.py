@@ -3,30 +3,13 @@
 
 import asyncio
 import os
-import signal
-import time
 
 import pytest
 import ray
+from common import kill_me, until, values
 from ray.exceptions import ActorDiedError, TaskCancelledError
 
 pytestmark = pytest.mark.usefixtures("session")
-
-
-def until(condition):
-    """Waits for an event of another process."""
-    deadline = time.monotonic() + 45
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.005)
-
-
-def values(generator):
-    return [ray.get(ref) for ref in generator]
-
-
-def kill_me():
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def size(path):

@@ -9,22 +9,13 @@ import time
 
 import pytest
 import ray
+from common import Count
 
 pytestmark = pytest.mark.usefixtures("session")
 
 
 @ray.remote
-class Counter:
-    def __init__(self, start=0):
-        self.value = start
-
-    def add(self, n=1):
-        self.value += n
-        return self.value
-
-    def pid(self):
-        return os.getpid()
-
+class Counter(Count):
     def context(self):
         context = ray.get_runtime_context()
         return context.get_actor_name(), context.namespace

@@ -18,6 +18,7 @@ import time
 
 import pytest
 import ray
+from common import until
 
 RAY = str(pathlib.Path(sys.executable).with_name("ray"))
 
@@ -106,31 +107,21 @@ class Runtime:
         shutil.rmtree(self.temp_dir)
 
 
-PRELUDE = """
+HERE = str(pathlib.Path(__file__).parent)
+PRELUDE = f"""
 import json, os, signal, sys, time
 import ray
 
 def say(value):
     print(json.dumps(value), flush=True)
 
+sys.path.insert(0, {HERE!r})
+from common import Count
+
 @ray.remote
-class Counter:
-    def __init__(self, start=0):
-        self.value = start
-    def add(self, n=1):
-        self.value += n
-        return self.value
-    def pid(self):
-        return os.getpid()
+class Counter(Count):
+    pass
 """
-
-
-def until(condition):
-    """Waits until the condition holds."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.01)
 
 
 def line(process):
