@@ -164,6 +164,23 @@ PyType_Spec call_target_spec = {
     .slots = target_slots,
 };
 
+/* new. Checks a call, writes its arguments, and sends them off. */
+static inline PyObject *
+call_remote(CallTarget *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+            PyObject *(*send)(CallTarget *self, const struct call_frame *frame))
+{
+    if (!signature_check(&self->signature, args, nargs, kwnames) || call_target_ready(self)) {
+        return NULL;
+    }
+    struct call_frame frame;
+    PyObject *result = NULL;
+    if (call_frame_build(&frame, self->st, (PyObject *)self, args, nargs, kwnames) == 0) {
+        result = send(self, &frame);
+    }
+    call_frame_fini(&frame);
+    return result;
+}
+
 /* ---- RemoteFunctionBase ---------------------------------------------------------------------- */
 
 static PyObject *
@@ -198,17 +215,7 @@ submit(CallTarget *self, const struct call_frame *frame)
 static PyObject *
 function_remote(PyObject *o, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    CallTarget *self = (CallTarget *)o;
-    if (!signature_check(&self->signature, args, nargs, kwnames) || call_target_ready(self)) {
-        return NULL;
-    }
-    struct call_frame frame;
-    PyObject *result = NULL;
-    if (call_frame_build(&frame, self->st, o, args, nargs, kwnames) == 0) {
-        result = submit(self, &frame);
-    }
-    call_frame_fini(&frame);
-    return result;
+    return call_remote((CallTarget *)o, args, nargs, kwnames, submit);
 }
 
 PyDoc_STRVAR(
@@ -268,17 +275,7 @@ create_actor(CallTarget *self, const struct call_frame *frame)
 static PyObject *
 creator_remote(PyObject *o, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    CallTarget *self = (CallTarget *)o;
-    if (!signature_check(&self->signature, args, nargs, kwnames) || call_target_ready(self)) {
-        return NULL;
-    }
-    struct call_frame frame;
-    PyObject *result = NULL;
-    if (call_frame_build(&frame, self->st, o, args, nargs, kwnames) == 0) {
-        result = create_actor(self, &frame);
-    }
-    call_frame_fini(&frame);
-    return result;
+    return call_remote((CallTarget *)o, args, nargs, kwnames, create_actor);
 }
 
 PyDoc_STRVAR(creator_remote_doc, "remote($self, /, *args, **kwargs)\n--\n\n"
