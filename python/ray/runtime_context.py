@@ -117,8 +117,8 @@ class RuntimeContext:
 
     @property
     def gcs_address(self) -> str:
-        """Where the control service is."""
-        return str(self._context()["gcs_address"])
+        """The address of the runtime, which other drivers may give to ``ray.init``."""
+        return str(self._context()["raylet_socket"])
 
     def get_session_name(self) -> str:
         """The name of the session: the last part of its directory."""

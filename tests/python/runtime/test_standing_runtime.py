@@ -347,6 +347,7 @@ def raylet_pid(runtime):
 WHERE = """
     import ray.exceptions
     context = ray.init(*[a for a in sys.argv[1:]])
+    assert ray.get_runtime_context().gcs_address == context.address_info["address"]
     say(context.address_info["address"])
 """
 
