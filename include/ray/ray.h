@@ -182,7 +182,7 @@ struct ray_init_options {
     uint64_t object_store_memory; /* bytes, 0: 30 % of memory */
     uint64_t memory;              /* bytes, 0: detect */
     const char *job_namespace;    /* NULL: an anonymous one */
-    const char *temp_dir;         /* NULL: /tmp/ray */
+    const char *temp_dir;         /* NULL: /tmp/ray, or one of the user's own */
     /* How workers of this job are made. argv of a zygote (which calls ray_zygote_run), NULL
      * terminated; NULL: this program's own binary is started again with its own arguments. */
     const char *const *zygote_argv;

@@ -381,6 +381,8 @@ PyObject *actor_handle_new(struct state *st, PyObject *handle_class, ray_actor *
 /* new. As actor_handle_new, of an actor that may have been found by its name: then its creator's
  * `meta` counts, else the one given (borrowed, may be NULL). */
 PyObject *found_handle_new(struct state *st, ray_actor *actor, PyObject *meta);
+/* Whether the handle is of the current session: 0, or -1 with ActorHandleNotFoundError. */
+int handle_check_session(const ActorHandle *handle);
 static inline bool
 is_actor_handle(const struct state *st, PyObject *o)
 {

@@ -308,8 +308,8 @@ call_actor(struct state *st, ActorHandle *handle, CallTarget *spec, const struct
     return result;
 }
 
-static int
-check_session(const ActorHandle *handle)
+int
+handle_check_session(const ActorHandle *handle)
 {
     if (handle->session == handle->st->session) {
         return 0;
@@ -333,8 +333,8 @@ method_remote(PyObject *o, PyObject *const *args, Py_ssize_t nargs, PyObject *kw
     }
     CallTarget *spec = (CallTarget *)self->spec;
     PyObject *result = NULL;
-    if (signature_check(&spec->signature, args, nargs, kwnames) && check_session(handle) == 0 &&
-        call_target_ready(spec) == 0) {
+    if (signature_check(&spec->signature, args, nargs, kwnames) &&
+        handle_check_session(handle) == 0 && call_target_ready(spec) == 0) {
         struct call_frame frame;
         if (call_frame_build(&frame, self->st, (PyObject *)spec, args, nargs, kwnames) == 0) {
             result = call_actor(self->st, handle, spec, &frame);

@@ -252,6 +252,9 @@ native_kill_actor(PyObject *module, PyObject *args)
         PyErr_SetString(PyExc_TypeError, "kill_actor needs a handle");
         return NULL;
     }
+    if (handle_check_session((ActorHandle *)handle)) {
+        return NULL;
+    }
     ray_actor *actor = ray_actor_retain(((ActorHandle *)handle)->actor);
     int status;
     Py_BEGIN_ALLOW_THREADS status = ray_actor_kill(actor, no_restart != 0);

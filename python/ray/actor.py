@@ -53,6 +53,8 @@ def method(*args: Any, **kwargs: Any) -> Any:
             f"list {list(_METHOD_KEYS)}, for example '@ray.method(num_returns=2)'."
         )
     opt.check_method({k: v for k, v in kwargs.items() if k != "_num_objects_per_yield"})
+    if kwargs.get("_num_objects_per_yield") not in (None, 1):
+        raise not_built("The method option '_num_objects_per_yield'")
 
     def annotate(function: Callable[..., Any]) -> Callable[..., Any]:
         function.__ray_method_options__ = dict(kwargs)  # type: ignore[attr-defined]

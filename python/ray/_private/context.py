@@ -312,6 +312,8 @@ def _configure_logging(given: dict[str, Any]) -> None:
             raise TypeError(
                 f"logging_config must be a ray.LoggingConfig or None, got {type(config)}."
             )
+        if config.encoding != "TEXT" or config.additional_log_standard_attrs:
+            raise not_built("A LoggingConfig with an encoding or additional attributes")
         level = config.log_level
     if not given["configure_logging"] or (level is None and given["logging_format"] is None):
         return

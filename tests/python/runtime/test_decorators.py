@@ -104,6 +104,8 @@ def test_method_decorator():
         ray.method(nope=1)
     with pytest.raises(ValueError):
         ray.method(num_returns=-1)
+    with pytest.raises(NotImplementedError):
+        ray.method(_num_objects_per_yield=2)
 
     class Two:
         @ray.method(num_returns=2)

@@ -105,8 +105,11 @@ def test_sessions_one_after_the_other():
         ray.init(num_cpus=1)
         pids.add(ray.get(f.remote()))
         if handle is not None:
-            with pytest.raises(ValueError, match="not valid across Ray sessions"):
+            stale = ray.exceptions.ActorHandleNotFoundError
+            with pytest.raises(stale, match="not valid across Ray sessions"):
                 handle.m.remote()
+            with pytest.raises(stale, match="not valid across Ray sessions"):
+                ray.kill(handle)
         handle = A.remote()
         assert ray.get(handle.m.remote()) == 1
         ray.shutdown()
@@ -184,6 +187,7 @@ def test_arrays_outlive_the_session():
         ({"namespace": "a\0b"}, ValueError, "null character"),
         ({"job_config": {"ray_namespace": "a"}}, TypeError, "job_config must be"),
         ({"logging_config": "INFO"}, TypeError, "logging_config must be"),
+        ({"logging_config": ray.LoggingConfig("JSON")}, NotImplementedError, "not built yet"),
         ({"_temp_dir": 3}, TypeError, "PathLike"),
         ({"address": "auto"}, ConnectionError, "Could not find any running Ray instance"),
         ({"address": "1.2.3.4:5", "num_cpus": 1}, ValueError, "num_cpus must not be provided"),
