@@ -23,7 +23,7 @@ def squares(generator_of_numbers):
 
 
 def main():
-    ray.init(num_cpus=2)
+    ray.init("local", num_cpus=2)
     stream = squares.remote(naturals)
     read = [ray.get(next(stream)) for _ in range(5)]
     del stream

@@ -39,7 +39,7 @@ def runner(number, event):
 
 
 def main():
-    ray.init(num_cpus=2)
+    ray.init("local", num_cpus=2)
     event = Event.remote()
     runners = [runner.remote(i, event) for i in range(4)]
     while ray.get(event.count.remote()) < len(runners):

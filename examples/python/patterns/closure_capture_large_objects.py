@@ -39,7 +39,7 @@ def definition_size(task):
 
 
 def main():
-    ray.init(num_cpus=2)
+    ray.init("local", num_cpus=2)
     ref = ray.put(table)
     lookup = making(lambda: bytes(8 << 20))
     results = ray.get([capturing.remote(5), taking.remote(5, ref), lookup.remote(5)])

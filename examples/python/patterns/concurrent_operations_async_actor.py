@@ -60,7 +60,7 @@ class AsyncExecutor:
 
 
 def main():
-    ray.init(num_cpus=2)
+    ray.init("local", num_cpus=2)
     source, executor = Source.remote(WORK), BlockingExecutor.remote()
     running, asked = executor.run.remote(source), executor.progress.remote()
     ready, _ = ray.wait([asked], timeout=0.3)

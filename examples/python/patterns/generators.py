@@ -60,7 +60,7 @@ def streamed(producer):
 
 
 def main():
-    ray.init(num_cpus=2)
+    ray.init("local", num_cpus=2)
     for run, at_least, at_most in ((returned, COUNT, COUNT), (yielded, 1, 2), (streamed, 1, 2)):
         producer = Producer.remote()
         total = sum(len(ray.get(ref)) for ref in run(producer))

@@ -36,7 +36,7 @@ def add_to_actor(amount, shared):
 
 
 def main():
-    ray.init(num_cpus=2)
+    ray.init("local", num_cpus=2)
     ray.get([add_to_global.remote(i) for i in range(5)])
     print("global variable: the driver sees", total)
     shared = Total.remote()

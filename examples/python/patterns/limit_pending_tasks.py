@@ -46,7 +46,7 @@ def with_limit(worker):
 
 
 def main():
-    ray.init(num_cpus=2)
+    ray.init("local", num_cpus=2)
     worker = Worker.remote()
     most, total = without_limit(worker)
     print(f"without a limit: {CALLS} calls, up to {most} outstanding, sum {total}")

@@ -33,7 +33,7 @@ def most_at_once(task):
 
 
 def main():
-    ray.init(num_cpus=4, _memory=100 * MIB)
+    ray.init("local", num_cpus=4, _memory=100 * MIB)
     print("processors: 4, memory: 100 MiB")
     free = most_at_once(process)
     print(f"each task asks for a processor:     up to {free} ran at once")

@@ -30,7 +30,7 @@ def merge_sort(items):
 
 
 def main():
-    ray.init(num_cpus=2)
+    ray.init("local", num_cpus=2)
     draw = random.Random(7)
     items = [draw.random() for _ in range(SIZE)]
 

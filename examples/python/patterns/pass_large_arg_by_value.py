@@ -43,7 +43,7 @@ def by_reference(reader, array):
 
 
 def main():
-    ray.init(num_cpus=2)
+    ray.init("local", num_cpus=2)
     array = np.ones(10 * MIB, dtype=np.uint8)
     for run, expected in ((by_value, CALLS), (by_reference, 1)):
         reader = Reader.remote()

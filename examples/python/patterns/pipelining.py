@@ -68,7 +68,7 @@ def pipelined(source):
 
 
 def main():
-    ray.init(num_cpus=2)
+    ray.init("local", num_cpus=2)
     for worker, expected in ((one_by_one, 0), (pipelined, ITEMS)):
         source = Source.remote(ITEMS)
         ray.get(source.__ray_ready__.remote())

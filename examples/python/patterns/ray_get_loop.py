@@ -37,7 +37,7 @@ def get_after_it():
 
 
 def main():
-    ray.init(num_cpus=2)
+    ray.init("local", num_cpus=2)
     get_after_it()  # the worker processes are there now
     for run in (get_in_the_loop, get_after_it):
         start = time.perf_counter()

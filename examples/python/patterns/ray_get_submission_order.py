@@ -45,7 +45,7 @@ def by_completion(refs):
 
 
 def main():
-    ray.init(num_cpus=2)
+    ray.init("local", num_cpus=2)
     ray.get(submit())  # the worker processes are there now
     for name, results in (("submitted", by_submission), ("finished", by_completion)):
         start = time.perf_counter()

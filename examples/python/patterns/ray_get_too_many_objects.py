@@ -55,7 +55,7 @@ def in_batches():
 
 
 def main():
-    ray.init(num_cpus=2)
+    ray.init("local", num_cpus=2)
     for run, expected in ((all_at_once, OBJECTS), (in_batches, BATCH)):
         Held.most = 0
         total = run()

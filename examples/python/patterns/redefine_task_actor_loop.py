@@ -44,7 +44,7 @@ def defined_once(zero):
 
 
 def main():
-    ray.init(num_cpus=2)
+    ray.init("local", num_cpus=2)
     for run, expected in ((redefined, ROUNDS), (defined_once, 1)):
         Counted.pickled = 0
         assert run(Counted()) == [0, 2, 4, 6, 8]

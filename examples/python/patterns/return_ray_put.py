@@ -49,7 +49,7 @@ def end(pid):
 
 
 def main():
-    ray.init(num_cpus=2)
+    ray.init("local", num_cpus=2)
     inner, pid = ray.get(put_and_return.remote("precious"))
     print("ray.put in the task: fetched", 1 + gets_needed(inner), "times to have the value")
     end(pid)

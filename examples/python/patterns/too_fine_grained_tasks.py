@@ -44,7 +44,7 @@ def batched():
 
 
 def main():
-    ray.init(num_cpus=2)
+    ray.init("local", num_cpus=2)
     batched()  # the worker processes are there now
     expected = [x * x for x in range(ITEMS)]
     for run in (serial, fine_grained, batched):

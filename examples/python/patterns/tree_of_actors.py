@@ -67,7 +67,7 @@ def is_alive(pid):
 
 
 def main():
-    ray.init(num_cpus=2)
+    ray.init("local", num_cpus=2)
     rates = (1, 10)
     supervisors = [Supervisor.remote(rate, ["first", "second", "poisoned"]) for rate in rates]
     for rate, s in zip(rates, supervisors):

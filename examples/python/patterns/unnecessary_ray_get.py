@@ -47,7 +47,7 @@ def passing(learner, rollouts):
 
 
 def main():
-    ray.init(num_cpus=2)
+    ray.init("local", num_cpus=2)
     for run, expected in ((fetching, 2 * ROLLOUTS), (passing, ROLLOUTS)):
         learner = Learner.remote()
         rollouts = [learner.generate.remote(i) for i in range(ROLLOUTS)]

@@ -143,18 +143,16 @@ def _resolve_address(address: Any, temp_dir: str | None) -> str | None:
     return _native.find_runtime(address, temp_dir) or None
 
 
-def _check_joining(given: dict[str, Any], hidden: dict[str, Any]) -> None:
+def _check_joining(address: str, given: dict[str, Any], hidden: dict[str, Any]) -> None:
     names = ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory")
-    for name in names:
-        if given[name] is not None:
-            raise ValueError(
-                f"When connecting to an existing cluster, {name} must not be provided."
-            )
-    for name in ("storage", "_system_config", "_enable_object_reconstruction", "_node_name"):
-        if hidden[name]:
-            raise ValueError(
-                f"When connecting to an existing cluster, {name} must not be provided."
-            )
+    refused = [name for name in names if given[name] is not None]
+    names = ("storage", "_system_config", "_enable_object_reconstruction", "_node_name")
+    refused += [name for name in names if hidden[name]]
+    if refused:
+        raise ValueError(
+            f"When connecting to an existing cluster, {refused[0]} must not be provided. This "
+            f"would join {address}; address=\"local\" starts a runtime of its own."
+        )
 
 
 def _amount(name: str, value: Any) -> float:
@@ -400,10 +398,10 @@ def _start(given: dict[str, Any], hidden: dict[str, Any]) -> RayContext:
         )
     temp_dir = os.fspath(hidden["_temp_dir"] or os.environ.get("RAY_TMPDIR") or "") or None
     if given["address"] not in (None, "", "auto", "local"):
-        _check_joining(given, hidden)
+        _check_joining(str(given["address"]), given, hidden)
     address = _resolve_address(given["address"], temp_dir)
     if address is not None:
-        _check_joining(given, hidden)
+        _check_joining(address, given, hidden)
     job_config = _job_config(given)
     _refuse_unbuilt(given, hidden)
     log_to_driver = given["log_to_driver"]
