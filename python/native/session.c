@@ -234,7 +234,8 @@ native_state_json(PyObject *module, PyObject *what)
     {
         return raise_status(status);
     }
-    PyObject *json = PyUnicode_FromString(text);
+    /* Names in it may be cut within a character. */
+    PyObject *json = PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
     ray_free(text);
     return json;
 }

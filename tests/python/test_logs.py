@@ -102,6 +102,16 @@ def test_expressions(terminal, monkeypatch):
     assert terminal.take() == "(f pid=1) keep\n(f pid=2) keep\n"
 
 
+def test_settings_that_make_no_sense_are_ignored(terminal, monkeypatch):
+    monkeypatch.setenv("RAY_DEDUP_LOGS_SKIP_REGEX", "(")
+    monkeypatch.setenv("RAY_DEDUP_LOGS_AGG_WINDOW_S", "\u00b2")  # a digit, but no number
+    with pytest.warns(UserWarning, match="RAY_DEDUP_LOGS_SKIP_REGEX='\\('"):
+        printer = printer_on(terminal)
+    assert printer.window_s == 5.0
+    printer.feed("f", 1, False, "shown\n")
+    assert terminal.take() == "(f pid=1) shown\n"
+
+
 def test_colors(terminal, monkeypatch):
     monkeypatch.setenv("RAY_COLOR_PREFIX", "1")
     printer = printer_on(terminal)

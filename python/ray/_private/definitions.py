@@ -49,7 +49,7 @@ def load(value: Any, definition_hash: bytes) -> Any:
 
 def _check_size(kind: str, name: str, size: int) -> None:
     text = os.environ.get("FUNCTION_SIZE_ERROR_THRESHOLD", "")
-    limit = int(text) if text.isdigit() else ERROR_SIZE
+    limit = int(text) if text.isdecimal() else ERROR_SIZE
     if size <= WARN_SIZE:
         return
     advice = (

@@ -57,7 +57,7 @@ class LogPrinter:
         self._clock = clock
         self._fold = _flag("RAY_DEDUP_LOGS", True)
         text = os.environ.get("RAY_DEDUP_LOGS_AGG_WINDOW_S", "")
-        self.window_s = float(text) if text.isdigit() else 5.0
+        self.window_s = float(text) if text.isdecimal() else 5.0
         self._allow = _pattern("RAY_DEDUP_LOGS_ALLOW_REGEX")
         self._skip = _pattern("RAY_DEDUP_LOGS_SKIP_REGEX")
         self._color = os.environ.get("RAY_COLOR_PREFIX")
@@ -163,7 +163,13 @@ def _pattern(variable: str) -> Any:
         return None
     import re
 
-    return re.compile(text)
+    try:
+        return re.compile(text)
+    except re.error as exc:
+        import warnings
+
+        warnings.warn(f"{variable}={text!r} is ignored: {exc}", stacklevel=2)
+        return None
 
 
 def _write(text: str, is_stderr: bool) -> None:

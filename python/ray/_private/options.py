@@ -376,7 +376,7 @@ def _retries(options: Mapping[str, Any]) -> int:
     value = options.get("max_retries")
     if value is None:
         text = os.environ.get("RAY_TASK_MAX_RETRIES", "")
-        value = int(text) if text.isdigit() else DEFAULT_TASK_MAX_RETRIES
+        value = int(text) if text.isdecimal() else DEFAULT_TASK_MAX_RETRIES
     return min(int(value), INT32_MAX)
 
 

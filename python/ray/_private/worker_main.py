@@ -32,6 +32,8 @@ def main() -> NoReturn:
     code = 1
     try:
         code = _native.worker_run()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # else nobody would know: _leave doesn't return
     finally:
         _leave(code)
 
