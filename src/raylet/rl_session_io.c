@@ -190,7 +190,7 @@ is_unfinished(const struct sweep *sweep, const char *name)
     struct stat st;
     return name[0] == '.' && os_runtime_is_name(name + 1) &&
            os_path(path, sizeof(path), "%s/%s", sweep->base, name) == ST_OK &&
-           lstat(path, &st) == 0 && st.st_mtime < time(NULL) - LONG_S;
+           lstat(path, &st) == 0 && st.st_mtime < (time_t)(os_wall_ns() / 1000000000) - LONG_S;
 }
 
 static bool
