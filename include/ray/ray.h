@@ -414,6 +414,9 @@ RAY_API void ray_task_options_default(struct ray_task_options *options);
 RAY_API int ray_options_create(const struct ray_task_options *options, ray_options **out);
 RAY_API ray_options *ray_options_retain(ray_options *options);
 RAY_API void ray_options_release(ray_options *options);
+/* Whether ray_actor_create with them waits until the actor is stored: it has a name, or it outlives
+ * this process (by the job's default, perhaps). */
+RAY_API bool ray_options_wait(const ray_options *options);
 
 /* One argument: a reference, whose value the task gets (and waits for), or bytes. */
 struct ray_arg {

@@ -322,11 +322,10 @@ native_make_options(PyObject *module, PyObject *settings)
         self = (Options *)type->tp_alloc(type, 0);
     }
     if (self != NULL) {
-        self->waits = options.actor_name != NULL || options.lifetime == RAY_LIFETIME_DETACHED;
-    }
-    if (self != NULL) {
         const int status = ray_options_create(&options, &self->options);
-        if (status != RAY_OK) {
+        if (status == RAY_OK) {
+            self->waits = ray_options_wait(self->options);
+        } else {
             Py_CLEAR(self);
             raise_status(status);
         }

@@ -385,7 +385,7 @@ create_locked(ray_function *class_function, ray_options *options, const struct r
 {
     const struct id_actor id = id_source_actor(wk_id_source(), &wk.job);
     const struct id_task creation = id_task_of_actor_creation(&id);
-    const bool named = *options->actor_name || wk_options_detached(options);
+    const bool named = ray_options_wait(options);
     const bool at_once = args_are_here(args, arg_count);
     if (named && !at_once) {
         TRY(wk_actor_register(&id, options, class_function->name));

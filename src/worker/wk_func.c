@@ -287,6 +287,12 @@ wk_options_detached(const struct ray_options *o)
            (o->lifetime == RAY_LIFETIME_OF_JOB && wk.detached_by_default);
 }
 
+RAY_API bool
+ray_options_wait(const ray_options *options)
+{
+    return *options->actor_name || wk_options_detached(options);
+}
+
 static int
 fill_options(const struct ray_task_options *from, struct ray_options *o)
 {

@@ -14,6 +14,7 @@ import time
 import numpy as np
 import pytest
 import ray
+from conftest import gcs_pid
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
@@ -348,6 +349,26 @@ def test_death_of_the_raylet():
             call()
     ray.init(num_cpus=1)
     assert ray.get(parent.remote()) > 0 and array.sum() == 10**6
+
+
+def test_other_threads_run_while_an_actor_is_stored():
+    config = ray.job_config.JobConfig(default_actor_lifetime="detached")
+    ray.init(num_cpus=1, job_config=config)
+    actor_class = ray.remote(type("Actor", (), {"pid": lambda self: os.getpid()}))
+    assert ray.get(actor_class.remote().pid.remote()) != os.getpid()
+    made = []
+    control = gcs_pid()
+    os.kill(control, signal.SIGSTOP)
+    try:
+        thread = threading.Thread(target=lambda: made.append(actor_class.remote()))
+        thread.start()
+        for _ in range(20):
+            time.sleep(0.005)  # it would not come back while the other thread waits with the lock
+        assert made == []
+    finally:
+        os.kill(control, signal.SIGCONT)
+    thread.join()
+    assert ray.get(made[0].pid.remote()) != os.getpid()
 
 
 def test_death_of_the_raylet_while_it_starts(monkeypatch):
