@@ -107,20 +107,23 @@ class Runtime:
         shutil.rmtree(self.temp_dir)
 
 
-HERE = str(pathlib.Path(__file__).parent)
-PRELUDE = f"""
+# The class is in the program itself: it travels by value, and needs no file of the driver's.
+PRELUDE = """
 import json, os, signal, sys, time
 import ray
 
 def say(value):
     print(json.dumps(value), flush=True)
 
-sys.path.insert(0, {HERE!r})
-from common import Count
-
 @ray.remote
-class Counter(Count):
-    pass
+class Counter:
+    def __init__(self, start=0):
+        self.value = start
+    def add(self, n=1):
+        self.value += n
+        return self.value
+    def pid(self):
+        return os.getpid()
 """
 
 
