@@ -320,7 +320,6 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD ray_options *options;
-    bool waits; /* creating an actor with them waits for ray-gcs */
 } Options;
 
 PyObject *native_export_definition(PyObject *module, PyObject *args);

@@ -254,7 +254,7 @@ create_actor(CallTarget *self, const struct call_frame *frame)
     const Options *options = (Options *)self->options;
     ray_actor *actor = NULL;
     int status;
-    if (!options->waits) {
+    if (!ray_options_wait(options->options)) {
         status =
             ray_actor_create(function, options->options, frame->args, frame->arg_count, &actor);
         return status == RAY_OK ? actor_handle_new(self->st, self->handle_class, actor, self->meta)

@@ -323,9 +323,7 @@ native_make_options(PyObject *module, PyObject *settings)
     }
     if (self != NULL) {
         const int status = ray_options_create(&options, &self->options);
-        if (status == RAY_OK) {
-            self->waits = ray_options_wait(self->options);
-        } else {
+        if (status != RAY_OK) {
             Py_CLEAR(self);
             raise_status(status);
         }
