@@ -46,6 +46,19 @@ str_reserve(struct str *s, size_t n)
 }
 
 void
+str_shrink(struct str *s, size_t capacity)
+{
+    if (capacity == 0 || capacity < s->size || capacity >= s->capacity) {
+        return;
+    }
+    char *data = s->mem->resize(s->mem->ctx, s->data, s->capacity, capacity);
+    if (data) {
+        s->data = data;
+        s->capacity = capacity;
+    }
+}
+
+void
 str_append(struct str *s, const void *bytes, size_t n)
 {
     char *room = n > 0 ? str_reserve(s, n) : NULL;

@@ -24,6 +24,8 @@ void str_init(struct str *s, const struct mem *mem);
 void str_fini(struct str *s);
 /* Makes room for n more bytes and returns where they start (size unchanged), or NULL (failed). */
 char *str_reserve(struct str *s, size_t n);
+/* Gives memory back, down to this capacity if what is in it leaves so much; or does nothing. */
+void str_shrink(struct str *s, size_t capacity);
 void str_append(struct str *s, const void *bytes, size_t n);
 void str_printf(struct str *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The text with a NUL after it (not counted in size), "" when empty or failed. */

@@ -180,6 +180,17 @@ watch_writing(struct net_conn *conn, bool on)
     return net_loop_change(conn->loop, &conn->watch, (on ? EPOLLIN | EPOLLOUT : EPOLLIN) | EPOLLET);
 }
 
+/* Says how many frames were handled, when that is due. What finds no room is said when there is
+ * some: nothing else may follow for long, and the other side keeps all of it meanwhile. */
+static void
+tell(struct net_conn *conn)
+{
+    if (conn->out.lasting && !conn->out.down && net_resume_must_tell(&conn->out) &&
+        net_conn_send_control(conn, NET_FRAME_TOLD, NULL, 0) == ST_WOULD_BLOCK) {
+        (void)!watch_writing(conn, true);
+    }
+}
+
 /* Sends queued bytes until the socket is full; descriptors start a send of their own. */
 static int
 flush(struct net_conn *conn)
@@ -213,7 +224,9 @@ flush(struct net_conn *conn)
         net_resume_wrote(&conn->out, (size_t)sent);
         drop_sent_fds(conn, conn->out.base);
     }
-    return watch_writing(conn, false);
+    TRY(watch_writing(conn, false));
+    tell(conn);
+    return ST_OK;
 }
 
 static int
@@ -304,14 +317,20 @@ net_conn_send_control(struct net_conn *conn, uint16_t kind, const void *body, si
     }
     /* The other end may not know yet what it says is counted here. */
     struct net_frame_header header = { (uint32_t)(NET_FRAME_HEADER + size), kind, NET_FRAME_CONTROL,
-                                       conn->out.down ? 0 : net_resume_tell(&conn->out) };
+                                       conn->out.down ? 0 : conn->out.handled };
     struct iovec iov[2] = { { &header, sizeof(header) }, { .iov_len = size } };
     memcpy(&iov[1].iov_base, &body, sizeof(body));
     const int64_t sent = os_sock_send(conn->watch.fd, iov, size > 0 ? 2 : 1, NULL, 0);
     if (sent > 0 && (uint64_t)sent < header.length) {
         os_sock_shutdown(conn->watch.fd); /* half a frame can't be taken back: the socket goes */
     }
-    return sent == (int64_t)header.length ? ST_OK : sent < 0 ? (int)sent : ST_WOULD_BLOCK;
+    if (sent != (int64_t)header.length) {
+        return sent < 0 ? (int)sent : ST_WOULD_BLOCK;
+    }
+    if (!conn->out.down) {
+        (void)net_resume_tell(&conn->out);
+    }
+    return ST_OK;
 }
 
 int
@@ -489,9 +508,7 @@ parse(struct net_conn *conn)
             str_fini(&conn->in);
         }
     }
-    if (conn->out.lasting && net_resume_must_tell(&conn->out)) {
-        (void)!net_conn_send_control(conn, NET_FRAME_TOLD, NULL, 0);
-    }
+    tell(conn);
     return !conn->closed;
 }
 

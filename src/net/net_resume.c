@@ -28,6 +28,18 @@ net_resume_fini(struct net_resume *r)
 }
 
 static void
+move_to_front(struct net_resume *r)
+{
+    if (r->start > 0) {
+        memmove(r->out.data, r->out.data + r->start, r->out.size - r->start);
+        r->out.size -= r->start;
+        r->written -= r->start;
+        r->start = 0;
+    }
+}
+
+/* A little may stay for long: the other end doesn't tell of its last frames before it sends. */
+static void
 forget_before(struct net_resume *r, size_t start)
 {
     r->base += start - r->start;
@@ -40,6 +52,9 @@ forget_before(struct net_resume *r, size_t start)
         if (r->out.capacity > RESUME_KEEP) {
             str_fini(&r->out);
         }
+    } else if (r->out.capacity > RESUME_KEEP && r->out.size - r->start < r->out.capacity / 8) {
+        move_to_front(r);
+        str_shrink(&r->out, r->out.capacity / 4);
     }
 }
 
@@ -47,10 +62,7 @@ static void
 compact(struct net_resume *r)
 {
     if (r->start > RESUME_KEEP && r->start > r->out.size / 2) {
-        memmove(r->out.data, r->out.data + r->start, r->out.size - r->start);
-        r->out.size -= r->start;
-        r->written -= r->start;
-        r->start = 0;
+        move_to_front(r);
     }
 }
 
@@ -106,6 +118,7 @@ int
 net_resume_on_told(struct net_resume *r, uint64_t count)
 {
     size_t at = r->start;
+    uint64_t known = r->known;
     if (count > r->sent) {
         return st_fail(ST_PROTOCOL, "a peer has handled %llu messages of %llu",
                        (unsigned long long)count, (unsigned long long)r->sent);
@@ -113,15 +126,15 @@ net_resume_on_told(struct net_resume *r, uint64_t count)
     if (WITHOUT(r, KEEP)) {
         return ST_OK;
     }
-    while (r->known < count) {
+    for (; known < count; known++) {
         struct net_frame_header header;
         memcpy(&header, r->out.data + at, sizeof(header));
         if (at + header.length > r->written) {
             return st_fail(ST_PROTOCOL, "a peer has handled a message that it didn't get");
         }
         at += header.length;
-        r->known++;
     }
+    r->known = known;
     forget_before(r, at);
     return ST_OK;
 }

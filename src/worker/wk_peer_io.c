@@ -442,8 +442,12 @@ wk_peer_on_resume(struct wk_link *link, const struct net_frame *frame)
     const struct own_addr addr = { ask.worker, ask.node };
     struct wk_peer *peer = wk_peer_get(&addr);
     struct wk_link *old = peer ? peer->in : NULL;
-    if (!peer || peer->announced || ask.protocol_version != RAY_PROTOCOL_VERSION) {
-        return st_fail(ST_PROTOCOL, "a peer that is dead or strange wants to go on");
+    if (peer && peer->announced) { /* it asked shortly before it died */
+        free_link(link);
+        return ST_OK;
+    }
+    if (!peer || ask.protocol_version != RAY_PROTOCOL_VERSION) {
+        return st_fail(ST_PROTOCOL, "a peer that is strange wants to go on");
     }
     if (old && old->number == ask.link && !old->broken) {
         const int status = net_conn_adopt(old->conn, link->conn);
