@@ -164,6 +164,13 @@ net_conn_queued(const struct net_conn *conn)
     return net_resume_waiting(&conn->out);
 }
 
+bool
+net_conn_is_flushed(const struct net_conn *conn)
+{
+    const struct net_resume *out = &conn->out;
+    return net_resume_waiting(out) == 0 && (!out->down || out->out.size == out->start);
+}
+
 void
 net_conn_set_max_queued(struct net_conn *conn, size_t bytes)
 {

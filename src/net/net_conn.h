@@ -18,6 +18,7 @@
 #ifndef RAY_NET_CONN_H
 #define RAY_NET_CONN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -72,6 +73,8 @@ int net_conn_send(struct net_conn *conn, uint16_t kind, uint16_t flags, uint64_t
 
 /* Bytes that wait for room, or for a socket. */
 size_t net_conn_queued(const struct net_conn *conn);
+/* Everything that was sent is in a socket, or known to be handled. */
+bool net_conn_is_flushed(const struct net_conn *conn);
 void net_conn_set_max_queued(struct net_conn *conn, size_t bytes);
 
 /* Reads what is there now, as if the loop had said so: drains a dead peer's socket to its end. */

@@ -257,8 +257,8 @@ wk_end_doomed(void)
 {
     const struct wk_link *link = wk.current ? wk.current->from : NULL;
     if (link && !link->broken &&
-        (link->overflow.size > link->overflow_start || net_conn_queued(link->conn) > 0)) {
-        return; /* its owner makes room, and then this is called again */
+        (link->overflow.size > link->overflow_start || !net_conn_is_flushed(link->conn))) {
+        return; /* its owner makes room, or connects again, and then this is called again */
     }
     Ray__Node__Leaving message = RAY__NODE__LEAVING__INIT;
     wk_set_text(&message.reason, "its task was cancelled with force=True");

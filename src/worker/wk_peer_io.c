@@ -581,6 +581,28 @@ wk_peers_sweep(void)
     }
 }
 
+static bool
+is_served(const struct wk_link *link)
+{
+    return !link || link->broken || link->peer->dead || link->peer->announced ||
+           (link->overflow.size == link->overflow_start && net_conn_is_flushed(link->conn));
+}
+
+bool
+wk_peers_are_served(void *ctx)
+{
+    struct map_walk walk;
+    (void)ctx;
+    map_walk_init(&walk);
+    for (struct map_link *l; (l = map_walk_next(&wk.peers, &walk));) {
+        const struct wk_peer *peer = CONTAINER_OF(l, struct wk_peer, link);
+        if (!is_served(peer->in) || !is_served(peer->out)) {
+            return wk.raylet_dead;
+        }
+    }
+    return true;
+}
+
 void
 wk_peers_close(void)
 {

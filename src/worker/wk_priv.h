@@ -461,6 +461,8 @@ int wk_peer_on_resumed(struct wk_link *link, const struct net_frame *frame) MUST
 void wk_peer_on_death(const struct id_worker *worker, const char *evidence, int32_t pid);
 /* Forgets the dead that nothing refers to any more. Whoever calls has no peer in hand. */
 void wk_peers_sweep(void);
+/* The living have been sent all that they are owed: this process may end. */
+bool wk_peers_are_served(void *ctx);
 void wk_peers_close(void);
 /* Listens; connections are accepted from wk_peer_accept on. */
 int wk_peer_listen(void) MUST_USE;

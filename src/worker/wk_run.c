@@ -13,6 +13,9 @@
 #include "worker/wk_group.h"
 #include "worker/wk_priv.h"
 
+/* How long a process that ends waits for a peer that doesn't take what it is owed. */
+#define LAST_WORDS_NS UINT64_C(10000000000)
+
 /* ---- replying ---- */
 
 void
@@ -394,6 +397,11 @@ ray_worker_run(const struct ray_worker_options *options)
     wk_actors_leave();
     while (!needed_no_more(NULL)) {
         (void)!wk_wait(needed_no_more, NULL, UINT64_MAX);
+    }
+    /* Replies may wait for room, or for their owner to connect again. */
+    const uint64_t deadline = os_now_ns() + LAST_WORDS_NS;
+    while (!wk_peers_are_served(NULL) && os_now_ns() < deadline) {
+        (void)!wk_wait(wk_peers_are_served, NULL, deadline);
     }
     wk_peer_unlisten();
     const int code = wk.raylet_dead ? 1 : 0;

@@ -7,7 +7,6 @@ nothing may be done again, and in the end everything is given back.
 """
 
 import os
-import random
 import signal
 import time
 
@@ -383,3 +382,253 @@ def test_everything_goes_on(world, rng):
                pauses=[0.001, 0.01, 0.05])
     print(said)
     assert said["after"] <= said["before"] + 4, said
+
+
+# Workers that end of themselves, and others that are killed, while connections break.
+DEATHS = (
+    CUTTER
+    + """
+from ray.exceptions import ActorDiedError, RayActorError, WorkerCrashedError
+rng = random.Random(argument["seed"])
+
+@ray.remote(max_calls=1, max_retries=0)
+def once(x, size):
+    cutting()
+    return np.full(size, x, dtype=np.int64)
+
+@ray.remote(max_retries=-1)
+def square(x):
+    cutting()
+    return x * x
+
+@ray.remote(max_retries=-1)
+def nested(x):
+    cutting()
+    return sum(ray.get([square.remote(i) for i in range(x, x + 5)]))
+
+@ray.remote(max_retries=-1)
+def holds(x, path):
+    '''A child of this process has its sockets, also its listener, and lives on after it.'''
+    cutting()
+    ends = [e[0] for e in map(end_of, os.listdir("/proc/self/fd")) if e]
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            fd = os.dup(int(name))
+            end = socket.socket(fileno=fd)
+            if end.family == socket.AF_UNIX:
+                ends.append(end)
+        except OSError:
+            pass
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+        os._exit(0)
+    mark(path, child)
+    ends.clear()
+    return x
+
+@ray.remote(num_cpus=0, max_task_retries=0)
+class Tally:
+    def __init__(self, path):
+        cutting()
+        self.path = path
+    def pid(self):
+        return os.getpid()
+    def add(self, n):
+        mark(self.path, n)
+        return n
+    def leave(self):
+        ray.actor.exit_actor()
+
+def leaves(path):
+    '''What an actor did before it left is answered.'''
+    actor = Tally.remote(path)
+    refs = [actor.add.remote(n) for n in range(30)]
+    last = actor.leave.remote()
+    try:
+        raise AssertionError(f"no error but {ray.get(last)}")
+    except ActorDiedError as e:
+        assert "exit" in str(e), e
+    answered = 0
+    for n, ref in enumerate(refs):
+        try:
+            assert ray.get(ref) == n
+            answered += 1
+        except ActorDiedError:
+            lost["last words"] += 1
+    with open(path) as file:
+        assert file.read().split() == [str(n) for n in range(30)]
+    os.unlink(path)
+
+def killed(path):
+    '''Each call once at most, in order; those that were answered were done.'''
+    actor = Tally.options(max_restarts=0).remote(path)
+    pid = ray.get(actor.pid.remote())
+    refs = [actor.add.remote(n) for n in range(60)]
+    time.sleep(rng.random() * 0.02)
+    os.kill(pid, signal.SIGKILL)
+    answered = []
+    for n, ref in enumerate(refs):
+        try:
+            answered.append(ray.get(ref))
+        except RayActorError:
+            pass
+    with open(path, "a+") as file:
+        file.seek(0)
+        done = [int(n) for n in file.read().split()]
+    assert done == list(range(len(done))) and answered == list(range(len(answered)))
+    assert len(answered) <= len(done)
+    os.unlink(path)
+
+def stopped(path):
+    '''A process that takes nothing for a while, its connections broken meanwhile.'''
+    actor = Tally.remote(path)
+    pid = ray.get(actor.pid.remote())
+    refs = [actor.add.remote(n) for n in range(40)]
+    os.kill(pid, signal.SIGSTOP)
+    broken = 0
+    refs += [actor.add.remote(n) for n in range(40, 80)]
+    for name in os.listdir("/proc/self/fd"):
+        end = end_of(name)
+        if end and end[1] == pid:
+            try:
+                end[0].shutdown(socket.SHUT_RDWR)
+                broken += 1
+            except OSError:
+                pass
+        if end:
+            end[0].close()
+    refs += [actor.add.remote(n) for n in range(80, 120)]
+    ray.wait(refs[-1:], timeout=rng.random() * 0.2)
+    os.kill(pid, signal.SIGCONT)
+    assert ray.get(refs) == list(range(120))
+    with open(path) as file:
+        assert file.read().split() == [str(n) for n in range(120)]
+    os.unlink(path)
+    return broken
+
+lost = {"last words": 0}
+number = 0
+
+def batch():
+    global number
+    number += 1
+    path = f"{argument['path']}/tally{number}"
+    base = rng.randrange(1000)
+    only = [once.remote(base + i, rng.choice([10, 5000, 50_000])) for i in range(6)]
+    nests = [nested.remote(base + i) for i in range(6)]
+    held = [holds.remote(base + i, argument["path"] + "/children") for i in range(2)]
+    say("under way")
+    parts = [lambda: leaves(path + "l"), lambda: killed(path + "k"), lambda: stopped(path + "s")]
+    rng.shuffle(parts)
+    for part in parts:
+        part()
+    assert ray.get(nests) == [sum(j * j for j in range(base + i, base + i + 5)) for i in range(6)]
+    assert ray.get(held) == [base, base + 1]
+    crashed = 0
+    for i, ref in enumerate(only):
+        try:
+            array = ray.get(ref)
+            assert (array == base + i).all()
+        except WorkerCrashedError:
+            crashed += 1
+    assert crashed <= argument["kills"], crashed
+    return crashed
+
+start(num_cpus=2, object_store_memory=200_000_000)
+mark(argument["path"] + "/go", "")
+cutting()
+for _ in range(argument["batches"]):
+    crashed = batch()
+    say("batch", cuts=cuts(), crashed=crashed, lost=lost)
+    hear()
+mark(argument["path"] + "/stop", "")
+ray._cutter.join()
+import gc
+gc.collect()
+until(lambda: state("leases")["leases"] == 0 and state("leases")["pending_units"] == 0,
+      "all leases come back")
+until(lambda: state("store")["objects"] == 0 and state("store")["dying"] == 0, "objects are freed")
+until(lambda: ray.available_resources()["CPU"] == ray.cluster_resources()["CPU"],
+      "all processors are free")
+until(lambda: not any(w["actor"] for w in state("workers")), "the actors end")
+until(lambda: not state("references"), "no reference is known here")
+say("quiet", cuts=cuts(), lost=lost)
+ray.shutdown()
+say("end")
+"""
+)
+
+
+def deaths(world, rng, kills):
+    argument = {"seed": rng.getrandbits(31), "path": world.path, "pauses": [0.001, 0.01, 0.05],
+                "batches": count(6, 150), "kills": kills}
+    driver = world.start(DEATHS, argument)
+    while (said := driver.hear(seconds=180))["what"] != "quiet":
+        if said["what"] == "batch":
+            print(said)
+            driver.tell("go")
+            continue
+        for _ in range(rng.randrange(kills + 1)):
+            time.sleep(rng.random() * 0.05)
+            names = ("ray::once", "ray::square", "ray::nested", "ray::holds")
+            if found := [p for p in in_role("worker") if p.command.startswith(names)]:
+                rng.choice(found).kill()
+    print(said)
+    with open(world.path + "/children", encoding="ascii") as file:
+        for pid in map(int, file.read().split()):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+    driver.hear("end")
+    driver.finish()
+    return said
+
+
+def test_with_processes_that_end_of_themselves(world, rng):
+    """Workers of max_calls, actors that leave or are stopped, children that hold sockets."""
+    deaths(world, rng, 0)
+
+
+def test_with_processes_that_are_killed(world, rng):
+    deaths(world, rng, 3)
+
+
+def test_without_a_descriptor_for_a_new_socket(world):
+    """It waits for one."""
+    code = (
+        CUTTER
+        + """
+    import resource
+    start(num_cpus=2)
+
+    @ray.remote(num_cpus=0, max_task_retries=0)
+    class Tally:
+        def __init__(self):
+            self.n = 0
+        def add(self):
+            self.n += 1
+            return self.n
+
+    actor = Tally.remote()
+    assert ray.get(actor.add.remote()) == 1
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for n in range(5):
+        ends = [e for e in map(end_of, os.listdir("/proc/self/fd")) if e]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        for end, _ in ends:
+            end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        ref = actor.add.remote()
+        ray.wait([ref], timeout=0.1)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert ray.get(ref) == n + 2
+    del actor, ref
+    ray.shutdown()
+    say("end")
+    """.replace("\n    ", "\n")
+    )
+    driver = world.start(code, {"seed": 1, "path": world.path, "pauses": [0]})
+    driver.hear("end")
+    driver.finish()
