@@ -2,8 +2,9 @@
 /*
  * Frames between processes of libray, as the engine takes them from a hostile peer: greetings,
  * templates, pushes, messages of ownership and offers of rings on the connection that a peer made;
- * replies and bounces on the one that this process made, with tasks in flight. A worker's engine
- * lives for one input, without its thread, raylet and store.
+ * replies and bounces on the one that this process made, with tasks in flight. Sockets end, and
+ * either side goes on over another, with counts and numbers that are right or nonsense, also of the
+ * dead. A worker's engine lives for one input, without its thread, raylet and store.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,17 +201,34 @@ name_a_task(uint16_t kind, uint8_t *body, size_t size, uint64_t which)
     }
 }
 
+static bool
+is_control(uint16_t kind)
+{
+    return kind == PEER_BELL || kind == PEER_RESUME || kind == PEER_RESUMED ||
+           kind == NET_FRAME_TOLD;
+}
+
+/* `count`: of the engine's frames, handled here. */
 static void
-send_frame(int fd, uint16_t kind, const void *body, size_t size, const int *fds, int fd_count)
+send_counted(int fd, uint16_t kind, uint64_t count, const void *body, size_t size, const int *fds,
+             int fd_count)
 {
     const struct net_frame_header header = {
         .length = (uint32_t)(NET_FRAME_HEADER + size),
         .kind = kind,
-        .flags = (uint16_t)(fd_count << NET_FRAME_FDS_SHIFT),
+        .flags = (uint16_t)(fd_count << NET_FRAME_FDS_SHIFT |
+                            (is_control(kind) ? NET_FRAME_CONTROL : 0)),
+        .request_id = count,
     };
     const struct iovec iov[2] = { { (void *)(uintptr_t)&header, sizeof(header) },
                                   { (void *)(uintptr_t)body, size } };
     (void)os_sock_send(fd, iov, size > 0 ? 2 : 1, fds, fd_count);
+}
+
+static void
+send_frame(int fd, uint16_t kind, const void *body, size_t size, const int *fds, int fd_count)
+{
+    send_counted(fd, kind, 0, body, size, fds, fd_count);
     turn();
 }
 
@@ -234,7 +252,7 @@ shared_file(struct fuzz_input *in, uint64_t bytes)
 static void
 greet(struct fuzz_input *in, bool with_window)
 {
-    struct peer_hello hello = { .protocol_version = RAY_PROTOCOL_VERSION };
+    struct peer_hello hello = { .protocol_version = RAY_PROTOCOL_VERSION, .link = 1 };
     memset(hello.worker.b, 9, sizeof(hello.worker.b));
     const uint64_t bytes = (net_window_bytes(WK_WINDOW_WORDS) + 4095) & ~(uint64_t)4095;
     int fd = -1;
@@ -246,12 +264,134 @@ greet(struct fuzz_input *in, bool with_window)
     os_close(&fd);
 }
 
+/* ---- connections that break ---- */
+
+/* A count or a number of a link that may be right, or is nonsense. */
+static uint64_t
+some_number(struct fuzz_input *in)
+{
+    const uint64_t n = fuzz_number(in, 1);
+    return n == 255 ? UINT64_MAX : n > 250 ? (uint64_t)1 << (n - 200) : n % 16;
+}
+
+/* The peer that made `caller` wants to go on, or another one does. */
+static void
+ask(struct fuzz_input *in, int fd)
+{
+    struct peer_resume resume = { .protocol_version = RAY_PROTOCOL_VERSION };
+    const uint64_t who = fuzz_number(in, 1);
+    memset(resume.worker.b,
+           who % 8 == 7   ? 3
+           : who % 8 == 6 ? (uint8_t)who
+                          : 9,
+           sizeof(resume.worker.b));
+    resume.link = some_number(in);
+    resume.handled = some_number(in);
+    send_counted(fd, PEER_RESUME, 0, &resume, sizeof(resume), NULL, 0);
+}
+
+static void
+ask_on_new_socket(struct fuzz_input *in, bool close_first)
+{
+    if (close_first) {
+        os_close(&caller);
+    }
+    const int old = caller;
+    connect_to("self", &caller);
+    ask(in, caller);
+    turn();
+    if (!close_first) { /* its end is seen only now */
+        (void)close(old);
+    }
+}
+
+static void
+ask_twice(struct fuzz_input *in)
+{
+    int other = -1;
+    os_close(&caller);
+    connect_to("self", &caller);
+    connect_to("self", &other);
+    ask(in, caller);
+    ask(in, other);
+    turn();
+    const int first = caller;
+    caller = other;
+    (void)close(first);
+}
+
+/* The engine connects again by itself, and asks. */
+static void
+break_executor(struct fuzz_input *in)
+{
+    os_close(&executor);
+    turn();
+    if (os_sock_accept(executor_listener, &executor) != ST_OK) {
+        executor = -1;
+        return;
+    }
+    const struct peer_resumed answer = { .handled = some_number(in),
+                                         .status = fuzz_number(in, 1) % 8 == 7 ? ST_CLOSED : 0 };
+    send_counted(executor, PEER_RESUMED, 0, &answer, sizeof(answer), NULL, 0);
+}
+
+static void
+declare_death(const struct id_worker *who)
+{
+    wk_lock();
+    wk_peer_on_death(who, "by the fuzzer", 0);
+    wk_peers_sweep();
+    wk_unlock();
+}
+
+static void
+act(struct fuzz_input *in, uint64_t op, uint64_t what)
+{
+    struct id_worker who;
+    switch (what % 8) {
+    case 0:
+        os_sock_shutdown(op % 2 || executor < 0 ? caller : executor);
+        break;
+    case 1:
+    case 2:
+        ask_on_new_socket(in, op % 4 != 0);
+        break;
+    case 3:
+        ask_twice(in);
+        break;
+    case 4:
+        break_executor(in);
+        break;
+    case 5: {
+        const struct peer_resumed answer = { .handled = some_number(in) };
+        send_counted(op % 2 || executor < 0 ? caller : executor, PEER_RESUMED, 0, &answer,
+                     sizeof(answer), NULL, 0);
+        break;
+    }
+    case 6:
+        send_counted(op % 2 || executor < 0 ? caller : executor, NET_FRAME_TOLD, some_number(in),
+                     NULL, 0, NULL, 0);
+        break;
+    default:
+        if (op % 8 == 0) {
+            memset(who.b, 9, sizeof(who.b));
+            declare_death(op & 8 ? &executor_id : &who);
+        }
+    }
+    turn();
+}
+
 static void
 give_frame(struct fuzz_input *in)
 {
     static uint8_t body[UINT16_MAX];
     const uint64_t op = fuzz_number(in, 1);
-    const uint16_t kind = (uint16_t)(PEER_HELLO + fuzz_number(in, 1) % 40);
+    const uint64_t what = fuzz_number(in, 1) % 48;
+    if (what >= 40) {
+        act(in, op, what);
+        return;
+    }
+    const uint16_t kind = (uint16_t)(PEER_HELLO + what);
     size_t size = 0;
     const uint8_t *from = fuzz_string(in, &size);
     if (size > 0) {
