@@ -98,7 +98,7 @@ net_resume_append(struct net_resume *r, const struct iovec *iov, int count, size
 size_t
 net_resume_unwritten(const struct net_resume *r, const char **bytes)
 {
-    if (r->down && !WITHOUT(r, ASK)) {
+    if (net_resume_waiting(r) == 0 || (r->down && !WITHOUT(r, ASK))) {
         return 0;
     }
     *bytes = r->out.data + r->written;

@@ -77,8 +77,10 @@ start_engine(void)
     str_init(&wk.frees, wk.mem);
     str_init(&wk.scratch, wk.mem);
     arena_init(&wk.out_arena, wk.mem);
-    struct list *const lists[] = { &wk.dirty_keys, &wk.dirty_actors, &wk.lease_refs, &wk.asks,
-                                   &wk.exec_queue, &wk.begun,        &wk.tells };
+    struct list *const lists[] = {
+        &wk.dirty_keys, &wk.dirty_actors, &wk.lease_refs, &wk.asks,
+        &wk.exec_queue, &wk.begun,        &wk.tells,      &wk.gone_peers
+    };
     for (size_t i = 0; i < COUNT_OF(lists); i++) {
         list_init(lists[i]);
     }
