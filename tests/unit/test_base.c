@@ -286,6 +286,14 @@ test_str_and_step(void **state)
     }
     assert_int_equal(s.size, 290);
     assert_memory_equal(s.data, "0,1,2,3,", 8);
+    const size_t size = s.size, capacity = s.capacity;
+    str_shrink(&s, size - 1); /* less than what is in it */
+    str_shrink(&s, capacity);
+    assert_int_equal(s.capacity, capacity);
+    str_shrink(&s, size);
+    assert_int_equal(s.capacity, size);
+    str_append(&s, "x", 1);
+    assert_int_equal(s.size, size + 1);
     str_fini(&s);
 
     struct arena arena;

@@ -259,7 +259,8 @@ def tasks(rng):
     streams = [yields.remote(f"y{i}", base, 15, rng.choice([10, 5000, 30_000])) for i in range(3)]
     left = list(squares)
     while left:
-        ready, left = ray.wait(left, num_returns=min(len(left), 7), timeout=rng.choice([None, 0.01]))
+        soon = rng.choice([None, 0.01])
+        ready, left = ray.wait(left, num_returns=min(len(left), 7), timeout=soon)
     assert ray.get(squares) == [(base + i) ** 2 for i in range(100)]
     assert ray.get(totals) == [base + i + (base + i) ** 2 for i in range(8)]
     for i, ref in enumerate(fills):
