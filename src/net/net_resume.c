@@ -6,7 +6,10 @@
 #include "base/status.h"
 #include "net/net_frame.h"
 
-enum { RESUME_KEEP = 128 * 1024 }; /* larger buffers are given back when they run empty */
+enum {
+    RESUME_KEEP = 128 * 1024, /* larger buffers are given back when little is left in them */
+    RESUME_IDLE = 1024,       /* and these when they run empty: there may be thousands of peers */
+};
 
 #ifdef RAY_MUTATIONS
 #define WITHOUT(r, rule) (((r)->rules_off & NET_RESUME_RULE_##rule) != 0)
@@ -49,7 +52,7 @@ forget_before(struct net_resume *r, size_t start)
     }
     if (r->start == r->out.size) {
         r->out.size = r->start = r->written = 0;
-        if (r->out.capacity > RESUME_KEEP) {
+        if (r->out.capacity > RESUME_IDLE) {
             str_fini(&r->out);
         }
     } else if (r->out.capacity > RESUME_KEEP && r->out.size - r->start < r->out.capacity / 8) {
