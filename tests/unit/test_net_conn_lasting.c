@@ -20,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include "base/rand.h"
 #include "base/status.h"
 #include "net/net_conn.h"
 #include "os/os_basic.h"
@@ -78,6 +79,14 @@ struct relay {
     struct way ways[2];
     size_t budget; /* bytes until it cuts */
 };
+
+static struct rand dice;
+
+static size_t
+below(size_t n)
+{
+    return (size_t)rand_below(&dice, n);
+}
 
 static struct net_loop *loop;
 static struct end ends[2];
@@ -290,7 +299,7 @@ make_relay(int *opener, int *accepted)
     relay.ends[1] = second[1];
     relay.budget = SIZE_MAX;
     const int small = 4096;
-    for (int i = 0; i < 2 && rand() % 3 == 0; i++) {
+    for (int i = 0; i < 2 && below(3) == 0; i++) {
         (void)setsockopt(i ? *opener : *accepted, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
     }
 }
@@ -393,7 +402,7 @@ settle(void)
 static void
 random_break(void)
 {
-    switch (rand() % 5) {
+    switch (below(5)) {
     case 0:
         cut_end(0);
         break;
@@ -407,7 +416,7 @@ random_break(void)
         break;
     case 3:
         if (net_conn_fd(ends[1].conn) >= 0) {
-            (void)shutdown(net_conn_fd(ends[1].conn), rand() % 3);
+            (void)shutdown(net_conn_fd(ends[1].conn), (int)below(3));
         }
         break;
     default:
@@ -419,39 +428,39 @@ random_break(void)
 static void
 random_history(unsigned seed)
 {
-    srand(seed);
+    rand_init(&dice, seed);
     begin();
     int breaks = 0;
     while (ends[0].sent + ends[1].sent < 1500 || breaks < 60) {
-        const int what = rand() % 16;
+        const size_t what = below(16);
         if (what < 6) {
-            struct end *e = &ends[rand() % 2];
+            struct end *e = &ends[below(2)];
             /* Sometimes faster than the relay passes it on. */
             if (net_conn_queued(e->conn) < 2000000) {
                 send_next(e);
             }
         } else if (what < 10) {
-            const size_t limit = rand() % 3 ? 4096 : 1 + (size_t)rand() % 40;
-            move(rand() % 2, limit < relay.budget ? limit : relay.budget);
+            const size_t limit = below(3) ? 4096 : 1 + below(40);
+            move((int)below(2), limit < relay.budget ? limit : relay.budget);
         } else if (what < 13) {
             turn();
         } else if (what == 13) {
-            net_conn_ring_bell(ends[rand() % 2].conn, KIND_BELL);
+            net_conn_ring_bell(ends[below(2)].conn, KIND_BELL);
         } else if (what == 14 && relay.budget > SIZE_MAX / 2) {
             const size_t most[] = { 100, 30000, 2000000 }; /* whole large frames get through too */
-            relay.budget = (size_t)rand() % most[rand() % 3];
+            relay.budget = below(most[below(3)]);
         }
         if (relay.budget == 0) {
             breaks++;
             random_break();
             relay.budget = SIZE_MAX;
         }
-        if (rand() % 8 == 0) {
+        if (below(8) == 0) {
             cut_rest();
         }
-        if (down && rand() % 3 == 0) {
+        if (down && below(3) == 0) {
             ask();
-            relay.budget = rand() % 8 ? SIZE_MAX : (size_t)rand() % 60; /* before it is answered */
+            relay.budget = below(8) ? SIZE_MAX : below(60); /* before it is answered */
         }
     }
     settle();
@@ -724,6 +733,7 @@ test_memory_that_runs_out(void **state)
 int
 main(void)
 {
+    rand_init(&dice, 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_breaks_at_any_byte),
         cmocka_unit_test(test_a_break_at_each_byte_of_a_frame),

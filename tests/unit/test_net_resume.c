@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "base/rand.h"
 #include "base/status.h"
 #include "net/net_frame.h"
 #include "net/net_resume.h"
@@ -41,6 +42,14 @@ counted_resize(void *ctx, void *old, size_t old_size, size_t new_size)
 }
 
 static const struct mem counted = { .resize = counted_resize };
+
+static struct rand dice;
+
+static size_t
+below(size_t n)
+{
+    return (size_t)rand_below(&dice, n);
+}
 
 /* ---- frames ---- */
 
@@ -290,16 +299,16 @@ check_positions(bool lasting, unsigned seed)
     static size_t size[FRAMES + 1];
     uint64_t next = 1, writing = 1, told = 0;
     size_t into = 0, kept_most = 0;
-    srand(seed);
+    rand_init(&dice, seed);
     begin(lasting);
     place[1] = 0;
     while (told < FRAMES) {
-        const int what = rand() % 10;
+        const size_t what = below(10);
         if (what < 4 && next <= FRAMES) {
-            size[next] = rand() % 50 == 0 ? (size_t)rand() % 300000 : (size_t)rand() % 500;
+            size[next] = below(50) == 0 ? below(300000) : below(500);
             size_t written = 0;
-            if (net_resume_waiting(&r) == 0 && !r.down && rand() % 2) {
-                written = (size_t)rand() % (size[next] + NET_FRAME_HEADER + 1);
+            if (net_resume_waiting(&r) == 0 && !r.down && below(2)) {
+                written = below(size[next] + NET_FRAME_HEADER + 1);
             }
             assert_int_equal(append(&r, next, size[next], written), ST_OK);
             place[next + 1] = place[next] + NET_FRAME_HEADER + size[next];
@@ -311,16 +320,16 @@ check_positions(bool lasting, unsigned seed)
         } else if (what < 8 && unwritten(&r) > 0) {
             assert_int_equal(net_resume_position(&r), place[writing] + into);
             const size_t left = NET_FRAME_HEADER + size[writing] - into;
-            const size_t count = rand() % 2 ? left : 1 + (size_t)rand() % left;
+            const size_t count = below(2) ? left : 1 + below(left);
             write_of(&r, writing, size[writing], into, count);
             into += count;
         } else if (what == 8 && lasting) {
-            told += (uint64_t)rand() % (writing - told);
+            told += below(writing - told);
             assert_int_equal(net_resume_on_told(&r, told), ST_OK);
             assert_int_equal(r.base, place[told + 1]);
-        } else if (what == 9 && lasting && rand() % 10 == 0) {
+        } else if (what == 9 && lasting && below(10) == 0) {
             net_resume_broke(&r);
-            told += (uint64_t)rand() % (writing - told);
+            told += below(writing - told);
             assert_int_equal(net_resume_on_count(&r, told), ST_OK);
             writing = told + 1;
             into = 0;
