@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import socket
+import stat
 import struct
 import time
 
@@ -220,10 +221,13 @@ def for_connections(pid, act):
     """Does something to this process's connections with another one, which both outlive."""
     for name in os.listdir("/proc/self/fd"):
         try:
-            end = socket.socket(fileno=os.dup(int(name)))
+            copy = os.dup(int(name))
         except OSError:
+            continue  # the listing's own
+        if not stat.S_ISSOCK(os.fstat(copy).st_mode):
+            os.close(copy)
             continue
-        with end:
+        with socket.socket(fileno=copy) as end:
             if end.family != socket.AF_UNIX or end.type != socket.SOCK_STREAM:
                 continue
             peer = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 3 * 4)
