@@ -337,6 +337,15 @@ struct ray_failure {
 };
 RAY_API int ray_value_failure(const ray_value *value, struct ray_failure *out);
 
+/* What is told of a task's failure when the last reference to it goes before anybody in any process
+ * has looked at it (got it, waited for it, or passed it to a task): of tasks and calls that failed
+ * by themselves or with their worker, not of cancelled ones, nor of an actor's death. Called by one
+ * thread of the library, at the owner; the failure is borrowed. `dropped`: so many came faster than
+ * they could be told since the last. Set before ray_init; NULL: a line on stderr, unless the
+ * environment has RAY_IGNORE_UNHANDLED_ERRORS. */
+typedef void (*ray_unhandled_fn)(void *ctx, const ray_value *failure, size_t dropped);
+RAY_API void ray_on_unhandled(ray_unhandled_fn fn, void *ctx);
+
 /* ---- functions and options ------------------------------------------------------------------- */
 
 /* What is registered: a function, a class (its constructor), or a method of one. */

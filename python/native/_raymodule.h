@@ -144,6 +144,8 @@ const char *c_text(PyObject *o);
 PyObject *raise_status(int status);
 /* Sets the Python exception for a value that is an error. Gives NULL. */
 PyObject *raise_failure(ray_value *value);
+/* A ray_unhandled_fn. */
+void unhandled_failure(void *ctx, const ray_value *failure, size_t dropped);
 
 /* ---- signatures (signature.c) ---------------------------------------------------------------- */
 

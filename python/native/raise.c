@@ -79,15 +79,40 @@ failure_dict(const struct ray_failure *failure)
                          failure->never_started ? Py_True : Py_False, "data", data);
 }
 
+/* new. */
+static PyObject *
+fields_of(const ray_value *value)
+{
+    struct ray_failure failure = { .struct_size = sizeof(failure) };
+    const int status = ray_value_failure(value, &failure);
+    return status != RAY_OK ? raise_status(status) : failure_dict(&failure);
+}
+
+/* Runs on libray's thread for callbacks, which has ended before the interpreter does: ray.shutdown
+ * waits for it, without the interpreter. */
+void
+unhandled_failure(void *ctx, const ray_value *failure, size_t dropped)
+{
+    (void)ctx;
+    const PyGILState_STATE held = PyGILState_Ensure();
+    PyObject *args[2] = { fields_of(failure), PyLong_FromSize_t(dropped) };
+    PyObject *done = NULL;
+    if (args[0] != NULL && args[1] != NULL) {
+        done = call_python("ray._private.errors", "tell_unhandled", args, 2);
+    }
+    if (done == NULL) {
+        PyErr_WriteUnraisable(NULL);
+    }
+    Py_XDECREF(done);
+    Py_XDECREF(args[0]);
+    Py_XDECREF(args[1]);
+    PyGILState_Release(held);
+}
+
 PyObject *
 raise_failure(ray_value *value)
 {
-    struct ray_failure failure = { .struct_size = sizeof(failure) };
-    int status = ray_value_failure(value, &failure);
-    if (status != RAY_OK) {
-        return raise_status(status);
-    }
-    PyObject *fields = failure_dict(&failure);
+    PyObject *fields = fields_of(value);
     if (fields == NULL) {
         return NULL;
     }

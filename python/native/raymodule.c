@@ -262,6 +262,7 @@ module_exec(PyObject *module)
     st->load_ref = PyObject_GetAttrString(module, "_ref_at");
     st->load_actor = PyObject_GetAttrString(module, "_actor_at");
     st->load_weak = PyObject_GetAttrString(module, "actor_from_id");
+    ray_on_unhandled(unhandled_failure, NULL);
     st->logs = log_queue_create();
     st->ready = ready_queue_create();
     if (st->empty_tuple == NULL || st->name_keyword == NULL || st->serializers == NULL ||

@@ -57,6 +57,7 @@ start_parts(void)
     list_init(&wk.begun);
     wk.gcs_timer = (struct net_timer){ .on_timer = wk_gcs_on_timer };
     ID_SET_NIL(&wk.self_actor_id);
+    wk_unhandled_start();
     TRY(armed);
     TRY(wk_engine_start());
     return res_names_init(&wk.names, wk.mem);

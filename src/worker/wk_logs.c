@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The callback thread: printed lines of workers and ready callbacks, outside of the engine's lock.
+ * The callback thread: printed lines of workers, ready callbacks, and failures that nobody has
+ * looked at, outside of the engine's lock.
  *
  * It is made when there is first something for it. Callbacks enter the face's language, so they
  * are never made by the background thread.
@@ -13,9 +14,12 @@
 
 #include "worker/wk_priv.h"
 
+enum { UNHANDLED_MAX = 1000 }; /* failures that wait to be told of; those beyond are counted */
+
 struct callback {
     struct list link;
-    ray_ready_fn fn; /* NULL: a log line */
+    struct ray_value *failure; /* that nobody has looked at, or */
+    ray_ready_fn fn;           /* NULL: a log line */
     void *ctx;
     bool cancelled, is_stderr;
     int pid;
@@ -27,12 +31,17 @@ struct wk_callbacks {
     pthread_mutex_t lock;
     pthread_cond_t filled;
     struct list queue;
+    uint32_t unhandled;       /* in the queue */
+    size_t unhandled_dropped; /* since the last that was told of */
     pthread_t thread;
     bool stop;
 };
 
 static ray_log_fn log_fn;
 static void *log_ctx;
+static ray_unhandled_fn unhandled_fn;
+static void *unhandled_ctx;
+static bool ignores_unhandled;
 
 static void
 plain_log(const struct callback *c)
@@ -49,9 +58,43 @@ plain_log(const struct callback *c)
 }
 
 static void
-run_one(struct callback *c)
+plain_unhandled(const struct ray_value *failure, size_t dropped)
 {
-    if (c->fn) {
+    struct wk_failure f;
+    wk_value_read_failure(failure, &f);
+    if (dropped > 0) {
+        (void)fprintf(stderr, "%zu unhandled errors came faster than they could be told.\n",
+                      dropped);
+    }
+    (void)fprintf(stderr,
+                  "Unhandled error (suppress with 'RAY_IGNORE_UNHANDLED_ERRORS=1'): %s: "
+                  "%s\n",
+                  f.function, f.text);
+    (void)fflush(stderr);
+}
+
+static void
+tell_unhandled(struct wk_callbacks *cb, struct ray_value *failure)
+{
+    (void)pthread_mutex_lock(&cb->lock);
+    const size_t dropped = cb->unhandled_dropped;
+    cb->unhandled_dropped = 0;
+    cb->unhandled--;
+    (void)pthread_mutex_unlock(&cb->lock);
+    if (unhandled_fn) {
+        unhandled_fn(unhandled_ctx, failure, dropped);
+    } else if (!ignores_unhandled) {
+        plain_unhandled(failure, dropped);
+    }
+    ray_value_release(failure);
+}
+
+static void
+run_one(struct wk_callbacks *cb, struct callback *c)
+{
+    if (c->failure) {
+        tell_unhandled(cb, c->failure);
+    } else if (c->fn) {
         c->fn(c->ctx, c->cancelled);
     } else if (log_fn) {
         log_fn(log_ctx, c->text, c->pid, c->is_stderr, c->text + strlen(c->text) + 1, c->size);
@@ -71,7 +114,7 @@ callback_main(void *arg)
         struct list *first = list_pop_front(&cb->queue);
         if (first) {
             (void)pthread_mutex_unlock(&cb->lock);
-            run_one(LIST_ENTRY(first, struct callback, link));
+            run_one(cb, LIST_ENTRY(first, struct callback, link));
             (void)pthread_mutex_lock(&cb->lock);
         } else if (cb->stop) {
             break;
@@ -106,21 +149,73 @@ start(void)
     return cb;
 }
 
-static void
+/* False: there is no thread; the callback is the caller's still. */
+static bool
 push(struct callback *c)
 {
     if (!wk.callbacks) {
         wk.callbacks = start();
     }
     if (!wk.callbacks) {
-        free(c->text);
-        free(c);
-        return;
+        return false;
     }
     (void)pthread_mutex_lock(&wk.callbacks->lock);
     list_push_back(&wk.callbacks->queue, &c->link);
     (void)pthread_cond_signal(&wk.callbacks->filled);
     (void)pthread_mutex_unlock(&wk.callbacks->lock);
+    return true;
+}
+
+/* Whether one more failure may wait to be told of. */
+static bool
+count_unhandled(struct wk_callbacks *cb)
+{
+    (void)pthread_mutex_lock(&cb->lock);
+    const bool fits = cb->unhandled < UNHANDLED_MAX;
+    if (fits) {
+        cb->unhandled++;
+    } else {
+        cb->unhandled_dropped++;
+    }
+    (void)pthread_mutex_unlock(&cb->lock);
+    return fits;
+}
+
+bool
+wk_unhandled_take(struct ray_value *failure)
+{
+    failure->unheard = false;
+    if (!wk.ready || wk.forked) {
+        return false; /* the session ends: what is left was kept by the program until now */
+    }
+    if (!wk.callbacks) {
+        wk.callbacks = start();
+    }
+    struct callback *c = calloc(1, sizeof(*c));
+    if (!c || !wk.callbacks || !count_unhandled(wk.callbacks)) {
+        free(c);
+        return false;
+    }
+    atom_u32_store(&failure->refs, 1, ATOM_RELAXED);
+    c->failure = failure;
+    (void)push(c);
+    return true;
+}
+
+RAY_API void
+ray_on_unhandled(ray_unhandled_fn fn, void *ctx)
+{
+    wk_lock();
+    unhandled_fn = fn;
+    unhandled_ctx = ctx;
+    wk_unlock();
+}
+
+void
+wk_unhandled_start(void)
+{
+    /* tidy: getenv: read once, when a session starts */
+    ignores_unhandled = getenv("RAY_IGNORE_UNHANDLED_ERRORS") != NULL;
 }
 
 void
@@ -129,7 +224,9 @@ wk_callback_push(ray_ready_fn fn, void *ctx, bool cancelled)
     struct callback *c = calloc(1, sizeof(*c));
     if (c) {
         *c = (struct callback){ .fn = fn, .ctx = ctx, .cancelled = cancelled };
-        push(c);
+        if (!push(c)) {
+            free(c);
+        }
     }
 }
 
@@ -159,7 +256,10 @@ wk_logs_push(const Ray__Node__LogLines *lines)
     c->size = lines->text.len;
     c->pid = lines->pid;
     c->is_stderr = lines->is_stderr;
-    push(c);
+    if (!push(c)) {
+        free(c->text);
+        free(c);
+    }
 }
 
 /* Everything queued is still called; no lock held. */

@@ -21,6 +21,14 @@ wk_ref_value(const struct own_ref *ref)
     return value;
 }
 
+void
+wk_ref_heard(const struct own_ref *ref)
+{
+    if (ref->state == OWN_ERROR) {
+        wk_value_heard(wk_ref_value(ref));
+    }
+}
+
 int
 wk_refs_check(ray_ref *const *refs, size_t count, bool values)
 {
@@ -205,9 +213,11 @@ open_ref(struct own_ref *ref, struct ray_value **out)
     switch ((enum own_state)ref->state) {
     case OWN_PENDING:
         return st_fail(ST_TIMED_OUT, "Get timed out: some object(s) not ready.");
+    case OWN_ERROR:
+        wk_value_heard(wk_ref_value(ref));
+        break;
     case OWN_INLINE:
     case OWN_STORE:
-    case OWN_ERROR:
         break;
     case OWN_GONE:
         *out = wk_failure_of_ref(ref, ref->status);
@@ -314,6 +324,15 @@ all_ready(void *ctx)
     return false;
 }
 
+/* A wait that ends with the first failure has told of those, too, that have come until then. */
+static void
+hear_errors(ray_ref *const *refs, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        wk_ref_heard(wk_ref_of(refs[i]));
+    }
+}
+
 RAY_API int
 ray_wait_all(ray_ref *const *refs, size_t count, int64_t timeout_ms, size_t *error_index)
 {
@@ -326,6 +345,9 @@ ray_wait_all(ray_ref *const *refs, size_t count, int64_t timeout_ms, size_t *err
     w.seen_errors = wk.error_count - 1; /* look once at all */
     if (status == ST_OK) {
         status = wk_wait(all_ready, &w, deadline_of(timeout_ms, wk_now));
+    }
+    if (w.error_index != SIZE_MAX) {
+        hear_errors(refs, count);
     }
     wk_unlock();
     if (error_index) {
@@ -409,6 +431,9 @@ ray_wait(ray_ref *const *refs, size_t count, size_t num_returns, int64_t timeout
     for (size_t i = 0; i < count && marked < num_returns && status == ST_OK; i++) {
         ready[i] = !is_pending(wk_ref_of(refs[i]));
         marked += ready[i];
+        if (ready[i]) {
+            wk_ref_heard(wk_ref_of(refs[i]));
+        }
     }
     wk_unlock();
     return status;

@@ -56,6 +56,7 @@ wk_peer_send_own(const struct step_out *out)
     memcpy(frame.body, body, own_msg_sizes[out->kind]);
     if (value) {
         (void)wk_value_encode(value, frame.body + fixed);
+        wk_value_heard(value);
     }
     wk_frame_end(&frame, out->kind == OWN_MSG_GET || out->kind == OWN_MSG_VALUE ? NET_BELL_URGENT
                                                                                 : NET_BELL_CALM);

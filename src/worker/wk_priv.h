@@ -549,6 +549,8 @@ wk_ref_of(ray_ref *handle)
     return (struct own_ref *)handle;
 }
 struct ray_value *wk_ref_value(const struct own_ref *ref);
+/* Somebody looks at the value, or gets it: if it is a failure, it is heard of. */
+void wk_ref_heard(const struct own_ref *ref);
 /* The value of a reference that is borrowed is asked for. */
 void wk_ref_want(struct own_ref *ref);
 /* Whether an object stands for an actor: its value, in the owner, is a struct wk_actor. */
@@ -667,5 +669,9 @@ void wk_logs_start(ray_log_fn fn, void *ctx);
 void wk_logs_push(const Ray__Node__LogLines *lines);
 void wk_logs_stop(void);
 void wk_callback_push(ray_ready_fn fn, void *ctx, bool cancelled);
+/* The last count of a failure went before anybody had looked at it. Lock held. True: it is told of,
+ * and its memory is the callback thread's. */
+bool wk_unhandled_take(struct ray_value *failure);
+void wk_unhandled_start(void);
 
 #endif

@@ -39,6 +39,15 @@ wk_task_forget_pushed(struct wk_task *task)
     }
 }
 
+/* A failure that is to be told of if it goes before anybody has looked at it: of the task's own
+ * code or of its worker, not what somebody asked for nor what befell its actor. */
+static void
+await_hearing(const struct wk_task *task, struct ray_value *failure)
+{
+    failure->unheard = !task->cancelled && !task->killed &&
+                       (failure->status == ST_TASK_FAILED || failure->status == ST_WORKER_CRASHED);
+}
+
 /* A return value has come: handed to the machine with the references inside of it. */
 static int
 take_return(struct wk_task *task, struct own_ref *ref, const struct wk_piece *piece,
@@ -70,6 +79,7 @@ take_return(struct wk_task *task, struct own_ref *ref, const struct wk_piece *pi
     memcpy(&handle, &value, sizeof(handle));
     if (value->kind == WK_VALUE_ERROR) {
         wk.error_count++;
+        await_hearing(task, value);
     }
     const int status = own_return_done(&wk.own, ref, wk_state_of(value), handle, forgotten, inner,
                                        inner ? value->item_count : 0, outs);
@@ -103,6 +113,9 @@ static void
 fail_returns(struct wk_task *task, struct ray_value *failure)
 {
     wk.error_count++;
+    if (failure) {
+        await_hearing(task, failure);
+    }
     for (uint32_t i = 0; i < task->return_count; i++) {
         struct wk_outs o;
         uint64_t handle = 0;

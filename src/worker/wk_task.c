@@ -411,6 +411,7 @@ wk_task_args_encode(const struct wk_task *task, uint8_t *out)
             out += arg->bytes;
             continue;
         }
+        wk_ref_heard(arg->ref); /* what becomes of the dependent task tells of it */
         struct peer_piece head;
         const size_t bytes = wk_value_encode(arg_value(task, i), out);
         memcpy(&head, out, sizeof(head));

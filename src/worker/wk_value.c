@@ -81,6 +81,9 @@ RAY_API void
 ray_value_release(ray_value *value)
 {
     while (value && atom_u32_fetch_add(&value->refs, UINT32_MAX, ATOM_ACQ_REL) == 1) {
+        if (value->unheard && wk_unhandled_take(value)) {
+            break;
+        }
         if (value->kind == WK_VALUE_VIEW) {
             storec_unpin(&value->view);
         }

@@ -31,7 +31,8 @@ struct ray_value {
     struct atom_u32 refs;
     uint8_t kind;  /* enum wk_value_kind */
     bool embedded; /* lives in another block, which `base` keeps */
-    uint16_t zero;
+    bool unheard;  /* ERROR: of a task, and nobody has looked at it yet. Under the lock */
+    uint8_t zero;
     uint32_t format;
     uint32_t item_count;
     int32_t status; /* of an ERROR, else 0 */
@@ -101,6 +102,14 @@ struct wk_failure {
     const void *data;
     size_t data_size;
 };
+/* Somebody has looked at the value, or got it. Under the lock. */
+static inline void
+wk_value_heard(struct ray_value *value)
+{
+    if (value->unheard) {
+        value->unheard = false;
+    }
+}
 struct ray_value *wk_value_create_failure(const struct wk_failure *failure);
 /* Reads an ERROR value; pointers into it. */
 void wk_value_read_failure(const struct ray_value *value, struct wk_failure *out);

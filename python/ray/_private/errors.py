@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -233,3 +234,18 @@ def from_failure(failure: dict[str, Any]) -> BaseException:
         error.detail = text
         return error
     return from_status(failure["status"], failure["python_class"], text)
+
+
+def tell_unhandled(failure: dict[str, Any], dropped: int) -> None:
+    """A task's failure is gone, and nobody has looked at it: the log says so."""
+    if "RAY_IGNORE_UNHANDLED_ERRORS" in os.environ:
+        return
+    import logging
+
+    logger = logging.getLogger("ray._private.worker")
+    if dropped:
+        logger.error("%d unhandled errors came faster than they could be told.", dropped)
+    logger.error(
+        "Unhandled error (suppress with 'RAY_IGNORE_UNHANDLED_ERRORS=1'): %s",
+        from_failure(failure),
+    )

@@ -5,6 +5,8 @@
  */
 #include "c_face.h"
 
+#include <pthread.h>
+
 enum { BATCH = 100000, MANY_RETURNS = 3000 };
 
 static int
@@ -480,11 +482,57 @@ test_what_can_not_be_scheduled_stays_pending(void **state)
     ray_options_release(impossible);
 }
 
+/* What was told of failures that nobody had looked at. */
+struct unhandled {
+    pthread_mutex_t lock;
+    pthread_cond_t told;
+    int count, status;
+    char function[64];
+};
+
+static void
+on_unhandled(void *ctx, const ray_value *failure, size_t dropped)
+{
+    struct unhandled *u = ctx;
+    struct ray_failure f = { .struct_size = sizeof(f) };
+    (void)dropped;
+    (void)pthread_mutex_lock(&u->lock);
+    if (ray_value_failure(failure, &f) == RAY_OK) {
+        u->count++;
+        u->status = f.status;
+        (void)snprintf(u->function, sizeof(u->function), "%s", f.function);
+    }
+    (void)pthread_cond_signal(&u->told);
+    (void)pthread_mutex_unlock(&u->lock);
+}
+
+static void
+test_failures_that_nobody_looks_at_are_told(void **state)
+{
+    (void)state;
+    struct unhandled u = { .lock = PTHREAD_MUTEX_INITIALIZER, .told = PTHREAD_COND_INITIALIZER };
+    ray_on_unhandled(on_unhandled, &u);
+    (void)c_face_failure(RAY_E_TASK_FAILED, c_face_call(ray_remote_refuse, NULL, 0));
+    ray_ref_release(c_face_call(ray_remote_refuse, NULL, 0));
+    (void)pthread_mutex_lock(&u.lock);
+    while (u.count == 0) {
+        (void)pthread_cond_wait(&u.told, &u.lock);
+    }
+    assert_int_equal(u.count, 1); /* not the first, which is told of before */
+    assert_int_equal(u.status, RAY_E_TASK_FAILED);
+    assert_string_equal(u.function, "refuse");
+    (void)pthread_mutex_unlock(&u.lock);
+    assert_int_equal(c_face_stop(state), 0);
+    ray_on_unhandled(NULL, NULL);
+    assert_int_equal(c_face_start(state), 0);
+}
+
 int
 main(int argc, char **argv)
 {
     c_face_main(argc, argv);
     const struct CMUnitTest tests[] = {
+        C_FACE_TEST(test_failures_that_nobody_looks_at_are_told),
         C_FACE_TEST(test_value_goes_and_comes),
         C_FACE_TEST(test_task_runs_in_another_process),
         C_FACE_TEST(test_references_as_arguments),
