@@ -603,7 +603,8 @@ RAY_API int64_t ray_task_arg_copy(ray_task *task, size_t index, void *out, size_
 RAY_API int ray_task_return(ray_task *task, int32_t index, const struct ray_payload *payload);
 RAY_API int ray_task_return_bytes(ray_task *task, int32_t index, const void *data, size_t size);
 /* Fails the whole task (all returns): RAY_E_TASK_FAILED with the face's bytes and a text. `retry`:
- * the options' retry_exceptions cover this failure. */
+ * the options' retry_exceptions cover this failure; or, with RAY_E_WORKER_CRASHED from a task that
+ * ends its process (ray_worker_exit_soon), it is tried again as after a crash. */
 RAY_API int ray_task_fail(ray_task *task, int status, bool retry, const char *text,
                           const struct ray_payload *payload);
 

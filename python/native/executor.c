@@ -467,19 +467,20 @@ fail_by_exit(struct state *st, ray_task *task, PyObject *exception)
                  in_actor ? "actor" : "task", st->exit_code);
     }
     (void)ray_worker_exit_soon();
-    (void)ray_task_fail(task, in_actor ? RAY_E_ACTOR_DIED : RAY_E_WORKER_CRASHED, false, text,
-                        NULL);
+    (void)ray_task_fail(task, in_actor ? RAY_E_ACTOR_DIED : RAY_E_WORKER_CRASHED, !in_actor, text,
+                        NULL); /* a task is tried again, as after any end of its worker */
 }
 
-/* Whether the exception is how a cancelled task ends: its own interrupt, or a cancelled child's. */
+/* Whether the exception is how a cancelled task ends: its own interrupt, or a cancelled child's. A
+ * KeyboardInterrupt is that whoever raised it, but in a constructor, which nobody cancels. */
 static bool
 is_cancellation(const ray_task *task, PyObject *exception)
 {
+    if (PyErr_GivenExceptionMatches(exception, PyExc_KeyboardInterrupt)) {
+        return ray_task_get_kind(task) != RAY_TASK_ACTOR_CREATION;
+    }
     if (!ray_task_is_cancelled(task)) {
         return false;
-    }
-    if (PyErr_GivenExceptionMatches(exception, PyExc_KeyboardInterrupt)) {
-        return true;
     }
     PyObject *error = import_name("ray.exceptions", "TaskCancelledError");
     const bool matches = error != NULL && PyErr_GivenExceptionMatches(exception, error);
@@ -529,7 +530,8 @@ executor_tell_failure(struct state *st, ray_task *task, const struct outcome *ou
         status = RAY_OK;
     } else if (is_cancellation(task, exception)) {
         char text[256];
-        snprintf(text, sizeof(text), "%.200s was interrupted", ray_task_function_name(task));
+        snprintf(text, sizeof(text), "%.200s %s", ray_task_function_name(task),
+                 ray_task_is_cancelled(task) ? "was interrupted" : "raised KeyboardInterrupt");
         status = ray_task_fail(task, RAY_E_TASK_CANCELLED, false, text, NULL);
     } else {
         PyObject *described = describe(st, task, exception, outcome->from_argument);

@@ -162,12 +162,14 @@ wk_task_fail(struct wk_task *task, struct ray_value *failure, uint32_t executor)
     finish(task);
 }
 
-/* Whether a failed reply leads to another try. Then the task is READY again. */
+/* Whether a failed reply leads to another try. Then the task is READY again. WORKER_CRASHED: the
+ * task ended its worker in good order, which counts as the worker's death. */
 static bool
 retry_after_failure(struct wk_task *task, const struct peer_done *done, uint32_t executor)
 {
-    if (task->cancelled || done->status != ST_TASK_FAILED ||
-        !(done->flags & PEER_DONE_RETRY_ALLOWED) || !task->retry_exceptions ||
+    const bool covered = (done->status == ST_TASK_FAILED && task->retry_exceptions) ||
+                         (done->status == ST_WORKER_CRASHED && !task->actor);
+    if (task->cancelled || !covered || !(done->flags & PEER_DONE_RETRY_ALLOWED) ||
         task->retries_left == 0) {
         return false;
     }

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 import ray
-from ray.exceptions import RayTaskError, WorkerCrashedError
+from ray.exceptions import ActorDiedError, RayTaskError, TaskCancelledError, WorkerCrashedError
 
 pytestmark = pytest.mark.usefixtures("session")
 
@@ -193,6 +193,23 @@ def test_sys_exit():
         ray.get(leave.remote(), timeout=30)
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_sys_exit_is_tried_again_like_a_crash(tmp_path, code):
+    path = str(tmp_path / "tries")
+
+    @ray.remote(max_retries=2)
+    def leave(last):
+        if _tries(path) < last:
+            sys.exit(code)
+        return "stayed"
+
+    assert ray.get(leave.remote(3), timeout=60) == "stayed"
+    os.unlink(path)
+    with pytest.raises(WorkerCrashedError, match=f"exit code {code}"):
+        ray.get(leave.remote(100), timeout=60)
+    assert os.path.getsize(path) == 3
+
+
 def test_retry_after_a_crash(tmp_path):
     path = tmp_path / "tries"
 
@@ -240,10 +257,54 @@ def test_exceptions_that_are_not_retried(tmp_path, retry):
     assert os.path.getsize(path) == 1
 
 
-def test_base_exceptions():
-    @ray.remote
+def test_a_keyboard_interrupt_of_the_task_s_own(tmp_path):
+    """It is how a cancelled task ends, and looks like that; it is not tried again."""
+    path = str(tmp_path / "tries")
+
+    @ray.remote(max_retries=3, retry_exceptions=True)
     def interrupt():
+        _tries(path)
         raise KeyboardInterrupt("mine")
 
-    with pytest.raises(RayTaskError):
+    with pytest.raises(TaskCancelledError, match="raised KeyboardInterrupt"):
         ray.get(interrupt.remote(), timeout=30)
+    assert os.path.getsize(path) == 1
+
+    @ray.remote
+    class Actor:
+        def interrupt(self):
+            raise KeyboardInterrupt("mine")
+
+        def lives(self):
+            return True
+
+    actor = Actor.remote()
+    with pytest.raises(TaskCancelledError):
+        ray.get(actor.interrupt.remote(), timeout=30)
+    assert ray.get(actor.lives.remote(), timeout=30)
+
+
+def test_base_exceptions():
+    class Mine(BaseException):
+        pass
+
+    @ray.remote
+    def fail():
+        raise Mine("mine")
+
+    with pytest.raises(RayTaskError, match="mine"):
+        ray.get(fail.remote(), timeout=30)
+
+
+def test_constructors_that_are_interrupted():
+    @ray.remote
+    class Actor:
+        def __init__(self):
+            raise KeyboardInterrupt("mine")
+
+        def method(self):
+            pass
+
+    with pytest.raises(ActorDiedError, match="KeyboardInterrupt"):
+        actor = Actor.remote()
+        ray.get(actor.method.remote(), timeout=30)
