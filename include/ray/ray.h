@@ -380,6 +380,13 @@ enum ray_generator_kind {
     RAY_GENERATOR_DYNAMIC = 2,   /* at its end: the value that it returns refers to the items */
 };
 
+/* Whether a call of an actor may overtake earlier ones of its caller whose arguments are late. */
+enum ray_call_order {
+    RAY_CALL_ORDER_DEFAULT = 0, /* free if the actor runs several calls at once, else kept */
+    RAY_CALL_ORDER_KEPT = 1,    /* refused with max_concurrency above 1 and with in_event_loop */
+    RAY_CALL_ORDER_FREE = 2,
+};
+
 struct ray_task_options {
     size_t struct_size;
     int32_t num_returns;                  /* >= 0 */
@@ -408,7 +415,8 @@ struct ray_task_options {
     const void *metadata;
     size_t metadata_size;
     /* Actors: further groups, each with threads of its own. An actor with groups, with
-     * max_concurrency above 1 or with in_event_loop starts calls in no certain order. */
+     * max_concurrency above 1 or with in_event_loop starts calls in no certain order; groups alone
+     * keep it with RAY_CALL_ORDER_KEPT. */
     const struct ray_concurrency_group *groups;
     size_t group_count;
     /* Actors: calls run in event loops of the face, one a group (ray_worker_options.serve);
@@ -418,6 +426,7 @@ struct ray_task_options {
     const char *concurrency_group;
     enum ray_generator_kind generator;
     uint32_t generator_backpressure; /* at most so many items unread; 0: no limit */
+    enum ray_call_order call_order;  /* of an actor */
 };
 RAY_API void ray_task_options_default(struct ray_task_options *options);
 RAY_API int ray_options_create(const struct ray_task_options *options, ray_options **out);

@@ -269,6 +269,7 @@ fill_options(PyObject *settings, struct ray_task_options *options)
     options->max_task_retries = (int32_t)int_option(settings, "max_task_retries", 0);
     options->max_pending_calls = int_option(settings, "max_pending_calls", -1);
     options->max_concurrency = (int32_t)int_option(settings, "max_concurrency", 0);
+    options->call_order = (enum ray_call_order)int_option(settings, "call_order", 0);
     options->generator = (enum ray_generator_kind)int_option(settings, "generator", 0);
     options->generator_backpressure = (uint32_t)int_option(settings, "generator_backpressure", 0);
     options->name = text_option(settings, "name");

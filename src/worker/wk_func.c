@@ -235,11 +235,11 @@ static void
 make_canonical(struct ray_options *o)
 {
     str_init(&o->canonical, os_mem_system());
-    str_printf(&o->canonical, "%d %d %d %d %d %d %lld %d %d %d %d %u|%s|%s|%s|%s|", o->num_returns,
-               o->max_retries, o->max_calls, o->max_concurrency, o->max_restarts,
+    str_printf(&o->canonical, "%d %d %d %d %d %d %lld %d %d %d %d %d %u|%s|%s|%s|%s|",
+               o->num_returns, o->max_retries, o->max_calls, o->max_concurrency, o->max_restarts,
                o->max_task_retries, (long long)o->max_pending_calls, o->retry_exceptions,
-               (int)o->lifetime, o->event_loop, (int)o->generator, o->backpressure, o->name,
-               o->actor_name, o->actor_namespace, o->groups);
+               (int)o->lifetime, o->event_loop, o->unordered, (int)o->generator, o->backpressure,
+               o->name, o->actor_name, o->actor_namespace, o->groups);
     str_printf(&o->canonical, "%d %zu %zu|", o->get_if_exists, o->metadata_size, o->face_info_size);
     for (uint32_t i = 0; i < o->resource_count; i++) {
         str_printf(&o->canonical, "%s=%lld,", o->resources[i].name,
@@ -322,7 +322,13 @@ fill_options(const struct ray_task_options *from, struct ray_options *o)
                          : from->in_event_loop     ? RAY_EVENT_LOOP_CONCURRENCY
                                                    : 1;
     o->event_loop = from->in_event_loop;
-    o->unordered = o->event_loop || o->max_concurrency > 1 || from->group_count > 0;
+    o->unordered = from->call_order == RAY_CALL_ORDER_DEFAULT
+                       ? o->event_loop || o->max_concurrency > 1 || from->group_count > 0
+                       : from->call_order == RAY_CALL_ORDER_FREE;
+    if (!o->unordered && (o->event_loop || o->max_concurrency > 1)) {
+        return st_fail(ST_INVALID_ARGUMENT, "an actor with threads or an event loop can't keep "
+                                            "the order of its calls");
+    }
     o->generator = from->generator;
     o->backpressure = from->generator_backpressure;
     o->max_restarts = from->max_restarts;

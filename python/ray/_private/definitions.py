@@ -166,6 +166,7 @@ def prepare_actor_options(plan: ActorPlan, meta: ActorMeta) -> Any:
             "placement_resources": plan.placement,
             "max_pending_calls": plan.max_pending_calls,
             "max_concurrency": plan.max_concurrency,
+            "call_order": plan.call_order,
             "concurrency_groups": plan.concurrency_groups,
             "in_event_loop": plan.in_event_loop,
             "max_restarts": plan.max_restarts,

@@ -455,6 +455,7 @@ class ActorPlan:
     """What the options of an actor class mean to the runtime."""
 
     __slots__ = (
+        "call_order",
         "concurrency_groups",
         "get_if_exists",
         "in_event_loop",
@@ -472,6 +473,7 @@ class ActorPlan:
     max_pending_calls: int
     max_restarts: int  # -1: for ever
     max_concurrency: int  # 0: the default, 1 or, with an event loop, 1000
+    call_order: int  # enum ray_call_order: 0 the default, 1 kept, 2 free
     concurrency_groups: dict[str, int]
     in_event_loop: bool  # calls are coroutines
     name: str | None
@@ -487,6 +489,20 @@ def _clip(count: int) -> int:
 def _refuse_unbuilt_actor(options: Mapping[str, Any]) -> None:
     if options.get("enable_tensor_transport"):
         raise not_built("The option 'enable_tensor_transport'")
+
+
+def _call_order(options: Mapping[str, Any], plan: ActorPlan) -> int:
+    """Whether calls may overtake those whose arguments are late: an enum ray_call_order."""
+    free = options.get("allow_out_of_order_execution")
+    if free is None:
+        return 0
+    kind = "async" if plan.in_event_loop else "multi-threaded" if plan.max_concurrency > 1 else ""
+    if kind and not free:
+        raise ValueError(
+            f"If you're using {kind} actors, Ray can't execute actor tasks in order. Set "
+            "`allow_out_of_order_execution=True` to allow out-of-order execution."
+        )
+    return 2 if free else 1
 
 
 def plan_actor(options: Mapping[str, Any], has_async: bool = False) -> ActorPlan:
@@ -508,6 +524,7 @@ def plan_actor(options: Mapping[str, Any], has_async: bool = False) -> ActorPlan
     plan.max_concurrency = min(int(options.get("max_concurrency") or 0), INT32_MAX)
     plan.concurrency_groups = _groups(options)
     plan.in_event_loop = has_async
+    plan.call_order = _call_order(options, plan)
     plan.name = options.get("name")
     plan.namespace = options.get("namespace")
     plan.lifetime = _LIFETIMES[options.get("lifetime")]
