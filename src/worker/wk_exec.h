@@ -133,6 +133,7 @@ struct ray_value *wk_exec_failure(const struct wk_exec *e, int status, const cha
 int wk_on_told(struct wk_link *link, const uint8_t *body, size_t size) MUST_USE;
 /* If it waits for room: it looks again. */
 void wk_exec_room_changed(struct wk_exec *e);
+void wk_yield_on_timer(void *ctx);
 /* It ends while an event loop waits for its room. */
 void wk_exec_room_end(struct wk_exec *e);
 

@@ -278,7 +278,8 @@ struct wk_engine {
     struct own own;
     struct arena out_arena;
     uint32_t out_depth;
-    struct net_timer own_timer, lease_timer, evidence_timer, free_timer, stream_timer, push_timer;
+    struct net_timer own_timer, lease_timer, evidence_timer, free_timer, stream_timer, push_timer,
+        room_timer;
     struct list tells; /* ray_stream.tell_link: of those that wait for stream_timer */
     struct storec *store;
     struct str frees; /* struct store_ref[] for the raylet */

@@ -12,6 +12,7 @@
 
 #include "os/os_basic.h"
 #include "os/os_shm.h"
+#include "worker/wk_exec.h"
 #include "worker/wk_inbox.h"
 #include "worker/wk_priv.h"
 #include "worker/wk_task.h"
@@ -203,6 +204,7 @@ wk_engine_start(void)
     wk.free_timer = (struct net_timer){ .on_timer = on_free_timer };
     wk.stream_timer = (struct net_timer){ .on_timer = wk_stream_on_timer };
     wk.push_timer = (struct net_timer){ .on_timer = wk_on_push_timer };
+    wk.room_timer = (struct net_timer){ .on_timer = wk_yield_on_timer };
     list_init(&wk.tells);
     return start_thread();
 }
@@ -252,6 +254,7 @@ wk_engine_stop(void)
         net_loop_disarm(wk.loop, &wk.free_timer);
         net_loop_disarm(wk.loop, &wk.stream_timer);
         net_loop_disarm(wk.loop, &wk.push_timer);
+        net_loop_disarm(wk.loop, &wk.room_timer);
         net_loop_remove(wk.loop, &wk.kick_watch);
         net_loop_destroy(&wk.loop);
     }

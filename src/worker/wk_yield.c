@@ -219,11 +219,37 @@ wk_exec_room_end(struct wk_exec *e)
     wk_inbox_put(inbox, e->room_token);
 }
 
+/* Whoever writes what was unsent tells nobody: while an event loop waits for that alone, one looks
+ * again. */
+static void
+wait_for_room(struct wk_exec *e)
+{
+    if (has_room(e)) {
+        wk_exec_room_end(e);
+    } else if (wk_yield_has_room(&e->yield) && !heap_has(&wk.room_timer.node) &&
+               net_loop_arm(wk.loop, &wk.room_timer, wk_now() + WK_TICK_NS) != ST_OK) {
+        wk_exec_room_end(e); /* without memory to wait with */
+    }
+}
+
 void
 wk_exec_room_changed(struct wk_exec *e)
 {
-    if (e->room_inbox && (!e->from || wk_yield_has_room(&e->yield))) {
-        wk_exec_room_end(e);
+    if (e->room_inbox) {
+        wait_for_room(e);
+    }
+    wk_changed();
+}
+
+void
+wk_yield_on_timer(void *ctx)
+{
+    (void)ctx;
+    LIST_FOR (l, &wk.begun) {
+        struct wk_exec *e = LIST_ENTRY(l, struct wk_exec, link);
+        if (e->room_inbox) {
+            wait_for_room(e);
+        }
     }
     wk_changed();
 }

@@ -3,6 +3,8 @@
 
 import asyncio
 import os
+import signal
+import threading
 
 import pytest
 import ray
@@ -112,6 +114,69 @@ def test_generators_of_async_actors(tmp_path):
         next(endless)
         del endless
         until(lambda before=before: size(path) == before + 1)
+
+
+class Producer:
+    """Many items, none before `go`; tells how many it has made."""
+
+    def __init__(self):
+        self.opened = threading.Event()
+        self.count = 0
+
+    def go(self):
+        self.opened.set()
+
+    def made(self):
+        return self.count
+
+
+class ThreadedProducer(Producer):
+    def items(self, n):
+        self.opened.wait()
+        for _ in range(n):
+            self.count += 1
+            yield b"x" * 10_000
+
+
+class AsyncProducer(Producer):
+    async def items(self, n):
+        while not self.opened.is_set():
+            await asyncio.sleep(0)
+        for _ in range(n):
+            self.count += 1
+            yield b"x" * 10_000
+
+
+@ray.remote(num_cpus=0)
+class Reader:
+    def start(self, producer, n):
+        self.items = producer.items.remote(n)
+        return os.getpid()
+
+    def read(self):
+        return sum(len(ray.get(ref)) for ref in self.items)
+
+
+@pytest.mark.parametrize("cls", [ThreadedProducer, AsyncProducer])
+def test_a_stopped_owner_holds_up_its_producer(cls):
+    """4 MiB of what isn't sent, not all of it, are kept for an owner that doesn't read."""
+    n = 3000
+    producer = ray.remote(num_cpus=0, max_concurrency=2)(cls).remote()
+    reader = Reader.remote()
+    pid = ray.get(reader.start.remote(producer, n), timeout=45)
+    ray.get(producer.made.remote(), timeout=45)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            until(lambda: stat.seek(0) == 0 and stat.read().rpartition(")")[2].split()[0] == "T")
+        ray.get(producer.go.remote(), timeout=45)
+        for _ in range(500):  # each is a turn of the event loop at least: room for 64 items
+            made = ray.get(producer.made.remote(), timeout=45)
+        assert made < n // 2
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert ray.get(reader.read.remote(), timeout=90) == n * 10_000
+    assert ray.get(producer.made.remote(), timeout=45) == n
 
 
 @pytest.mark.parametrize("limit", [-1, 2])
