@@ -186,6 +186,14 @@ net_window_worker_init(struct net_window_worker *worker, void *memory, size_t le
 }
 
 bool
+net_window_is_posted(const struct net_window_worker *worker, const struct net_window_push *push)
+{
+    return push->word < worker->n_words && push->number <= NET_WINDOW_PUSH_MAX &&
+           atom_u64_load(&worker->words[push->word], ATOM_ACQUIRE) ==
+               (push->number << 8 | NET_WINDOW_POSTED);
+}
+
+bool
 net_window_start(struct net_window_worker *worker, const struct net_window_push *push)
 {
     FAULT_STEP("net.window.before_start");

@@ -134,6 +134,10 @@ net_window_expect(const struct net_window_worker *worker, uint32_t word)
     }
 }
 
+/* Whether the push may still be started. Once false it stays so: its frame is void. */
+MUST_USE bool net_window_is_posted(const struct net_window_worker *worker,
+                                   const struct net_window_push *push);
+
 /* Just before the task runs. False: it was recalled, or names no word: drop the frame. */
 MUST_USE bool net_window_start(struct net_window_worker *worker,
                                const struct net_window_push *push);

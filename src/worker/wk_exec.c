@@ -155,6 +155,62 @@ wk_exec_make(const uint8_t *body, size_t size, uint32_t caller, struct wk_exec *
     return ST_OK;
 }
 
+/* ---- void frames ---- */
+
+/*
+ * A task that its owner has taken back leaves its frame here, void. It would be dropped in its
+ * turn; but who waits behind a long call gets no turn, and its owner may go on submitting and
+ * cancelling. So the queues are looked through whenever they have doubled: what is kept is bounded
+ * by what is in flight, and the others keep their order.
+ */
+enum { SWEEP_COUNT = 1024, SWEEP_BYTES = 16 * 1024 * 1024 };
+
+static bool
+is_void(const struct wk_exec *e)
+{
+    const struct net_window_push push = { e->push.word, e->push.push_number };
+    return e->from && !e->from->broken && !net_window_is_posted(&e->from->worker_window, &push);
+}
+
+/* Gives the bytes of what stays. */
+static uint64_t
+sweep_queue(struct list *queue)
+{
+    uint64_t bytes = 0;
+    LIST_FOR_SAFE (l, next, queue) {
+        struct wk_exec *e = LIST_ENTRY(l, struct wk_exec, link);
+        if (is_void(e)) {
+            list_remove(&e->link);
+            wk.exec_count--;
+            wk_exec_discard(e);
+        } else {
+            bytes += e->block->size;
+        }
+    }
+    return bytes;
+}
+
+/* A push has been queued. */
+void
+wk_exec_queued(const struct wk_exec *e)
+{
+    wk.exec_count++;
+    wk.swept.bytes += e->block->size;
+    if (wk.exec_count < wk.swept.count_limit && wk.swept.bytes < wk.swept.bytes_limit) {
+        return;
+    }
+    uint64_t bytes = sweep_queue(&wk.exec_queue);
+    for (uint32_t i = 0; wk.groups && i < wk.groups->count; i++) {
+        bytes += sweep_queue(&wk.groups->group[i].queue);
+    }
+    wk.swept.count_limit = wk.exec_count > SWEEP_COUNT / 2 ? wk.exec_count * 2 : SWEEP_COUNT;
+    wk.swept.bytes_limit = bytes > SWEEP_BYTES ? bytes : SWEEP_BYTES;
+    wk.swept.bytes = 0;
+    if (wk.leaving) {
+        wk_leave_changed();
+    }
+}
+
 int
 wk_on_push(struct wk_link *link, const uint8_t *body, size_t size)
 {
@@ -183,7 +239,7 @@ wk_on_push(struct wk_link *link, const uint8_t *body, size_t size)
         return ST_OK;
     }
     list_push_back(&wk.exec_queue, &e->link);
-    wk.exec_count++;
+    wk_exec_queued(e);
     wk_changed();
     return ST_OK;
 }

@@ -93,6 +93,8 @@ wk_exec_of(const ray_task *task)
 bool wk_exec_open_args(struct wk_exec *e);
 /* Its connection is gone while it runs: nobody hears of it, and its template outlives it. */
 void wk_exec_orphan(struct wk_exec *e);
+/* It is in a queue, whose void frames may go now, this one among them. */
+void wk_exec_queued(const struct wk_exec *e);
 int wk_on_push(struct wk_link *link, const uint8_t *body, size_t size) MUST_USE;
 /* Makes the record of a push whose body is `body`; its template is the caller's to set. */
 int wk_exec_make(const uint8_t *body, size_t size, uint32_t caller, struct wk_exec **out) MUST_USE;

@@ -369,7 +369,7 @@ wk_group_push(struct wk_exec *e)
         return;
     }
     list_push_back(&g->queue, &e->link);
-    wk.exec_count++;
+    wk_exec_queued(e);
     staff(g);
     wk_changed();
 }

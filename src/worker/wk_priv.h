@@ -316,6 +316,10 @@ struct wk_engine {
     /* Executing. */
     struct list exec_queue;
     uint32_t exec_count;
+    struct {
+        uint32_t count_limit;        /* the queues are swept when they are longer, or */
+        uint64_t bytes, bytes_limit; /* when more came since they were */
+    } swept;
     struct wk_exec *current;  /* of the main thread, unless there are groups */
     struct wk_groups *groups; /* of an actor with concurrency, once it is constructed */
     struct wk_groups *groups_to_be;

@@ -86,7 +86,9 @@ test_moves(void **state)
 
     assert_int_equal(net_window_post(&w->owner, &a), ST_OK);
     assert_int_equal(look(&a), NET_WINDOW_POSTED);
+    assert_true(net_window_is_posted(&w->worker, &a));
     assert_true(net_window_start(&w->worker, &a));
+    assert_false(net_window_is_posted(&w->worker, &a));
     assert_int_equal(look(&a), NET_WINDOW_STARTED);
     assert_false(net_window_start(&w->worker, &a));
     assert_false(net_window_recall(&w->owner, &a));
@@ -97,6 +99,8 @@ test_moves(void **state)
     assert_int_equal(net_window_post(&w->owner, &b), ST_OK);
     assert_int_equal(b.word, a.word); /* the word freed last */
     assert_true(b.number > a.number);
+    assert_true(net_window_is_posted(&w->worker, &b));
+    assert_false(net_window_is_posted(&w->worker, &a));
     assert_false(net_window_start(&w->worker, &a)); /* an old frame */
     assert_false(net_window_recall(&w->owner, &a));
     assert_true(net_window_recall(&w->owner, &b));

@@ -499,6 +499,51 @@ def test_async_call_takes_its_children_along(tmp_path):
     begun(tmp_path / "n.interrupted")
 
 
+@pytest.mark.parametrize("options", [{}, {"concurrency_groups": {"other": 1}}], ids=str)
+def test_cancelled_calls_take_no_memory_behind_a_long_one(options, tmp_path):
+    """Their frames go before their turn comes, and the others keep their order."""
+
+    @ray.remote(num_cpus=0, **options)
+    class Busy:
+        def __init__(self):
+            self.notes = []
+
+        def hold(self, path):
+            say(f"{path}.begun")
+            with open(path) as gate:
+                gate.read()
+
+        def note(self, what, data=b""):
+            self.notes.append(what)
+
+        def all(self):
+            return self.notes
+
+        def peak(self):
+            with open("/proc/self/status") as status:
+                return next(int(line.split()[1]) for line in status if "VmHWM" in line) >> 10
+
+    path = tmp_path / "gate"
+    os.mkfifo(path)
+    actor = Busy.remote()
+    before = ray.get(actor.peak.remote())
+    held = actor.hold.remote(path)
+    begun(tmp_path / "gate.begun")
+    data = b"x" * 90_000  # as long as it may be and travel with the call
+    kept = []
+    for i in range(4000):
+        ref = actor.note.remote(i, data)
+        if i % 500 == 0:
+            kept.append(ref)
+        else:
+            ray.cancel(ref)
+    path.write_text("go")
+    ray.get([held, *kept])
+    assert ray.get(actor.all.remote()) == list(range(0, 4000, 500))
+    # 360 MB were sent. What has room in the rings is read, and dropped, in its turn.
+    assert ray.get(actor.peak.remote()) - before < 150
+
+
 def test_cancelled_calls_no_longer_count_as_pending(tmp_path):
     actor = Plain.options(max_pending_calls=3).remote()
     gate = tmp_path / "gate"
