@@ -142,11 +142,37 @@ encode_detached_args(struct wk_task *task, struct str *spec)
     return ST_OK;
 }
 
+/* So that the actor's process can ask the owner for an argument that is lost from the store. */
+static uint32_t
+count_spec_refs(const struct wk_task *task)
+{
+    bool stored = false;
+    for (uint32_t i = 0; i < task->arg_count; i++) {
+        stored = stored || (task->args[i].ref && task->args[i].ref->state == OWN_STORE);
+    }
+    return stored ? task->arg_count : 0;
+}
+
+static void
+append_spec_refs(const struct wk_task *task, uint32_t count, struct str *spec)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct own_item item;
+        memset(&item, 0, sizeof(item));
+        ID_SET_NIL(&item.object);
+        if (task->args[i].ref) {
+            own_item_of(&wk.own, task->args[i].ref, &item);
+        }
+        str_append(spec, &item, sizeof(item));
+    }
+}
+
 /* What the actor's process gets: see struct wk_spec. */
 static int
 encode_spec(const struct wk_actor *actor, struct wk_task *task, struct str *spec)
 {
     const struct wk_spec head = { .template_size = (uint32_t)wk_pad8(task->tmpl->frame.size),
+                                  .ref_count = count_spec_refs(task),
                                   .creator = wk.self };
     const struct peer_push push = {
         .task = task->id,
@@ -157,6 +183,7 @@ encode_spec(const struct wk_actor *actor, struct wk_task *task, struct str *spec
     str_append(spec, &head, sizeof(head));
     str_append(spec, task->tmpl->frame.data, task->tmpl->frame.size);
     str_append(spec, zeros, head.template_size - task->tmpl->frame.size);
+    append_spec_refs(task, head.ref_count, spec);
     str_append(spec, &push, sizeof(push));
     if (actor->detached) {
         return encode_detached_args(task, spec);

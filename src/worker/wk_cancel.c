@@ -15,6 +15,7 @@
 #include "worker/wk_actor.h"
 #include "worker/wk_exec.h"
 #include "worker/wk_group.h"
+#include "worker/wk_lineage.h"
 #include "worker/wk_task.h"
 
 /* ---- the owner ---- */
@@ -132,6 +133,7 @@ wk_task_cancel(struct wk_task *task, uint32_t flags)
     if (task->pushed_on) {
         cancel_pushed(task, flags);
     } else {
+        wk_lineage_unschedule(task);
         cancel_queued(task);
     }
 }

@@ -45,6 +45,7 @@ wk_exec_free(struct wk_exec *e)
         wk_exec_room_end(e);
     }
     free(e->return_refs);
+    free(e->arg_refs);
     if (e->returns != &e->return_one) {
         free(e->returns);
     }

@@ -51,6 +51,7 @@ struct wk_exec {
     struct ray_value *block;      /* holds this record, the arguments' and their bytes */
     struct ray_value *args;       /* [arg_count], in block, whose count keeps them */
     struct ray_value **views;     /* [arg_count], of hints; NULL until asked for */
+    struct own_item *arg_refs;    /* [arg_count], of a creation: what they are; or NULL */
     struct ray_value **returns;   /* [num_returns]; NULL: none yet */
     struct ray_value *return_one; /* of a task with one: `returns` points here */
     struct own_ref **return_refs; /* references inside the returns, one handle each */

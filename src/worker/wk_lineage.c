@@ -257,6 +257,19 @@ wk_lineage_remake(uint64_t handle, struct own_ref *ref)
         schedule(lineage);
     }
     set_return(task, id_object_index(&ref->id) - 1, ref);
+    wk_return_set_task(ref, task);
+}
+
+void
+wk_lineage_unschedule(struct wk_task *task)
+{
+    struct wk_lineage *lineage = task->lineage;
+    if (lineage && lineage->running && !list_is_empty(&lineage->work)) {
+        list_remove(&lineage->work);
+        own_task_submitted(task->refs, task->ref_count);
+        wk.tasks_pending++;
+        task->state = WK_TASK_WAITING;
+    }
 }
 
 /* It can't be run again. */
@@ -269,6 +282,7 @@ fail_remake(struct wk_lineage *lineage, int status)
         struct own_ref *ref = wk_task_return(task, i);
         if (ref) {
             struct wk_outs o;
+            ref->task = 0;
             (void)!own_return_done(&wk.own, ref, OWN_GONE, 0, status, NULL, 0, wk_outs_begin(&o));
             wk_outs_end(&o);
         }

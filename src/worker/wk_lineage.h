@@ -26,6 +26,9 @@ bool wk_lineage_keep(struct wk_task *task);
 /* Outs of the machine: one reference less names the lineage; its value is wanted again. */
 void wk_lineage_release(uint64_t handle);
 void wk_lineage_remake(uint64_t handle, struct own_ref *ref);
+/* The task is about to run again, and is to be ended instead: then it is as one that was submitted
+ * and waits, in no queue. Nothing to do with any other. */
+void wk_lineage_unschedule(struct wk_task *task);
 /* What releases and remakes have left to do; when nothing else is under way. */
 static inline bool
 wk_lineage_due(void)

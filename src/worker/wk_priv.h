@@ -355,10 +355,11 @@ struct wk_engine {
     struct wk_callbacks *callbacks;
 };
 
-/* An actor's creation as it goes through ray-gcs: this, the template's frame body, the push's. */
+/* An actor's creation as it goes through ray-gcs: this, the template's frame body, for each
+ * argument the reference that it is (nil: a value), the push's body. */
 struct wk_spec {
     uint32_t template_size;
-    uint32_t zero;
+    uint32_t ref_count; /* as many as arguments; 0: none is in the store */
     struct own_addr creator;
 };
 

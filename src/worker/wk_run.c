@@ -11,6 +11,7 @@
 #include "os/os_thread.h"
 #include "worker/wk_exec.h"
 #include "worker/wk_group.h"
+#include "worker/wk_lineage.h"
 #include "worker/wk_priv.h"
 
 /* How long a process that ends waits for a peer that doesn't take what it is owed. */
@@ -237,9 +238,71 @@ run_pushed(struct wk_exec *e, const struct ray_worker_options *options)
     }
 }
 
+/* ---- an actor's creation ---- */
+
+static bool
+has_come(void *ctx)
+{
+    const struct own_ref *ref = ctx;
+    return ref->state != OWN_PENDING || wk.leave_now || wk.raylet_dead;
+}
+
+/* The value that the owner of a lost argument tells of, when it has it again; NULL: it stays lost.
+ */
+static struct ray_value *
+wait_for_arg(struct own_ref *ref, const struct ray_worker_options *options)
+{
+    struct ray_value *view = NULL;
+    int status;
+    do {
+        wk_ref_want(ref);
+        wk_unlock();
+        wk_call_back(options->before_wait);
+        wk_lock();
+        (void)!wk_wait(has_come, ref, UINT64_MAX);
+        wk_unlock();
+        wk_call_back(options->after_wait);
+        wk_lock();
+        if (ref->state == OWN_PENDING) {
+            return NULL; /* the process is to leave */
+        }
+        if (ref->state == OWN_GONE) {
+            return wk_failure_of_ref(ref, ref->status);
+        }
+        struct ray_value *value = ray_value_retain(wk_ref_value(ref));
+        status = wk_value_open(value, ref, &view);
+        if (status == ST_OBJECT_FREED) {
+            wk_ref_lost(ref, value);
+        }
+        ray_value_release(value);
+    } while (status == ST_OBJECT_FREED);
+    return view;
+}
+
+/* The creation lies with ray-gcs, which knows nothing of arguments: of one that was lost from the
+ * store since, or before the actor starts again, its owner is asked, as any borrower would. */
+static void
+find_lost_args(struct wk_exec *e, const struct ray_worker_options *options)
+{
+    for (uint32_t i = 0; e->arg_refs && i < e->push.arg_count && !wk.leave_now; i++) {
+        if (e->args[i].kind != WK_VALUE_HINT || ID_IS_NIL(e->arg_refs[i].object) ||
+            storec_is_there(wk.store, &e->args[i].hint)) {
+            continue;
+        }
+        if (!e->frame) {
+            e->frame = own_frame_open(&wk.own, e->caller, 0);
+        }
+        struct own_ref *ref = e->frame ? own_frame_add(&wk.own, e->frame, &e->arg_refs[i]) : NULL;
+        if (ref) {
+            e->views[i] = wait_for_arg(ref, options);
+        }
+    }
+}
+
 static void
 run_creation(struct wk_exec *e, const struct ray_worker_options *options)
 {
+    find_lost_args(e, options);
     if (wk.groups_to_be && wk.groups_to_be->event_loop && !options->serve) {
         (void)ray_task_fail((ray_task *)e, ST_NOT_SUPPORTED, false,
                             "this program's workers run no event loops", NULL);
@@ -276,49 +339,73 @@ run_creation(struct wk_exec *e, const struct ray_worker_options *options)
     wk_exec_free(e);
 }
 
+/* Whose creation it is: `e` and its template, not in any queue yet. False: it can't be read. */
+static bool
+read_spec(const uint8_t *spec, size_t size, struct wk_spec *head, struct wk_exec **out)
+{
+    struct wk_peer_template *t = NULL;
+    if (size < sizeof(*head)) {
+        return false;
+    }
+    memcpy(head, spec, sizeof(*head));
+    const uint8_t *at = spec + sizeof(*head), *end = spec + size;
+    struct wk_peer *creator = wk_peer_get(&head->creator);
+    if (!creator || head->template_size > (size_t)(end - at) ||
+        head->ref_count >
+            ((size_t)(end - at) - head->template_size) / sizeof((*out)->arg_refs[0]) ||
+        wk_peer_template_decode(at, head->template_size, &t) != ST_OK) {
+        return false;
+    }
+    const uint8_t *refs = at + head->template_size;
+    const size_t refs_size = head->ref_count * sizeof((*out)->arg_refs[0]);
+    struct wk_exec *e = NULL;
+    if (wk_groups_make(t, &wk.groups_to_be) != ST_OK ||
+        wk_exec_make(refs + refs_size, (size_t)(end - refs) - refs_size, creator->proc, &e) !=
+            ST_OK) {
+        wk_peer_template_free(t);
+        return false;
+    }
+    /* A C constructor is a function like any other, and gives no value here. */
+    t->kind = RAY_CLASS;
+    t->num_returns = 0;
+    e->tmpl = t;
+    e->owns_template = true;
+    t->owners = 1;
+    e->caller_id = head->creator.worker;
+    if (head->ref_count > 0 && head->ref_count == e->push.arg_count) {
+        e->arg_refs = malloc(refs_size); /* without memory, what is lost stays so */
+        if (e->arg_refs) {
+            memcpy(e->arg_refs, refs, refs_size);
+        }
+    }
+    *out = e;
+    return true;
+}
+
 /* The raylet makes this worker an actor. */
 void
 wk_on_become_actor(const Ray__Node__BecomeActor *msg)
 {
     struct wk_spec head;
-    struct wk_exec *e = NULL;
-    struct wk_peer_template *t = NULL;
-    const size_t size = msg->spec.len;
-    if (size >= sizeof(head) && msg->actor_id.len == sizeof(wk.self_actor_id.b)) {
-        memcpy(&head, msg->spec.data, sizeof(head));
-        const uint8_t *at = msg->spec.data + sizeof(head);
-        struct wk_peer *creator = wk_peer_get(&head.creator);
-        if (creator && head.template_size <= size - sizeof(head) &&
-            wk_peer_template_decode(at, head.template_size, &t) == ST_OK &&
-            wk_groups_make(t, &wk.groups_to_be) == ST_OK &&
-            wk_exec_make(at + head.template_size, size - sizeof(head) - head.template_size,
-                         creator->proc, &e) == ST_OK) {
-            /* A C constructor is a function like any other, and gives no value here. */
-            t->kind = RAY_CLASS;
-            t->num_returns = 0;
-            e->tmpl = t;
-            e->owns_template = true;
-            t->owners = 1;
-            e->caller_id = head.creator.worker;
-            e->push.sequence = msg->incarnation;
-            memcpy(wk.self_actor_id.b, msg->actor_id.data, sizeof(wk.self_actor_id.b));
-            wk.self_actor_incarnation = msg->incarnation;
-            wk.self_actor_owner = head.creator;
-            free(wk.self_actor_resources);
-            wk.self_actor_resources = strdup(t->resources);
-            wk.self_actor_detached = msg->detached;
-            (void)snprintf(wk.self_actor_name, sizeof(wk.self_actor_name), "%s", msg->name);
-            (void)snprintf(wk.self_actor_class, sizeof(wk.self_actor_class), "%s",
-                           t->function_name);
-            list_push_front(&wk.exec_queue, &e->link);
-            wk.exec_count++;
-            wk_changed();
-            return;
-        }
+    struct wk_exec *e;
+    if (msg->actor_id.len != sizeof(wk.self_actor_id.b) ||
+        !read_spec(msg->spec.data, msg->spec.len, &head, &e)) {
+        wk.leaving = wk.leave_now = true;
+        (void)snprintf(wk.leave_reason, sizeof(wk.leave_reason), "its creation can't be read");
+        wk_changed();
+        return;
     }
-    wk_peer_template_free(t);
-    wk.leaving = wk.leave_now = true;
-    (void)snprintf(wk.leave_reason, sizeof(wk.leave_reason), "its creation can't be read");
+    e->push.sequence = msg->incarnation;
+    memcpy(wk.self_actor_id.b, msg->actor_id.data, sizeof(wk.self_actor_id.b));
+    wk.self_actor_incarnation = msg->incarnation;
+    wk.self_actor_owner = head.creator;
+    free(wk.self_actor_resources);
+    wk.self_actor_resources = strdup(e->tmpl->resources);
+    wk.self_actor_detached = msg->detached;
+    (void)snprintf(wk.self_actor_name, sizeof(wk.self_actor_name), "%s", msg->name);
+    (void)snprintf(wk.self_actor_class, sizeof(wk.self_actor_class), "%s", e->tmpl->function_name);
+    list_push_front(&wk.exec_queue, &e->link);
+    wk.exec_count++;
     wk_changed();
 }
 

@@ -5,6 +5,7 @@ be. On one node nothing is lost by itself: `lose` takes the only copy out of the
 import asyncio
 import gc
 import os
+import signal
 import time
 
 import numpy as np
@@ -12,11 +13,15 @@ import pytest
 import ray
 from ray._private.internal_api import free, lose
 from ray.exceptions import (
+    ActorDiedError,
+    GetTimeoutError,
     ObjectFreedError,
     ObjectLostError,
     ObjectReconstructionFailedError,
     ObjectReconstructionFailedLineageEvictedError,
     ObjectReconstructionFailedMaxAttemptsExceededError,
+    TaskCancelledError,
+    WorkerCrashedError,
 )
 
 pytestmark = pytest.mark.usefixtures("session")
@@ -253,6 +258,61 @@ def test_calls_whose_argument_was_lost_keep_their_order():
     assert sorted(seen) == list(range(6))
 
 
+@ray.remote(num_cpus=0)
+class Keeper:
+    def __init__(self, *arrays):
+        self.numbers = [x if isinstance(x, int) else int(x[0]) for x in arrays]
+
+    def read(self):
+        return self.numbers
+
+    def pid(self):
+        return os.getpid()
+
+
+@pytest.mark.parametrize("options", [{}, {"name": "keeper"}, {"max_concurrency": 2}], ids=str)
+def test_constructors_whose_argument_was_lost(tmp_path, options):
+    path = tmp_path / "runs"
+    refs = [fill.remote(n, path) for n in range(3)]
+    ray.wait(refs, num_returns=3)
+    lose(refs[0])
+    lose(refs[2])
+    actor = Keeper.options(**options).remote(*refs, 7)
+    assert ray.get(actor.read.remote(), timeout=60) == [0, 1, 2, 7]
+    assert runs(path) == 5
+
+
+def test_a_constructor_that_runs_again_after_its_argument_was_lost(tmp_path):
+    path = tmp_path / "runs"
+    ref = add.remote(fill.remote(3, path), 1)
+    actor = Keeper.options(max_restarts=1, max_task_retries=-1).remote(ref)
+    assert ray.get(actor.read.remote(), timeout=60) == [4]
+    lose(ref)
+    os.kill(ray.get(actor.pid.remote()), signal.SIGKILL)
+    assert ray.get(actor.read.remote(), timeout=60) == [4]
+
+
+def test_a_constructor_whose_borrowed_argument_was_lost():
+    @ray.remote(num_cpus=0)
+    class Creator:
+        def create(self, refs):
+            self.actor = Keeper.remote(refs[0])
+            return ray.get(self.actor.read.remote())
+
+    ref = fill.remote(9)
+    ray.wait([ref])
+    lose(ref)
+    assert ray.get(Creator.remote().create.remote([ref]), timeout=60) == [9]
+
+
+def test_a_constructor_whose_argument_cannot_be_made_again():
+    ref = ray.put(np.zeros(LARGE))
+    lose(ref)
+    actor = Keeper.remote(ref)
+    with pytest.raises(ActorDiedError, match="cannot be reconstructed"):
+        ray.get(actor.read.remote(), timeout=60)
+
+
 def test_several_results_of_one_task(tmp_path):
     path = tmp_path / "runs"
 
@@ -273,6 +333,83 @@ def test_several_results_of_one_task(tmp_path):
     lose(last)
     check(last, 3)
     assert runs(path) == 3
+
+
+@ray.remote(max_retries=-1)
+def fill_then_hang(path):
+    """A large result; when it is made again, it hangs."""
+    with open(path, "a") as file:
+        file.write("run\n")
+    if runs(path) > 1:
+        (path.parent / "again").touch()
+        while True:
+            time.sleep(0.01)
+    return np.full(LARGE, 1)
+
+
+@ray.remote(num_cpus=0)
+class Canceller:
+    def cancel(self, refs):
+        ready = ray.wait(refs, timeout=0)[0]
+        ray.cancel(refs[0])
+        return len(ready)
+
+
+def want(ref):
+    """Reads it, which finds out that it was lost; it is made again from then on."""
+    with pytest.raises(GetTimeoutError):
+        ray.get(ref, timeout=0)
+
+
+@pytest.mark.parametrize("by", ["owner", "borrower", "force"])
+def test_a_task_that_runs_again_can_be_cancelled(tmp_path, by):
+    path = tmp_path / "runs"
+    ref = fill_then_hang.remote(path)
+    ray.wait([ref])
+    lose(ref)
+    want(ref)
+    while not (tmp_path / "again").exists():
+        time.sleep(0.005)
+    if by == "borrower":
+        assert ray.get(Canceller.remote().cancel.remote([ref]), timeout=60) == 0
+    else:
+        ray.cancel(ref, force=by == "force")
+    with pytest.raises(WorkerCrashedError if by == "force" else TaskCancelledError):
+        ray.get(ref, timeout=60)
+    assert runs(path) == 2
+    assert ray.get(first.remote(fill.remote(3)), timeout=60) == 3
+
+
+def test_a_task_that_waits_to_run_again_can_be_cancelled(tmp_path):
+    path = tmp_path / "runs"
+    source = fill_then_hang.remote(path)
+    refs = [add.remote(source, 1) for _ in range(4)]
+    blocked = fill.options(resources={"custom": 1}).remote(5)
+    ray.wait([*refs, blocked], num_returns=5)
+    for ref in (*refs, source, blocked):
+        lose(ref)
+    want(refs[0])
+    ray.cancel(refs[0])  # wherever it is
+    with pytest.raises(TaskCancelledError):
+        ray.get(refs[0], timeout=60)
+    want(source)
+    while not (tmp_path / "again").exists():
+        time.sleep(0.005)
+    for ref in refs[1:]:  # each waits for `source`, which hangs
+        want(ref)
+        ray.cancel(ref)
+        with pytest.raises(TaskCancelledError):
+            ray.get(ref, timeout=60)
+    ray.cancel(source)
+    with pytest.raises(TaskCancelledError):
+        ray.get(source, timeout=60)
+    # One that no processor is free for.
+    holders = Holder.options(resources={"custom": 2}).remote()
+    ray.get(holders.hold.remote([]))
+    want(blocked)
+    ray.cancel(blocked)
+    with pytest.raises(TaskCancelledError):
+        ray.get(blocked, timeout=60)
 
 
 def test_what_is_inside_comes_anew():
