@@ -50,14 +50,19 @@ row_of(struct sa_world *w, const struct gcs_row *r)
     if (r->table == GCS_TABLE_JOBS) {
         return &w->rows[ROW_JOB];
     }
+    struct sa_row *room = NULL;
     for (uint32_t i = ROW_JOB + 1; i < SA_ROWS; i++) {
         struct sa_row *row = &w->rows[i];
-        if (!row->used || memcmp(row->id.b, r->key, sizeof(row->id.b)) == 0) {
-            memcpy(row->id.b, r->key, sizeof(row->id.b));
+        if (row->used && memcmp(row->id.b, r->key, sizeof(row->id.b)) == 0) {
             return row;
         }
+        room = room || row->used ? room : row;
     }
-    sim_fail(w->sim, "too many rows");
+    if (!room) {
+        sim_fail(w->sim, "too many rows");
+    }
+    memcpy(room->id.b, r->key, sizeof(room->id.b));
+    return room;
 }
 
 static void
@@ -71,6 +76,15 @@ store_row(struct sa_world *w, const struct gcs_row *r)
 }
 
 static void
+erase_row(struct sa_world *w, const struct gcs_row *r)
+{
+    struct sa_row *row = row_of(w, r);
+    SIM_CHECK(w->sim, r->table == GCS_TABLE_ACTORS && row->used, "an unexpected row is erased");
+    sa_bytes_free(w, row->bytes);
+    *row = (struct sa_row){ 0 };
+}
+
+static void
 carry_out(struct sa_world *w, struct sa_proc *p, const struct step_out *out)
 {
     const uint32_t to = (uint32_t)(out->peer & UINT16_MAX);
@@ -79,6 +93,9 @@ carry_out(struct sa_world *w, struct sa_proc *p, const struct step_out *out)
         if (!(sim_mutations(w->sim) & SA_RULE_STORED) || sim_chance(w->sim, 900)) {
             store_row(w, out->msg);
         }
+        return;
+    case GCS_OUT_ERASE: /* of an actor that was killed, and that nobody ever created */
+        erase_row(w, out->msg);
         return;
     case GCS_OUT_TIMER:
         sim_timer(w->sim, p->number, SA_TAG_START, out->when_ns);

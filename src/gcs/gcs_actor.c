@@ -411,6 +411,7 @@ create(struct gcs *gcs, struct gcs_actor *actor, const struct id_actor *id,
     if (!actor) {
         return st_fail(ST_OUT_OF_MEMORY, "no memory for an actor");
     }
+    actor->row.unknown_id = (ProtobufCBinaryData){ 0 };
     actor->row.state = msg->register_only ? RAY__GCS__ACTOR_STATE__DEPENDENCIES_UNREADY
                                           : RAY__GCS__ACTOR_STATE__PENDING_CREATION;
     actor->row.created_ms = gcs_wall_ms(gcs);
@@ -444,10 +445,28 @@ gcs_on_create_actor(struct gcs *gcs, const struct step_in *in, struct step_outs 
     return ST_OK;
 }
 
+/* It was killed before its creator told of it: that ends it, or shows that there is no such actor.
+ */
+static void
+set_killed_unknown(struct gcs_actor *actor)
+{
+    actor->killed_unknown = true;
+    actor->row.unknown_id.data = actor->id.b;
+    actor->row.unknown_id.len = sizeof(actor->id.b);
+}
+
 int
 gcs_on_load_actor(struct gcs *gcs, const Ray__Gcs__ActorRow *row)
 {
     struct id_actor id;
+    if (gcs_take_id(&row->unknown_id, id.b, sizeof(id.b)) && !gcs_find_actor(gcs, &id)) {
+        struct gcs_actor *killed = gcs_unknown_actor(gcs, &id);
+        if (!killed) {
+            return st_fail(ST_OUT_OF_MEMORY, "no memory for an actor");
+        }
+        set_killed_unknown(killed);
+        return ST_OK;
+    }
     if (!row->spec || check_spec(row->spec) ||
         !gcs_take_id(&row->spec->actor_id, id.b, sizeof(id.b)) || gcs_find_actor(gcs, &id)) {
         return st_fail(ST_PROTOCOL, "a stored actor makes no sense");
@@ -650,7 +669,9 @@ gcs_on_kill_actor(struct gcs *gcs, const struct step_in *in, struct step_outs *o
     }
     struct gcs_actor *actor = gcs_find_actor(gcs, &id);
     if (actor && !actor->known && msg->no_restart) { /* it overtook its creator's word */
-        actor->killed_unknown = true;
+        set_killed_unknown(actor);
+        actor->want_put = true;
+        gcs_mark_dirty(gcs, actor);
         gcs_emit_done(outs, in, ST_OK, NULL);
         return ST_OK;
     }

@@ -78,7 +78,7 @@ struct gcs_watch {
 struct gcs_actor {
     uint32_t magic;
     bool known;          /* false: only watched; nobody has created it yet */
-    bool killed_unknown; /* and so it ends when somebody does */
+    bool killed_unknown; /* and so it ends when somebody does; that is stored */
     struct id_actor id;
     struct id_worker owner, worker;
     struct id_node node_id;
@@ -200,6 +200,8 @@ void gcs_mark_dirty(struct gcs *gcs, struct gcs_actor *actor);
 void gcs_gone_free(struct gcs *gcs, struct gcs_gone *gone);
 int gcs_on_watch_actor(struct gcs *gcs, const struct step_in *in);
 void gcs_watch_free(struct gcs *gcs, struct gcs_watch *watch);
+/* A record of one that nobody has created yet, for a while. NULL: no memory. */
+struct gcs_actor *gcs_unknown_actor(struct gcs *gcs, const struct id_actor *id);
 void gcs_expire_unknown(struct gcs *gcs);
 void gcs_pump_actors(struct gcs *gcs, struct step_outs *outs);
 

@@ -24,8 +24,8 @@ gcs_watch_free(struct gcs *gcs, struct gcs_watch *watch)
     mem_free(gcs->mem, watch, sizeof(*watch));
 }
 
-static struct gcs_actor *
-unknown_actor(struct gcs *gcs, const struct id_actor *id)
+struct gcs_actor *
+gcs_unknown_actor(struct gcs *gcs, const struct id_actor *id)
 {
     struct gcs_actor *actor = gcs_actor_new(gcs, id);
     if (actor) {
@@ -50,7 +50,7 @@ gcs_on_watch_actor(struct gcs *gcs, const struct step_in *in)
     }
     struct gcs_actor *actor = gcs_find_actor(gcs, &id);
     if (!actor) {
-        actor = unknown_actor(gcs, &id);
+        actor = gcs_unknown_actor(gcs, &id);
     }
     struct gcs_watch *watch = actor ? mem_alloc(gcs->mem, sizeof(*watch)) : NULL;
     if (!watch) {
@@ -219,7 +219,7 @@ gcs_pump_actors(struct gcs *gcs, struct step_outs *outs)
             outs->more = true;
             return;
         }
-        if (actor->known) {
+        if (actor->known || actor->killed_unknown) {
             gcs_emit_put(outs, GCS_TABLE_ACTORS, actor->id.b, sizeof(actor->id.b), NULL);
         }
         list_remove(&actor->dirty);

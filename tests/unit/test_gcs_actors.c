@@ -461,6 +461,39 @@ test_a_watch_of_nothing_is_answered_in_time(void **state)
     gw_close(&w);
 }
 
+static void
+test_a_kill_that_overtook_the_creation_is_stored(void **state)
+{
+    (void)state;
+    struct world w;
+    gw_open(&w);
+    gw_watch(&w, DRIVER, 1);
+    gw_watch(&w, DRIVER, 2);
+    assert_int_equal(gw_kill_actor(&w, 1, true), ST_OK);
+    assert_int_equal(gw_kill_actor(&w, 2, true), ST_OK);
+    gw_restart(&w);
+    gw_register_node(&w, NULL, &w.job);
+    assert_int_equal(gw_create(&w, 1, (struct gw_spec){ 0 }), ST_OK);
+    gw_watch(&w, DRIVER, 1);
+    gw_assert_update(&w, DRIVER, RAY__GCS__ACTOR_STATE__DEAD, 0);
+    Ray__Gcs__ActorRow *row = gw_stored(&w, 1);
+    assert_non_null(row);
+    assert_int_equal(row->state, RAY__GCS__ACTOR_STATE__DEAD);
+    assert_int_equal(row->unknown_id.len, 0);
+    gw_drop(row);
+    gw_restart(&w); /* once more, with what became of the first */
+    assert_int_equal(gw_create(&w, 1, (struct gw_spec){ 0 }), ST_OK);
+    struct gcs_stats stats;
+    gcs_get_stats(w.gcs, &stats);
+    assert_int_equal(stats.dead_actors, 1);
+    /* Nobody ever creates the second: nothing is left of it. */
+    w.now += w.config.unknown_watch_ns;
+    assert_int_equal(gw_step(&w, 0, GCS_IN_TICK, 0, NULL), ST_OK);
+    assert_null(gw_stored(&w, 2));
+    assert_int_equal(gw_step(&w, 0, GCS_IN_CLOSED, 0, NULL), ST_OK); /* frees what was forgotten */
+    gw_close(&w);
+}
+
 /* Orders to stop that were stored, and then lost with the service that was to give them. */
 static void
 test_lost_orders_to_stop_are_given_again(void **state)
@@ -493,6 +526,7 @@ main(void)
         cmocka_unit_test(test_an_actor_lives),
         cmocka_unit_test(test_restarts_are_counted),
         cmocka_unit_test(test_kill_is_at_once_and_final),
+        cmocka_unit_test(test_a_kill_that_overtook_the_creation_is_stored),
         cmocka_unit_test(test_a_kill_before_there_is_a_process_waits_for_it),
         cmocka_unit_test(test_the_dead_create_nothing),
         cmocka_unit_test(test_out_of_scope_waits_for_the_constructor),
