@@ -186,6 +186,23 @@ check_reachable(struct sim_own *w)
     mem_free(sim_mem(w->sim), r, sizeof(*r));
 }
 
+/* Numbers aren't used again: those of the dead name nothing, and take no page. */
+static void
+check_procs(struct sim *sim, const struct sim_node *n, uint32_t i)
+{
+    uint32_t count = 0, number = 0;
+    for (; pages_next(&n->own.procs, &number); number++, count++) {
+        SIM_CHECK(sim, !own_proc_is_dead(&n->own, number), "I3: P%u still remembers a dead process",
+                  i);
+    }
+    SIM_CHECK(sim, count == n->own.procs_by_id.count, "I3: P%u knows %zu processes, %u by number",
+              i, (size_t)n->own.procs_by_id.count, count);
+    for (uint32_t page = 0; page < n->own.procs.count; page++) {
+        SIM_CHECK(sim, !n->own.procs.page[page] || n->own.procs.page[page]->used > 0,
+                  "I3: P%u keeps a page of the dead", i);
+    }
+}
+
 /* Every handle was dropped: nothing may be left. */
 void
 check_empty(struct sim *sim, void *world)
@@ -207,9 +224,6 @@ check_empty(struct sim *sim, void *world)
         SIM_CHECK(sim, n->lineage_count == 0, "I5: P%u never gave back %u lineages", i,
                   n->lineage_count);
         SIM_CHECK(sim, n->value_count == 0, "I5: P%u never gave back %u values", i, n->value_count);
-        for (uint32_t k = 1; k < n->own.proc_count; k++) {
-            SIM_CHECK(sim, !n->own.procs[k] || !own_proc_is_dead(&n->own, k),
-                      "I3: P%u still remembers a dead process", i);
-        }
+        check_procs(sim, n, i);
     }
 }

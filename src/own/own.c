@@ -15,6 +15,7 @@ own_init(struct own *own, const struct mem *mem, const struct own_addr *self,
     map_init(&own->refs, mem);
     map_init(&own->listings, mem);
     map_init(&own->procs_by_id, mem);
+    pages_init(&own->procs, mem);
     slab_init(&own->ref_slab, mem, sizeof(struct own_ref));
     slab_init(&own->cover_slab, mem, sizeof(struct own_cover));
     slab_init(&own->borrower_slab, mem, sizeof(struct own_borrower));
@@ -50,17 +51,15 @@ own_fini(struct own *own)
     for (struct map_link *l; (l = map_walk_next(&own->refs, &walk));) {
         free_contained(own, CONTAINER_OF(l, struct own_ref, link));
     }
-    for (uint32_t i = 1; i < own->proc_count; i++) {
-        struct own_proc *proc = own->procs[i];
-        if (proc) {
-            LIST_FOR_SAFE (pos, next, &proc->transits) {
-                struct own_transit *t = LIST_ENTRY(pos, struct own_transit, link);
-                mem_free(own->mem, t, sizeof(*t) + t->count * sizeof(struct own_ref *));
-            }
-            mem_free(own->mem, proc, sizeof(*proc));
+    uint32_t number = 0;
+    for (struct own_proc *proc; (proc = pages_next(&own->procs, &number)); number++) {
+        LIST_FOR_SAFE (pos, next, &proc->transits) {
+            struct own_transit *t = LIST_ENTRY(pos, struct own_transit, link);
+            mem_free(own->mem, t, sizeof(*t) + t->count * sizeof(struct own_ref *));
         }
+        mem_free(own->mem, proc, sizeof(*proc));
     }
-    mem_free(own->mem, own->procs, own->proc_capacity * sizeof(struct own_proc *));
+    pages_fini(&own->procs);
     map_fini(&own->refs);
     map_fini(&own->listings);
     map_fini(&own->procs_by_id);
@@ -368,7 +367,7 @@ free_ref(struct own *own, struct own_ref *ref)
     } else {
         own->stats.borrowed--;
         list_remove(&ref->by_owner);
-        own_proc_review(own, own->procs[ref->owner]);
+        own_proc_review(own, own_proc_find(own, ref->owner));
     }
     slab_give(&own->ref_slab, ref);
 }

@@ -32,6 +32,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "base/pages.h"
 #include "base/status.h"
 #include "base/step.h"
 #include "own/own_msg.h"
@@ -169,8 +170,8 @@ struct own {
     struct slab cover_slab, borrower_slab, getter_slab, frame_slab;
     struct map listings;
     struct map procs_by_id;
-    struct own_proc **procs; /* by number; numbers are not used again */
-    uint32_t proc_count, proc_capacity;
+    struct pages procs;   /* own_proc by number; numbers are not used again */
+    uint32_t proc_count;  /* numbers given so far, OWN_SELF among them */
     struct list grace;    /* dead processes whose entries stay, by time of death */
     struct list leaving;  /* dead processes that nothing refers to */
     struct list finished; /* frames whose TRANSIT_DONE is to be sent */

@@ -12,7 +12,7 @@
 struct own_proc *
 own_proc_find(const struct own *own, uint32_t number)
 {
-    return number < own->proc_count && own->procs ? own->procs[number] : NULL;
+    return pages_get(&own->procs, number);
 }
 
 static struct own_proc *
@@ -28,25 +28,6 @@ by_worker(const struct own *own, const struct id_worker *worker, uint64_t hash)
     return NULL;
 }
 
-static int
-make_room(struct own *own)
-{
-    if (own->proc_count < own->proc_capacity) {
-        return ST_OK;
-    }
-    const uint32_t capacity = own->proc_capacity ? 2 * own->proc_capacity : 16;
-    struct own_proc **procs =
-        own->mem->resize(own->mem->ctx, own->procs, own->proc_capacity * sizeof(struct own_proc *),
-                         capacity * sizeof(struct own_proc *));
-    if (!procs) {
-        return ST_OUT_OF_MEMORY;
-    }
-    procs[OWN_SELF] = NULL;
-    own->procs = procs;
-    own->proc_capacity = capacity;
-    return ST_OK;
-}
-
 int
 own_proc_make(struct own *own, const struct own_addr *addr, struct own_proc **out)
 {
@@ -55,13 +36,18 @@ own_proc_make(struct own *own, const struct own_addr *addr, struct own_proc **ou
     if (*out) {
         return ST_OK;
     }
-    TRY(make_room(own));
-    struct own_proc *proc = mem_alloc(own->mem, sizeof(*proc));
+    struct own_proc *proc =
+        own->proc_count < UINT32_MAX ? mem_alloc(own->mem, sizeof(*proc)) : NULL;
     if (!proc) {
         return ST_OUT_OF_MEMORY;
     }
     memset(proc, 0, sizeof(*proc));
+    if (pages_set(&own->procs, own->proc_count, proc) != ST_OK) {
+        mem_free(own->mem, proc, sizeof(*proc));
+        return ST_OUT_OF_MEMORY;
+    }
     if (map_insert(&own->procs_by_id, &proc->link, hash)) {
+        pages_clear(&own->procs, own->proc_count);
         mem_free(own->mem, proc, sizeof(*proc));
         return ST_OUT_OF_MEMORY;
     }
@@ -73,7 +59,6 @@ own_proc_make(struct own *own, const struct own_addr *addr, struct own_proc **ou
     list_init(&proc->getters);
     list_init(&proc->transits);
     list_init(&proc->frames);
-    own->procs[proc->number] = proc;
     *out = proc;
     return ST_OK;
 }
@@ -130,7 +115,7 @@ own_proc_forget(struct own *own, struct own_proc *proc)
 {
     list_remove(&proc->order);
     map_remove(&own->procs_by_id, &proc->link);
-    own->procs[proc->number] = NULL;
+    pages_clear(&own->procs, proc->number);
     mem_free(own->mem, proc, sizeof(*proc));
 }
 

@@ -222,14 +222,14 @@ wk_on_push(struct wk_link *link, const uint8_t *body, size_t size)
         net_window_expect(&link->worker_window, head.word);
     }
     TRY(wk_exec_make(body, size, link->peer->proc, &e));
-    if (e->push.template_number >= link->template_count ||
-        !link->templates[e->push.template_number] || !link->window_memory) {
+    struct wk_peer_template *tmpl = pages_get(&link->templates, e->push.template_number);
+    if (!tmpl || !link->window_memory) {
         wk_exec_discard(e);
         return st_fail(ST_PROTOCOL, "a push without its template or window");
     }
     e->from = link;
     e->caller_id = link->peer->addr.worker;
-    e->tmpl = link->templates[e->push.template_number];
+    e->tmpl = tmpl;
     wk_yield_init(&e->yield, e->tmpl->backpressure, e->push.items_known);
     if (e->push.epoch != 0 && (wk.bouncing || wk.leaving)) {
         wk_exec_bounce(e);
@@ -279,7 +279,7 @@ wk_bounce_all(void)
 void
 wk_exec_orphan(struct wk_exec *e)
 {
-    e->from->templates[e->push.template_number] = NULL;
+    pages_clear(&e->from->templates, e->push.template_number);
     e->from = NULL;
     e->owns_template = true;
     e->tmpl->owners++;

@@ -38,6 +38,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "base/pages.h"
 #include "base/res.h"
 #include "base/status.h"
 #include "base/step.h"
@@ -207,8 +208,7 @@ struct wk_link {
     uint32_t template_capacity;
     /* Executing side. */
     struct net_window_worker worker_window;
-    struct wk_peer_template **templates; /* by number */
-    uint32_t template_count;
+    struct pages templates; /* wk_peer_template by number: a few of those that their owner has */
 };
 
 /* Another process. */

@@ -22,12 +22,11 @@ wk_peer_template_free(struct wk_peer_template *t)
 void
 wk_link_templates_free(struct wk_link *link)
 {
-    for (uint32_t i = 0; i < link->template_count; i++) {
-        wk_peer_template_free(link->templates[i]);
+    uint32_t number = 0;
+    for (struct wk_peer_template *t; (t = pages_next(&link->templates, &number)); number++) {
+        wk_peer_template_free(t);
     }
-    free(link->templates);
-    link->templates = NULL;
-    link->template_count = 0;
+    pages_fini(&link->templates);
 }
 
 enum { TEXTS = 6 };
@@ -134,22 +133,15 @@ wk_on_template(struct wk_link *link, const uint8_t *body, size_t size)
         wk_peer_template_free(t);
         return st_fail(ST_PROTOCOL, "template number %u", number);
     }
-    if (t->number >= link->template_count) {
-        const uint32_t count = (t->number + 64) & ~63u;
-        struct wk_peer_template **grown = realloc(link->templates, count * sizeof(*grown));
-        if (!grown) {
-            wk_peer_template_free(t);
-            return st_fail(ST_OUT_OF_MEMORY, "no memory for a peer's templates");
-        }
-        memset(grown + link->template_count, 0, (count - link->template_count) * sizeof(*grown));
-        link->templates = grown;
-        link->template_count = count;
-    }
-    if (link->templates[t->number]) {
+    if (pages_get(&link->templates, t->number)) {
         wk_peer_template_free(t); /* said twice: the first is in use */
         return ST_OK;
     }
+    link->templates.mem = wk.mem;
+    if (pages_set(&link->templates, t->number, t) != ST_OK) {
+        wk_peer_template_free(t);
+        return st_fail(ST_OUT_OF_MEMORY, "no memory for a peer's templates");
+    }
     t->name_key = id_hash(t->name, strlen(t->name));
-    link->templates[t->number] = t;
     return ST_OK;
 }

@@ -14,6 +14,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "base/pages.h"
 #include "base/rand.h"
 #include "base/res.h"
 #include "base/status.h"
@@ -176,6 +177,51 @@ test_map_against_linear_search(void **state)
     assert_int_equal(live_bytes, 0);
 }
 
+/* Against an array, with numbers that come and go at random. */
+static void
+test_pages_against_an_array(void **state)
+{
+    (void)state;
+    enum { NUMBERS = 5000 };
+    static int things[NUMBERS];
+    static void *there[NUMBERS];
+    struct pages pages;
+    struct rand rand;
+    pages_init(&pages, &counting);
+    rand_init(&rand, 7);
+    for (uint32_t i = 0; i < 100000; i++) {
+        const uint32_t number = (uint32_t)rand_below(&rand, NUMBERS);
+        assert_ptr_equal(pages_get(&pages, number), there[number]);
+        if (there[number]) {
+            pages_clear(&pages, number);
+            there[number] = NULL;
+        } else {
+            assert_int_equal(pages_set(&pages, number, &things[number]), ST_OK);
+            there[number] = &things[number];
+        }
+    }
+    assert_null(pages_get(&pages, UINT32_MAX));
+    uint32_t number = 0, expected = 0;
+    for (void *entry; (entry = pages_next(&pages, &number)); number++, expected++) {
+        while (!there[expected]) {
+            expected++;
+        }
+        assert_int_equal(number, expected);
+        assert_ptr_equal(entry, there[expected]);
+        pages_clear(&pages, number);
+        there[expected] = NULL;
+    }
+    /* Numbers that only grow: what has gone takes a word a page. */
+    const int64_t before = live_bytes;
+    for (uint32_t i = NUMBERS; i < 1000000; i++) {
+        assert_int_equal(pages_set(&pages, i, things), ST_OK);
+        pages_clear(&pages, i);
+    }
+    assert_true(live_bytes - before <= 2 * (1000000 / PAGES_ENTRIES + 1) * 8);
+    pages_fini(&pages);
+    assert_int_equal(live_bytes, 0);
+}
+
 static void
 test_heap_sorts_and_is_stable(void **state)
 {
@@ -318,6 +364,7 @@ main(void)
         cmocka_unit_test(test_status_table),
         cmocka_unit_test(test_arena_and_slab_give_back),
         cmocka_unit_test(test_map_against_linear_search),
+        cmocka_unit_test(test_pages_against_an_array),
         cmocka_unit_test(test_heap_sorts_and_is_stable),
         cmocka_unit_test(test_lists),
         cmocka_unit_test(test_resources),

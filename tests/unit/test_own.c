@@ -29,6 +29,41 @@ test_a_pending_reference_costs_less_than_200_bytes(void **state)
     assert_true((w->meter.bytes - before) / COUNT < 200);
 }
 
+/* A long-lived process: each of many others is known, watched die, and forgotten; a few stay. */
+static void
+test_processes_that_are_gone_take_no_memory(void **state)
+{
+    struct world *w = *state;
+    struct own *own = &w->p[A].own;
+    enum { COUNT = 100000, STAY = 1000 };
+    uint32_t number = 0, last = 0;
+    int64_t before = 0;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        struct own_addr addr = addr_of(B);
+        memcpy(addr.worker.b, &i, sizeof(i));
+        addr.worker.b[8] = 0xaa;
+        assert_int_equal(own_proc(own, &addr, &number), ST_OK);
+        assert_true(number > last); /* never used before */
+        assert_true(own_proc_is_dead(own, last) || last % STAY == 0);
+        if (number % STAY != 0) {
+            own_died(own, number, w->now, outs(w, A));
+            flush(w, A);
+            tick(w, A, 2 * SECOND);
+            assert_int_equal(last_note(w, A, OWN_OUT_PROC_GONE).peer, number);
+            w->p[A].note_count = 0;
+        }
+        last = number;
+        if (i == COUNT / 100) {
+            before = w->meter.bytes;
+        }
+    }
+    /* What stays keeps its page of numbers; what has gone has left a word a page. */
+    const int64_t kept = (int64_t)(COUNT / STAY) * (int64_t)(sizeof(struct pages_page) + 1024);
+    assert_true(w->meter.bytes - before < kept + COUNT / 16);
+    assert_true(own_proc_is_dead(own, 7));
+    assert_false(own_proc_is_dead(own, STAY));
+}
+
 /* --- counting ------------------------------------------------------------------------------------
  */
 
@@ -635,6 +670,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_a_pending_reference_costs_less_than_200_bytes),
+        TEST(test_processes_that_are_gone_take_no_memory),
         TEST(test_put_and_drop_gives_the_value_back),
         TEST(test_an_actors_last_handle_is_told),
         TEST(test_frees_cascade_however_little_room_there_is),
