@@ -72,14 +72,18 @@ cancel_actor(ray_task *task)
 }
 RAY_REMOTE(cancel_actor);
 
+/* It runs when this returns, and has one of the two CPUs. */
 static ray_ref *
 begin(ray_function *function, const char *name)
 {
     char path[128];
+    const struct ray_resource cpu = { "CPU", 1.0 };
     c_face_gate_create(name, path);
     struct ray_task_options how;
     ray_task_options_default(&how);
     how.max_retries = -1;
+    how.resources = &cpu;
+    how.resource_count = 1;
     ray_options *options = c_face_options(&how);
     ray_ref *ref = c_face_call_text(function, options, path);
     ray_options_release(options);
