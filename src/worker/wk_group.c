@@ -106,6 +106,17 @@ wk_leave_changed(void)
     wk_nudge();
 }
 
+/* A call that is queued never begins: it may have been what the process stayed for. */
+static void
+drop_queued(struct wk_exec *e)
+{
+    wk.exec_count--;
+    wk_exec_discard(e);
+    if (wk.leaving && wk_must_leave()) {
+        wk_leave_changed();
+    }
+}
+
 /* ---- one call ---- */
 
 /* What the control page tells: one of those that run. */
@@ -161,11 +172,11 @@ wk_group_run_first(struct wk_group *g)
 {
     struct wk_exec *e = LIST_ENTRY(list_take_front(&g->queue), struct wk_exec, link);
     const struct net_window_push push = { e->push.word, e->push.push_number };
-    wk.exec_count--;
     if (e->from->broken || !net_window_start(&e->from->worker_window, &push)) {
-        wk_exec_discard(e); /* its owner has taken it back, or will */
+        drop_queued(e); /* its owner has taken it back, or will */
         return;
     }
+    wk.exec_count--;
     e->group = g;
     e->started_ns = wk_now();
     e->in_execute = true;
@@ -382,8 +393,7 @@ wk_groups_link_gone(struct wk_link *link)
             struct wk_exec *e = LIST_ENTRY(l, struct wk_exec, link);
             if (e->from == link) {
                 list_remove(&e->link);
-                wk.exec_count--;
-                wk_exec_discard(e);
+                drop_queued(e);
             }
         }
     }

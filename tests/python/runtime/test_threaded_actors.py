@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Actors with max_concurrency: calls on threads of one process."""
 
+import ctypes
 import os
+import select
 import signal
+import struct
+import sys
 import threading
 import time
 
 import pytest
 import ray
-from ray.exceptions import ActorDiedError, RayActorError
+from ray.exceptions import ActorDiedError, RayActorError, TaskCancelledError
 
 
 @pytest.fixture(autouse=True)
@@ -57,9 +61,29 @@ class Threads:
     def identity(self):
         return ray.get_runtime_context().get_task_id(), threading.current_thread().name
 
+    def hold_interpreter(self, path):
+        """Once this is answered and the file is opened for reading, nothing else runs here until
+        the reader, who is told so, closes it."""
+        libc = ctypes.PyDLL(None)  # its calls keep the interpreter
+
+        def hold():
+            fd = os.open(path, os.O_WRONLY)
+            sys.setswitchinterval(1000)
+            libc.write(fd, b"x", 1)
+            entry = struct.pack("ihh", fd, 0, 0)  # poll() tells of an error without being asked
+            libc.poll(entry, 1, -1)
+            sys.setswitchinterval(0.005)
+
+        threading.Thread(target=hold, daemon=True).start()
+
     def keep(self):
         self.local = threading.local()
         return isinstance(threading.current_thread(), threading.Thread)
+
+
+def wait_end(pidfd):
+    select.select([pidfd], [], [])
+    os.close(pidfd)
 
 
 def test_calls_run_at_once_up_to_the_limit():
@@ -145,6 +169,27 @@ def test_exit_actor_leaves_whatever_runs():
     with pytest.raises(RayActorError):
         ray.get(actor.pid.remote())
     os.close(watch)
+
+
+def test_leaves_when_its_last_call_is_cancelled(tmp_path):
+    path = str(tmp_path / "hold")
+    os.mkfifo(path)
+    actor = Threads.options(max_concurrency=2).remote()
+    watch = os.pidfd_open(ray.get(actor.pid.remote()))
+    ray.get(actor.hold_interpreter.remote(path))
+    with open(path, "rb", buffering=0) as hold:
+        assert hold.read(1) == b"x"
+        call = actor.pid.remote()  # it comes, and can't begin
+        ray.cancel(call)
+        with pytest.raises(TaskCancelledError):
+            ray.get(call)
+        del actor, call
+        # What is told to this one was told to that one before.
+        other = Threads.options(max_concurrency=2).remote()
+        other_watch = os.pidfd_open(ray.get(other.pid.remote()))
+        del other
+        wait_end(other_watch)
+    wait_end(watch)
 
 
 def test_max_pending_calls():
