@@ -154,8 +154,9 @@ harness_shm_report(const struct harness_names *before)
         char path[HARNESS_NAME_BYTES + 32];
         struct stat st;
         snprintf(path, sizeof(path), "%s/%s", shm_directory, now.name[i]);
-        if (names_contain(before, now.name[i]) || stat(path, &st) != 0 || st.st_uid != geteuid() ||
-            is_held(path)) {
+        /* Whether it is there is asked last: others' semaphores come and go within the search. */
+        if (names_contain(before, now.name[i]) || is_held(path) || stat(path, &st) != 0 ||
+            st.st_uid != geteuid()) {
             continue;
         }
         fprintf(stderr, "harness: shared memory was left: %s, %lld bytes\n", path,
