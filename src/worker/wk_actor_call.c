@@ -175,7 +175,7 @@ wk_actor_submit(struct ray_actor *handle, struct ray_function *method, struct ra
         options = wk_options_default();
     }
     TRY(wk_enter());
-    struct wk_exec *parent = wk_current ? wk_current : wk.current;
+    const struct id_task by = wk_id_source()->task;
     int status = ST_OK;
     if (actor->session != wk.session) {
         status = st_fail(ST_NOT_FOUND, "ActorHandle objects are not valid across Ray sessions");
@@ -210,6 +210,7 @@ wk_actor_submit(struct ray_actor *handle, struct ray_function *method, struct ra
         task->depth = wk_depth();
         task->state = WK_TASK_READY;
         wk.tasks_pending++;
+        struct wk_exec *parent = wk_submitter(&by);
         if (parent) {
             list_push_back(&parent->children, &task->sibling);
         }

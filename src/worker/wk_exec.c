@@ -313,6 +313,13 @@ wk_id_source(void)
     return wk_current ? &wk_current->source : wk.current ? &wk.current->source : &wk.source;
 }
 
+struct wk_exec *
+wk_submitter(const struct id_task *task)
+{
+    struct wk_exec *e = wk_current ? wk_current : wk.current;
+    return e && ID_EQ(e->push.task, *task) ? e : NULL;
+}
+
 uint32_t
 wk_depth(void)
 {

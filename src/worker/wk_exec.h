@@ -107,6 +107,9 @@ void wk_exec_bounce(struct wk_exec *e);
 void wk_bounce_all(void);
 void wk_exec_link_gone(struct wk_link *link);
 struct id_source *wk_id_source(void);
+/* The task that `task` names, if a call of this thread is made by it: the thread's, or the main
+ * thread's, which may have ended while the lock was given up. */
+struct wk_exec *wk_submitter(const struct id_task *task);
 uint32_t wk_depth(void);
 
 /* ---- wk_cancel.c ---- */

@@ -167,19 +167,14 @@ is_finished(void *ctx)
 }
 
 static void
-call_face(struct wk_exec *e, const struct ray_worker_options *options)
+execute(struct wk_exec *e, const struct ray_worker_options *options)
 {
     const uint32_t flags = STORE_STATUS_BUSY |
                            (e->push.epoch == 0 ? (uint32_t)STORE_STATUS_ACTOR : 0u) |
                            (e->tmpl->flags & PEER_TEMPLATE_RETRIABLE ? STORE_STATUS_RETRIABLE : 0u);
-    e->started_ns = wk_now();
-    if (!wk_exec_open_args(e)) {
-        return;
-    }
     storec_status_begin(wk.store, &e->push.task, e->push.attempt, flags, e->started_ns,
                         e->tmpl->name_key, e->tmpl->name);
-    id_source_init(&e->source, &e->push.task, e->push.attempt);
-    wk.current = wk_current = e;
+    wk_current = e;
     wk_unlock();
     wk_env_apply();
     const int status = options->execute(options->ctx, (ray_task *)e);
@@ -190,12 +185,26 @@ call_face(struct wk_exec *e, const struct ray_worker_options *options)
     while (!is_finished(e)) { /* one at a time: the next begins when this one has ended */
         (void)!wk_wait(is_finished, e, UINT64_MAX);
     }
-    wk.current = wk_current = NULL;
+    wk_current = NULL;
+    storec_status_end(wk.store);
+}
+
+static void
+call_face(struct wk_exec *e, const struct ray_worker_options *options)
+{
+    e->started_ns = wk_now();
+    id_source_init(&e->source, &e->push.task, e->push.attempt);
+    /* From here on a cancellation, or the end of its connection, finds it: the lock may be given up
+     * for its arguments. */
+    wk.current = e;
+    if (wk_exec_open_args(e)) {
+        execute(e, options);
+    }
+    wk.current = NULL;
     wk.doomed = false;
     if (e->signalled) {
         os_thread_take_signals(); /* its own are not left for the next task's system calls */
     }
-    storec_status_end(wk.store);
 }
 
 static void

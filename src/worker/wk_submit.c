@@ -69,7 +69,7 @@ wk_task_submit(struct ray_function *function, struct ray_options *options,
     }
     TRY(wk_enter());
     const struct id_actor none = id_actor_nil_of(&wk.job);
-    struct wk_exec *parent = wk_current ? wk_current : wk.current;
+    const struct id_task by = wk_id_source()->task;
     const struct id_task id = id_source_child(wk_id_source(), &none);
     struct wk_key *key = wk_options_key(options);
     struct wk_task *task = NULL;
@@ -94,6 +94,7 @@ wk_task_submit(struct ray_function *function, struct ray_options *options,
                            function->name);
         }
         wk.tasks_pending++;
+        struct wk_exec *parent = wk_submitter(&by);
         if (parent) {
             list_push_back(&parent->children, &task->sibling);
         }
