@@ -135,11 +135,7 @@ wk_actor_wait_peer(struct wk_actor *actor, struct wk_peer **out)
     if (actor->session != wk.session) {
         return st_fail(ST_NOT_FOUND, "ActorHandle objects are not valid across Ray sessions");
     }
-    int status;
-    do {
-        status = wk_wait(has_place, actor, UINT64_MAX);
-    } while (status == ST_INTERRUPTED);
-    TRY(status);
+    TRY(wk_wait_on(has_place, actor, UINT64_MAX));
     if (actor->calls.state == ACTOR_DEAD || !actor->calls.process) {
         return st_fail(ST_OWNER_DIED, "the actor that is to own the value is dead");
     }

@@ -25,9 +25,10 @@ enum { BACKGROUND = 1, IDLE_TICKS = 20, SPIN_SCORE_MAX = 16 };
 struct wk_engine wk = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static _Thread_local uint32_t thread_number;
-static bool leader_sleeps;      /* the leader is in the loop's wait */
-static uint64_t leader_wakings; /* how often it has returned from there */
-static uint32_t dozes_in_vain;  /* ticks in a row that brought a dozing leader nothing */
+static _Thread_local bool waits_on; /* what ends its task's waits doesn't end this one */
+static bool leader_sleeps;          /* the leader is in the loop's wait */
+static uint64_t leader_wakings;     /* how often it has returned from there */
+static uint32_t dozes_in_vain;      /* ticks in a row that brought a dozing leader nothing */
 static bool tick_kicked;       /* the background thread was kicked to tick, and has not woken yet */
 static bool background_yields; /* the background thread waits for that to end */
 static pthread_cond_t leader_woke = PTHREAD_COND_INITIALIZER;
@@ -261,7 +262,7 @@ lead(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
             return ST_CLOSED;
         }
         drain();
-        if (wk_wait_is_broken()) {
+        if (!waits_on && wk_wait_is_broken()) {
             return ST_INTERRUPTED;
         }
         if (done(ctx)) {
@@ -338,7 +339,7 @@ static int
 wait_inside(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
 {
     while (!done(ctx)) {
-        if (wk_wait_is_broken()) {
+        if (!waits_on && wk_wait_is_broken()) {
             return ST_INTERRUPTED;
         }
         if (!wk.running) {
@@ -428,6 +429,18 @@ wk_wait(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
     if (status == ST_TIMED_OUT) {
         return st_fail(ST_TIMED_OUT, "Get timed out: some object(s) not ready.");
     }
+    return status;
+}
+
+int
+wk_wait_on(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
+{
+    int status;
+    waits_on = true;
+    do {
+        status = wk_wait(done, ctx, deadline_ns);
+    } while (status == ST_INTERRUPTED);
+    waits_on = false;
     return status;
 }
 

@@ -71,10 +71,7 @@ ask_is_over(void *ctx)
 int
 wk_ask_wait(struct wk_ask *ask, uint64_t deadline_ns)
 {
-    int status;
-    do {
-        status = wk_wait(ask_is_over, ask, deadline_ns);
-    } while (status == ST_INTERRUPTED);
+    int status = wk_wait_on(ask_is_over, ask, deadline_ns);
     list_remove(&ask->link);
     if (status == ST_OK && ask->state == WK_ASK_FAILED && wk.raylet_dead) {
         status = wk_raylet_gone();

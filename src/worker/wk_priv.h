@@ -397,6 +397,9 @@ void wk_changed(void);
 /* Waits until done(ctx) says true: ST_OK, ST_TIMED_OUT, ST_INTERRUPTED, ST_RAYLET_DIED. Called and
  * returns with the lock held, which is given up meanwhile. `deadline_ns` UINT64_MAX: none. */
 int wk_wait(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns) MUST_USE;
+/* The same, but it goes on waiting whatever the program's thread or task is interrupted by: what
+ * ends a task's wait ends its next one. */
+int wk_wait_on(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns) MUST_USE;
 /* The main thread's task waits for something that has not come yet. Lock held. */
 bool wk_task_waits(void);
 /* Reads what peers have published, if anything, without waiting. Lock held. */

@@ -431,8 +431,17 @@ put_for_locked(const struct ray_payload *payload, struct wk_actor *actor, struct
     struct wk_peer *peer;
     TRY(wk_actor_wait_peer(actor, &peer));
     const struct id_object id = id_source_put(wk_id_source());
+    const struct id_worker owner = peer->addr.worker;
     struct ray_value *value;
-    TRY(wk_value_of_payload(payload, &id, &peer->addr.worker, &value));
+    TRY(wk_value_of_payload(payload, &id, &owner, &value));
+    if (wk_actor_peer(actor) != peer || !ID_EQ(peer->addr.worker, owner)) {
+        /* The lock was given up, and that process has died. */
+        if (value->kind == WK_VALUE_HINT) {
+            wk_value_free_stored(value);
+        }
+        ray_value_release(value);
+        return st_fail(ST_OWNER_DIED, "the actor that was to own the value died");
+    }
     uint64_t handle;
     memcpy(&handle, &value, sizeof(handle));
     struct own_ref *const *inner;
@@ -451,9 +460,7 @@ put_for_locked(const struct ray_payload *payload, struct wk_actor *actor, struct
     if (status != ST_OK) {
         return st_fail(status, "the value can't be given to the actor's process");
     }
-    do {
-        status = wk_wait(is_settled, ref, UINT64_MAX);
-    } while (status == ST_INTERRUPTED);
+    status = wk_wait_on(is_settled, ref, UINT64_MAX);
     if (status == ST_OK && !own_is_listed(ref)) {
         status = st_fail(ST_OWNER_DIED, "the actor that was to own the value died");
     }

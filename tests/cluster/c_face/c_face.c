@@ -234,3 +234,32 @@ c_face_wait_process(int pid)
     }
     close(fd);
 }
+
+pid_t
+c_face_child(pid_t parent, const char *name)
+{
+    pid_t found = 0;
+    DIR *dir = opendir("/proc");
+    assert_non_null(dir);
+    for (struct dirent *e = readdir(dir); e && !found; e = readdir(dir)) {
+        char path[300], text[512] = "";
+        (void)snprintf(path, sizeof(path), "/proc/%s/stat", e->d_name);
+        const int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0) {
+            continue;
+        }
+        const ssize_t n = read(fd, text, sizeof(text) - 1);
+        close(fd);
+        char *open_paren = strchr(text, '('), *close_paren = strrchr(text, ')');
+        if (n <= 0 || !open_paren || !close_paren) {
+            continue;
+        }
+        *close_paren = '\0';
+        if (strcmp(open_paren + 1, name) == 0 &&
+            strtol(close_paren + 4, NULL, 10) == (long)parent) {
+            found = (pid_t)strtol(text, NULL, 10);
+        }
+    }
+    closedir(dir);
+    return found;
+}

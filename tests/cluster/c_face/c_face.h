@@ -65,5 +65,7 @@ void c_face_gate_tell(const char *path, uint64_t number);
 uint64_t c_face_gate_ask(const char *path);
 /* Waits for the end of a process that isn't a child. */
 void c_face_wait_process(int pid);
+/* The child of that process whose command has this name, or 0. */
+pid_t c_face_child(pid_t parent, const char *name);
 
 #endif

@@ -4,6 +4,7 @@
 #include "c_face.h"
 
 #include <sched.h>
+#include <signal.h>
 
 static void
 read_path(ray_task *task, char path[128])
@@ -66,6 +67,42 @@ waits_for_child(ray_task *task)
 RAY_REMOTE(waits_for_child);
 
 static int
+parent_pid(ray_task *task)
+{
+    return c_face_return(task, (uint64_t)getppid());
+}
+RAY_REMOTE(parent_pid);
+
+/* Asks ray-gcs something, and then waits for what never comes. */
+static int
+asks_and_waits(ray_task *task)
+{
+    char path[128];
+    const struct ray_resource nobodys = { "nobodys", 1.0 };
+    struct ray_task_options never;
+    ray_options *options = NULL;
+    ray_actor *actor = NULL;
+    ray_ref *child = NULL;
+    uint64_t number;
+    read_path(task, path);
+    ray_task_options_default(&never);
+    never.resources = &nobodys;
+    never.resource_count = 1;
+    int status = ray_options_create(&never, &options);
+    if (status == RAY_OK) {
+        status = ray_task_submit(ray_remote_adds_one, options, NULL, 0, &child);
+    }
+    c_face_gate_tell(path, 1);
+    if (status == RAY_OK && ray_actor_find("nobody", NULL, &actor) == RAY_E_NOT_FOUND) {
+        status = ray_get_bytes(child, -1, &number, sizeof(number));
+    }
+    ray_ref_release(child);
+    ray_options_release(options);
+    return status;
+}
+RAY_REMOTE(asks_and_waits);
+
+static int
 cancel_actor(ray_task *task)
 {
     return ray_task_get_kind(task) == RAY_TASK_ACTOR_CREATION ? RAY_OK : RAY_E_WRONG_TYPE;
@@ -113,6 +150,21 @@ test_wait_in_the_library_ends_and_the_child_goes_along(void **state)
     MUST(ray_cancel(two, false, false));
     (void)c_face_failure(RAY_E_TASK_CANCELLED, one);
     (void)c_face_failure(RAY_E_TASK_CANCELLED, two);
+}
+
+/* Where its cancellation comes, it waits for an answer, which it gets; the next wait ends. */
+static void
+test_wait_after_an_answer(void **state)
+{
+    (void)state;
+    const pid_t raylet = (pid_t)c_face_number(c_face_call(ray_remote_parent_pid, NULL, 0));
+    const pid_t gcs = c_face_child(raylet, "ray-gcs");
+    assert_int_not_equal(gcs, 0);
+    assert_int_equal(kill(gcs, SIGSTOP), 0);
+    ray_ref *ref = begin(ray_remote_asks_and_waits, "asks_and_waits");
+    MUST(ray_cancel(ref, false, false));
+    assert_int_equal(kill(gcs, SIGCONT), 0);
+    (void)c_face_failure(RAY_E_TASK_CANCELLED, ref);
 }
 
 static void
@@ -198,6 +250,7 @@ main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         C_FACE_TEST(test_function_that_asks),
         C_FACE_TEST(test_wait_in_the_library_ends_and_the_child_goes_along),
+        C_FACE_TEST(test_wait_after_an_answer),
         C_FACE_TEST(test_force),
         C_FACE_TEST(test_what_waits_never_runs),
         C_FACE_TEST(test_calls_of_an_actor),

@@ -5,7 +5,6 @@
  */
 #include "c_face.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -463,43 +462,13 @@ test_raylet_dies(void **state)
     assert_int_equal(c_face_number(c_face_call(ray_remote_square, NULL, 6)), 36);
 }
 
-/* The child of `parent` whose command's name is `name`. */
-static pid_t
-find_child(pid_t parent, const char *name)
-{
-    pid_t found = 0;
-    DIR *dir = opendir("/proc");
-    assert_non_null(dir);
-    for (struct dirent *e = readdir(dir); e && !found; e = readdir(dir)) {
-        char path[300], text[512] = "";
-        (void)snprintf(path, sizeof(path), "/proc/%s/stat", e->d_name);
-        const int fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0) {
-            continue;
-        }
-        const ssize_t n = read(fd, text, sizeof(text) - 1);
-        close(fd);
-        char *open_paren = strchr(text, '('), *close_paren = strrchr(text, ')');
-        if (n <= 0 || !open_paren || !close_paren) {
-            continue;
-        }
-        *close_paren = '\0';
-        if (strcmp(open_paren + 1, name) == 0 &&
-            strtol(close_paren + 4, NULL, 10) == (long)parent) {
-            found = (pid_t)strtol(text, NULL, 10);
-        }
-    }
-    closedir(dir);
-    return found;
-}
-
 static void
 test_gcs_dies(void **state)
 {
     (void)state;
     const pid_t raylet = (pid_t)c_face_number(c_face_call(ray_remote_raylet_pid, NULL, 0));
     for (uint64_t i = 0; i < 2; i++) {
-        const pid_t gcs = find_child(raylet, "ray-gcs");
+        const pid_t gcs = c_face_child(raylet, "ray-gcs");
         assert_int_not_equal(gcs, 0);
         ray_actor *before = NULL, *after = NULL;
         MUST(ray_actor_create(ray_remote_empty_actor, NULL, NULL, 0, &before));
