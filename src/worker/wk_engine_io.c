@@ -27,6 +27,7 @@ struct wk_engine wk = { .lock = PTHREAD_MUTEX_INITIALIZER };
 static _Thread_local uint32_t thread_number;
 static _Thread_local bool waits_on; /* what ends its task's waits doesn't end this one */
 static bool leader_sleeps;          /* the leader is in the loop's wait */
+static uint64_t leader_changes;     /* wk.change_count when it went there */
 static uint64_t leader_wakings;     /* how often it has returned from there */
 static uint32_t dozes_in_vain;      /* ticks in a row that brought a dozing leader nothing */
 static bool tick_kicked;       /* the background thread was kicked to tick, and has not woken yet */
@@ -48,8 +49,9 @@ wk_lock(void)
     (void)pthread_mutex_lock(&wk.lock);
 }
 
-void
-wk_unlock(void)
+/* What whoever has the lock does before it gives it up. */
+static void
+settle(void)
 {
     if (atom_ptr_load(&wk.releases, ATOM_RELAXED)) {
         wk_drain_releases();
@@ -64,11 +66,20 @@ wk_unlock(void)
             wk_kick();
         }
     }
+    if (leader_sleeps && wk.change_count != leader_changes && !nudged) {
+        nudged = true; /* what it waits for may have come about in this process */
+        wk_kick();
+    }
     wk.now_ns = 0;
+}
+
+void
+wk_unlock(void)
+{
+    settle();
     (void)pthread_mutex_unlock(&wk.lock);
     while (atom_ptr_load(&wk.releases, ATOM_ACQUIRE) && pthread_mutex_trylock(&wk.lock) == 0) {
-        wk_drain_releases();
-        wk.now_ns = 0;
+        settle();
         (void)pthread_mutex_unlock(&wk.lock);
     }
 }
@@ -295,6 +306,7 @@ lead(bool (*done)(void *ctx), void *ctx, uint64_t deadline_ns)
         }
         spin_paid = false;
         leader_sleeps = true;
+        leader_changes = wk.change_count;
         leader_until = until;
         wk_unlock();
         net_loop_wait(wk.loop, until, &events);
@@ -328,8 +340,12 @@ follow(uint64_t deadline_ns)
         until = deadline_ns;
     }
     const struct timespec limit = { (time_t)(until / 1000000000u), (long)(until % 1000000000u) };
+    const uint64_t changes = wk.change_count;
+    settle();
+    if (wk.change_count != changes) {
+        return ST_OK; /* and looks again */
+    }
     wk.waiters++;
-    wk.now_ns = 0;
     const int error = pthread_cond_timedwait(&wk.changed, &wk.lock, &limit);
     wk.waiters--;
     return error == ETIMEDOUT && until < deadline_ns ? ST_INTERRUPTED : ST_OK;
@@ -476,7 +492,9 @@ wk_lead_begin(void)
 {
     spin_score = SPIN_SCORE_MAX / 2;
     background_until = 0;
-    timer_kick = false;
+    leader_until = UINT64_MAX;
+    leader_sleeps = false;
+    timer_kick = tick_kicked = nudged = false; /* a kick may have ended with an earlier session */
 }
 
 /* ---- the background thread ---- */

@@ -61,6 +61,16 @@ class Threads:
     def identity(self):
         return ray.get_runtime_context().get_task_id(), threading.current_thread().name
 
+    def begin(self, other, argument):
+        self.ref = other[0].add.remote(argument[0], 1)
+
+    def wait(self):
+        with pytest.raises(TaskCancelledError):
+            ray.get(self.ref)
+
+    def cancel(self):
+        ray.cancel(self.ref)
+
     def hold_interpreter(self, path):
         """Once this is answered and the file is opened for reading, nothing else runs here until
         the reader, who is told so, closes it."""
@@ -169,6 +179,17 @@ def test_exit_actor_leaves_whatever_runs():
     with pytest.raises(RayActorError):
         ray.get(actor.pid.remote())
     os.close(watch)
+
+
+def test_a_thread_ends_the_wait_of_another():
+    actor = Threads.options(max_concurrency=2).remote()
+    other = Threads.options(max_concurrency=2).remote()
+    never = other.meet.remote(2)
+    ray.get(actor.begin.remote([other], [never]))
+    waits = actor.wait.remote()
+    ray.get(actor.cancel.remote())  # which nobody outside of that process hears of
+    ray.get(waits)
+    ray.get(other.meet.remote(2))
 
 
 def test_leaves_when_its_last_call_is_cancelled(tmp_path):
