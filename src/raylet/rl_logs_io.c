@@ -226,17 +226,18 @@ send_text(struct rl_log *log, const char *name, const char *data, size_t size)
     rl_send(driver, NODE_LOG_LINES, 0, &m.base);
 }
 
-/* The function that ran last: what it printed may be read when it has ended. */
+/* The function that runs or ran last: what it printed may be read when it has ended, and while the
+ * next one is begun, when the status can't be read as a whole. */
 static void
 last_name(const struct rl_process *p, char out[STORE_NAME_MAX])
 {
     const struct store_ctl_process *half = store_proc_process_half(p->raylet->store, p->store_proc);
     const uint32_t at = atom_u32_load(&half->status.name, ATOM_ACQUIRE);
-    if (at < STORE_NAMES || at >= 2 * STORE_NAMES) {
+    if (at >= 2 * STORE_NAMES) {
         return;
     }
     for (size_t i = 0; i < STORE_NAME_MAX / sizeof(uint64_t); i++) {
-        const uint64_t word = atom_u64_load(&half->names[at - STORE_NAMES][i], ATOM_ACQUIRE);
+        const uint64_t word = atom_u64_load(&half->names[at % STORE_NAMES][i], ATOM_ACQUIRE);
         memcpy(out + i * sizeof(word), &word, sizeof(word));
     }
     out[STORE_NAME_MAX - 1] = '\0';
@@ -254,8 +255,9 @@ find_name(const struct rl_log *log, char *out, size_t capacity)
     }
     if (p->actor) {
         (void)snprintf(out, capacity, "%s", p->actor->spec->class_name);
-    } else if (p->has_store && store_proc_status(p->raylet->store, p->store_proc, &status)) {
-        if (status.name[0] == '\0') {
+    } else if (p->has_store) {
+        if (!store_proc_status(p->raylet->store, p->store_proc, &status) ||
+            status.name[0] == '\0') {
             last_name(p, status.name);
         }
         (void)snprintf(out, capacity, "%s", status.name);
