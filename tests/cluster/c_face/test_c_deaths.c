@@ -188,11 +188,20 @@ method_cuts(ray_task *task)
 }
 RAY_REMOTE(method_cuts);
 
+struct spoil {
+    pid_t pid;
+    char gate[128];
+};
+
+/* Runs until its caller has done without the connection. */
 static int
 method_speaks_nonsense(ray_task *task)
 {
-    for_sockets_of((pid_t)c_face_arg(task), speak_nonsense);
-    return wait_for_a_task(task);
+    struct spoil spoil;
+    assert_int_equal(ray_task_arg_copy(task, 0, &spoil, sizeof(spoil)), sizeof(spoil));
+    for_sockets_of(spoil.pid, speak_nonsense);
+    (void)c_face_gate_ask(spoil.gate);
+    return c_face_return(task, 0);
 }
 RAY_REMOTE(method_speaks_nonsense);
 
@@ -388,9 +397,14 @@ test_actor_speaks_nonsense(void **state)
     (void)state;
     ray_actor *actor = create_empty_actor();
     assert_int_equal(c_face_number(c_face_method(actor, ray_remote_method_answers, 7)), 7);
-    ray_ref *spoilt = c_face_method(actor, ray_remote_method_speaks_nonsense, (uint64_t)getpid());
+    struct spoil spoil = { .pid = getpid() };
+    c_face_gate_create("spoilt", spoil.gate);
+    ray_ref *spoilt = NULL;
+    MUST(ray_actor_call_bytes(actor, ray_remote_method_speaks_nonsense, &spoil, sizeof(spoil),
+                              &spoilt));
     ray_ref *behind = c_face_method(actor, ray_remote_method_answers, 8);
     (void)c_face_failure(RAY_E_ACTOR_UNAVAILABLE, spoilt);
+    c_face_gate_tell(spoil.gate, 1); /* what is behind it had not begun, and comes once more */
     assert_int_equal(c_face_number(behind), 8);
     assert_int_equal(c_face_number(c_face_method(actor, ray_remote_method_answers, 9)), 9);
     ray_actor_release(actor);
