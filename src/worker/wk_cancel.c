@@ -48,9 +48,8 @@ unhang(struct wk_task *task)
     }
 }
 
-/* It never ran, and is in no queue. */
-static void
-end_unrun(struct wk_task *task)
+void
+wk_task_end_unrun(struct wk_task *task)
 {
     const struct id_actor actor = id_task_actor(&task->id);
     const struct wk_failure failure = {
@@ -75,7 +74,7 @@ cancel_queued(struct wk_task *task)
         wk_lease_on_unready(&wk.leases, task->key->lease_key, 1, wk_now());
         wk_key_mark_dirty(task->key);
     }
-    end_unrun(task); /* the actor client takes a call out of its lists itself */
+    wk_task_end_unrun(task); /* the actor client takes a call out of its lists itself */
 }
 
 /* Its worker has begun to run it, and decides. */
@@ -112,7 +111,7 @@ cancel_pushed(struct wk_task *task, uint32_t flags)
             wk_lease_on_recalled(&wk.leases, lease, 1, false, wk_now());
             wk_key_mark_dirty(task->key);
         }
-        end_unrun(task);
+        wk_task_end_unrun(task);
     } else if (lease && net_window_look(link->window, &task->push, &state) == ST_OK &&
                state == NET_WINDOW_BOUNCED) { /* the frame that tells so will find it gone */
         (void)!net_window_free(link->window, &task->push);

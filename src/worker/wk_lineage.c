@@ -387,6 +387,10 @@ wk_task_args_lost(struct wk_task *task, const struct peer_done *done, uint32_t e
                             wk_outs_begin(&o));
     wk_outs_end(&o);
     wk_task_forget_pushed(task);
+    if (task->cancelled) { /* the worker was asked, but had begun nothing that it could interrupt */
+        wk_task_end_unrun(task);
+        return;
+    }
     for (uint32_t i = 0; i < task->arg_count; i++) {
         struct own_ref *ref = task->args[i].ref;
         if (ref && ref->state == OWN_STORE &&

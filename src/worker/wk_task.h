@@ -153,6 +153,8 @@ struct own_frame *wk_piece_frame(uint64_t token, uint32_t executor);
 
 /* `flags` are PEER_CANCEL_*. The task may be gone after it. */
 void wk_task_cancel(struct wk_task *task, uint32_t flags);
+/* Cancelled, it never ran, and is in no queue. */
+void wk_task_end_unrun(struct wk_task *task);
 /* A return of the task's; until its value is there, ray_cancel finds the task by it. */
 static inline void
 wk_return_set_task(struct own_ref *ref, const struct wk_task *task)
