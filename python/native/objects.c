@@ -147,8 +147,8 @@ object_ready_value(struct state *st, ray_ref *ref)
 {
     ray_value *value = NULL;
     const int status = ray_ref_value(ref, &value);
-    if (status == RAY_E_WOULD_BLOCK) { /* it was lost: wait for it again */
-        return NULL;
+    if (status == RAY_E_WOULD_BLOCK || status == RAY_E_TIMED_OUT) {
+        return NULL; /* it was lost, or another found that since it was ready: wait for it again */
     }
     if (status != RAY_OK) {
         return raise_status(status);

@@ -363,14 +363,14 @@ ray_get(ray_ref *ref, int64_t timeout_ms, ray_value **out)
     const uint64_t end = deadline_of(timeout_ms, os_now_ns);
     ray_value *value = NULL;
     int status;
-    do { /* again when it turns out to be lost */
+    do { /* again when it turns out to be lost, or another thread has found that meanwhile */
         TRY(ray_wait_all(&ref, 1, timeout_ms, NULL));
         status = ray_ref_value(ref, &value);
         if (end != UINT64_MAX) {
             const uint64_t now = os_now_ns();
             timeout_ms = now < end ? (int64_t)((end - now) / 1000000) : 0;
         }
-    } while (status == ST_WOULD_BLOCK);
+    } while (status == ST_WOULD_BLOCK || status == ST_TIMED_OUT);
     TRY(status);
     status = ray_value_status(value);
     if (status != ST_OK) {

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -218,6 +219,35 @@ def test_every_way_to_want_it():
     actor = Holder.remote()
     ray.get(actor.hold.remote([lost(6), lost(7)]))
     assert ray.get(actor.read.remote()) == [6, 7]
+
+
+def test_losses_that_several_threads_find():
+    """None of them is told that a time is up, which nobody has set."""
+
+    @ray.remote(max_retries=-1)
+    def make():
+        return np.ones(100_000)
+
+    ref, stop, count = make.remote(), False, 0
+    ray.get(ref)
+
+    def read():
+        nonlocal count
+        while not stop:
+            assert ray.get(ref)[0] == 1
+            count += 1
+
+    with ThreadPoolExecutor() as pool:
+        readers = [pool.submit(read) for _ in range(3)]
+        try:
+            for _ in range(100):
+                lose(ref)
+                assert ray.get([ref])[0][0] == 1
+        finally:
+            stop = True
+        for reader in readers:
+            reader.result()
+    assert count > 0
 
 
 def test_a_borrower_finds_out():
