@@ -9,7 +9,8 @@
  * The background thread and a leader may sleep in the same epoll descriptor. Watches are edge
  * triggered, and the kernel wakes one sleeper, the one that came last: mostly the leader. Should
  * the background thread get an event all the same, it handles it and wakes the leader
- * (wake_leader).
+ * (wake_leader). So does any other thread that has changed something, when it gives the lock up
+ * (settle): what the leader waits for may come about without a message.
  */
 #include <errno.h>
 #include <sys/prctl.h>
