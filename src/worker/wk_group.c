@@ -157,7 +157,10 @@ end_call(struct wk_exec *e)
         wk.leave_now = true;
         wk_leave_changed();
     }
-    if (wk_my_group != g && wk_group_may_begin(g)) { /* its own threads look anyway */
+    /* Its own threads look anyway, but one that ends another call than its own is not yet through
+     * with that. */
+    const bool looks = wk_my_group == g && (!wk_current || wk.groups->event_loop);
+    if (!looks && wk_group_may_begin(g)) {
         staff(g);
         wk_nudge();
     }

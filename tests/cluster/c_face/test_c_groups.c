@@ -111,6 +111,26 @@ finish_later(ray_task *task)
 }
 RAY_REMOTE(finish_later);
 
+/* Told at the gate, ends the first of them; and returns when told at the second gate. */
+static int
+finishes_and_waits(ray_task *task)
+{
+    char path[128] = "", second[130];
+    ray_task_arg_copy(task, 0, path, sizeof(path) - 1);
+    (void)pthread_mutex_lock(&self.lock);
+    while (self.later_count == 0) {
+        (void)pthread_cond_wait(&self.changed, &self.lock);
+    }
+    ray_task *first = self.later[--self.later_count];
+    (void)pthread_mutex_unlock(&self.lock);
+    (void)c_face_gate_ask(path);
+    int status = c_face_return(first, c_face_arg(first));
+    status = status ? status : ray_task_finish(first, RAY_OK);
+    (void)snprintf(second, sizeof(second), "%s2", path);
+    return status ? status : c_face_return(task, c_face_gate_ask(second));
+}
+RAY_REMOTE(finishes_and_waits);
+
 static void *
 finish_from_thread(void *arg)
 {
@@ -373,6 +393,25 @@ test_calls_that_end_later(void **state)
 }
 
 static void
+test_a_call_begins_when_another_has_ended_a_third(void **state)
+{
+    (void)state;
+    char gate[128], second[128];
+    c_face_gate_create("gate", gate);
+    c_face_gate_create("gate2", second);
+    ray_actor *actor = create_threaded(2);
+    ray_ref *later = c_face_method(actor, ray_remote_ends_later, 7);
+    ray_ref *finishes = call_text(actor, ray_remote_finishes_and_waits, gate);
+    ray_ref *third = c_face_method(actor, ray_remote_plain, 1);
+    c_face_gate_tell(gate, 1);
+    assert_int_equal(c_face_number(later), 7);
+    assert_int_equal(c_face_number(third), 2);
+    c_face_gate_tell(second, 2);
+    assert_int_equal(c_face_number(finishes), 2);
+    ray_actor_release(actor);
+}
+
+static void
 test_deferred_in_an_ordinary_actor_and_a_task(void **state)
 {
     (void)state;
@@ -526,6 +565,7 @@ main(int argc, char **argv)
         C_FACE_TEST(test_groups_do_not_wait_for_each_other),
         C_FACE_TEST(test_groups_that_make_no_sense),
         C_FACE_TEST(test_calls_that_end_later),
+        C_FACE_TEST(test_a_call_begins_when_another_has_ended_a_third),
         C_FACE_TEST(test_deferred_in_an_ordinary_actor_and_a_task),
         C_FACE_TEST(test_killed_with_a_thousand_calls_in_flight),
         C_FACE_TEST(test_leaving_does_not_wait_for_other_calls),
