@@ -16,21 +16,26 @@ import ray
 os.environ["RAY_ADDRESS"] = "local"
 
 
+def start_session():
+    return ray.init(num_cpus=4, num_gpus=1, resources={"custom": 2}, log_to_driver=False)
+
+
 @pytest.fixture(scope="module")
 def session():
     """Ray with four processors and a GPU, for all tests of a module."""
     ray.shutdown()
-    context = ray.init(num_cpus=4, num_gpus=1, resources={"custom": 2}, log_to_driver=False)
-    yield context
+    yield start_session()
     ray.shutdown()
 
 
 @pytest.fixture
-def fresh():
-    """No session, before and after."""
+def fresh(request):
+    """No session, before and after; the module's, if there is one, is followed by another."""
     ray.shutdown()
     yield
     ray.shutdown()
+    if "session" in request.fixturenames:
+        start_session()
 
 
 @pytest.fixture

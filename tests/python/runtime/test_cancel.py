@@ -339,9 +339,11 @@ def test_borrowers_cancel(tmp_path):
     ray.get(actor.cancel.remote([ref], True))
     with pytest.raises((WorkerCrashedError, TaskCancelledError)):
         ray.get(ref)
-    waits = echo.remote(hang.remote(str(tmp_path / "c"), "sleep"))
+    never = hang.remote(str(tmp_path / "c"), "sleep")
+    waits = echo.remote(never)
     ray.get(actor.cancel.remote([waits]))
     cancelled(waits)
+    ray.cancel(never)  # its processor is another test's
     call = actor.cancel.remote([waits])
     with pytest.raises(ValueError, match="force=True is not supported for actor tasks"):
         ray.get(canceller.remote([call], True))
@@ -377,7 +379,8 @@ def test_calls_that_wait_are_dropped_and_running_ones_go_on(tmp_path, threads):
     for i in range(threads):
         begun(tmp_path / f"r{i}")
     calls = [actor.add.remote(i) for i in range(200)]
-    late = actor.add.remote(hang.remote(str(tmp_path / "never"), "sleep"))
+    never = hang.remote(str(tmp_path / "never"), "sleep")
+    late = actor.add.remote(never)
     chosen = set(range(0, 200, 3))
     for i in chosen:
         ray.cancel(calls[i])
@@ -394,6 +397,7 @@ def test_calls_that_wait_are_dropped_and_running_ones_go_on(tmp_path, threads):
     kept = [i for i in range(200) if i not in chosen]
     assert [ray.get(calls[i]) for i in kept] == kept
     assert ray.get(more) == list(range(200, 210))
+    ray.cancel(never)  # its processor is another test's
     seen = ray.get(actor.get.remote())
     expected = [*kept, *range(200, 210)]
     assert seen == expected if threads == 1 else sorted(seen) == expected
