@@ -212,11 +212,18 @@ uint64_t
 c_face_gate_ask(const char *path)
 {
     uint64_t number = 0;
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || read(fd, &number, sizeof(number)) != (ssize_t)sizeof(number)) {
+    ssize_t n;
+    do { /* again when it was only an earlier teller that had not closed it yet */
+        const int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0) {
+            abort();
+        }
+        n = read(fd, &number, sizeof(number));
+        close(fd);
+    } while (n == 0);
+    if (n != (ssize_t)sizeof(number)) {
         abort();
     }
-    close(fd);
     return number;
 }
 
