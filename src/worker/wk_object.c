@@ -66,8 +66,8 @@ wk_failure_of_ref(const struct own_ref *ref, int status)
     const struct wk_peer *owner = NULL;
     struct own_item item;
     own_item_of(&wk.own, ref, &item);
-    if (ref->owner != OWN_SELF && ref->owner < wk.peer_capacity) {
-        owner = wk.peer_by_proc[ref->owner];
+    if (ref->owner != OWN_SELF) {
+        owner = pages_get(&wk.peer_by_proc, ref->owner);
     }
     if (status == ST_OWNER_DIED && owner) {
         (void)snprintf(text, sizeof(text), "The owner, pid %d, has ended: %s", owner->pid,

@@ -134,6 +134,21 @@ wk_outs_begin(struct wk_outs *o)
 }
 
 static void
+forget_number(uint32_t number)
+{
+    struct wk_peer *peer = pages_get(&wk.peer_by_proc, number);
+    if (!peer) {
+        return;
+    }
+    peer->proc = UINT32_MAX;
+    pages_clear(&wk.peer_by_proc, number);
+    if (peer->announced) {
+        list_remove(&peer->gone);
+        list_push_back(&wk.gone_peers, &peer->gone);
+    }
+}
+
+static void
 carry_out(const struct step_out *out)
 {
     if (out->kind <= OWN_MSG_LAST) {
@@ -163,15 +178,7 @@ carry_out(const struct step_out *out)
         (void)!net_loop_arm(wk.loop, &wk.own_timer, out->when_ns);
         break;
     case OWN_OUT_PROC_GONE:
-        if (out->peer < wk.peer_capacity && wk.peer_by_proc[out->peer]) {
-            struct wk_peer *peer = wk.peer_by_proc[out->peer];
-            peer->proc = UINT32_MAX;
-            wk.peer_by_proc[out->peer] = NULL;
-            if (peer->announced) {
-                list_remove(&peer->gone);
-                list_push_back(&wk.gone_peers, &peer->gone);
-            }
-        }
+        forget_number((uint32_t)out->peer);
         break;
     }
 }

@@ -68,19 +68,12 @@ number_peer(struct wk_peer *peer)
     if (own_proc(&wk.own, &peer->addr, &number) != ST_OK) {
         return false;
     }
-    if (number >= wk.peer_capacity) {
-        const uint32_t capacity = number + 64;
-        struct wk_peer **grown = realloc(wk.peer_by_proc, capacity * sizeof(*grown));
-        if (!grown) {
-            return false;
-        }
-        memset(grown + wk.peer_capacity, 0, (capacity - wk.peer_capacity) * sizeof(*grown));
-        wk.peer_by_proc = grown;
-        wk.peer_capacity = capacity;
+    wk.peer_by_proc.mem = wk.mem;
+    if (pages_set(&wk.peer_by_proc, number, peer) != ST_OK) {
+        return false;
     }
     list_remove(&peer->gone);
     peer->proc = number;
-    wk.peer_by_proc[number] = peer;
     if (peer->announced) {
         /* The machine had forgotten that it is dead: the raylet is asked to say it again. */
         peer->announced = peer->watched = false;
@@ -112,8 +105,9 @@ wk_peer_get(const struct own_addr *addr)
 struct wk_peer *
 wk_peer_of_proc(uint32_t proc)
 {
-    if (proc < wk.peer_capacity && wk.peer_by_proc[proc]) {
-        return wk.peer_by_proc[proc];
+    struct wk_peer *peer = pages_get(&wk.peer_by_proc, proc);
+    if (peer) {
+        return peer;
     }
     const struct own_addr addr = *own_proc_addr(&wk.own, proc);
     return wk_peer_get(&addr);
@@ -618,9 +612,7 @@ wk_peers_close(void)
         free(peer);
     }
     map_fini(&wk.peers);
-    free(wk.peer_by_proc);
-    wk.peer_by_proc = NULL;
-    wk.peer_capacity = 0;
+    pages_fini(&wk.peer_by_proc);
 }
 
 /* ---- the listener ---- */

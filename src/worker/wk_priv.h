@@ -307,8 +307,7 @@ struct wk_engine {
 
     struct map peers;
     struct list gone_peers;
-    struct wk_peer **peer_by_proc;
-    uint32_t peer_capacity;
+    struct pages peer_by_proc; /* of struct wk_peer */
     struct wk_link *rings[WK_RINGS_MAX];
     uint32_t last_ring; /* read last: most likely the one that is written next */
     struct str scratch;
