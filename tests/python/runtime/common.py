@@ -49,3 +49,18 @@ def await_other_pid(actor, pid):
             continue
         if other != pid:
             return other
+
+
+def gcs_pid():
+    """The ray-gcs of this session: the one whose socket directory is ours."""
+    session = ray.get_runtime_context().get_session_name()
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/cmdline", "rb") as f:
+                    argv = f.read().split(b"\0")
+            except OSError:
+                continue
+            if os.path.basename(argv[0]) == b"ray-gcs" and session.encode() in b"\0".join(argv):
+                return int(entry)
+    return None

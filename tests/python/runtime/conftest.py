@@ -10,6 +10,7 @@ import time
 
 import pytest
 import ray
+from common import gcs_pid
 
 
 # A runtime that stands on this machine is somebody else's: tests start their own.
@@ -54,21 +55,6 @@ def run_program():
         return done.returncode, done.stdout, done.stderr
 
     return run
-
-
-def gcs_pid():
-    """The ray-gcs of this session: the one whose socket directory is ours."""
-    session = ray.get_runtime_context().get_session_name()
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/cmdline", "rb") as f:
-                    argv = f.read().split(b"\0")
-            except OSError:
-                continue
-            if os.path.basename(argv[0]) == b"ray-gcs" and session.encode() in b"\0".join(argv):
-                return int(entry)
-    return None
 
 
 @pytest.fixture

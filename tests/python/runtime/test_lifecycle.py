@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 import ray
-from conftest import gcs_pid
+from common import gcs_pid
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
