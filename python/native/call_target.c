@@ -178,6 +178,7 @@ call_remote(CallTarget *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
         result = send(self, &frame);
     }
     call_frame_fini(&frame);
+    // cppcheck-suppress returnDanglingLifetime ; what `send` gives doesn't refer to the frame
     return result;
 }
 

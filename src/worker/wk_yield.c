@@ -56,6 +56,15 @@ need_of_item(struct wk_exec *e)
     return quick ? NET_BELL_CALM : NET_BELL_WAITED;
 }
 
+static size_t
+item_bytes(const struct ray_value *value, const struct ray_payload *payload)
+{
+    if (value) {
+        return wk_value_piece_bytes(value);
+    }
+    return wk_piece_bytes(wk_payload_size(payload), (uint32_t)payload->ref_count);
+}
+
 /* `value` NULL: the payload goes inline. */
 static int
 send_item(struct wk_exec *e, uint32_t index, const struct ray_value *value,
@@ -65,8 +74,7 @@ send_item(struct wk_exec *e, uint32_t index, const struct ray_value *value,
     struct peer_item head = { .push_number = e->push.push_number,
                               .word = e->push.word,
                               .index = index };
-    const size_t bytes = value ? wk_value_piece_bytes(value)
-                               : wk_piece_bytes(wk_payload_size(payload), (uint32_t)refs);
+    const size_t bytes = item_bytes(value, payload);
     struct own_ref *const *inner = NULL;
     if (!e->from) {
         return ST_CLOSED;
