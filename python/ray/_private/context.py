@@ -45,6 +45,7 @@ _HONOURED = ("_memory", "_skip_env_hook", "_system_config", "_temp_dir")
 _current: RayContext | None = None
 _log_thread_done: Any = None
 _starting = _thread.allocate_lock()  # one thread starts at a time, the others find it started
+_starter: int | None = None  # that thread
 
 
 class RayContext:
@@ -355,8 +356,8 @@ def _start_log_thread() -> None:
 
 def _forget_session() -> None:
     """In a child made by fork: nothing of the session is the child's, and it has no such thread."""
-    global _current, _log_thread_done, _starting
-    _current = _log_thread_done = None
+    global _current, _log_thread_done, _starter, _starting
+    _current = _log_thread_done = _starter = None
     _starting = _thread.allocate_lock()
 
 
@@ -380,9 +381,16 @@ def _address_info() -> dict[str, Any]:
 
 def start(given: dict[str, Any], kwargs: dict[str, Any]) -> RayContext:
     """Checks the arguments of `ray.init` and starts."""
+    global _starter
     hidden = _check_hidden(kwargs)
+    if _starter == _thread.get_ident():  # a signal's handler, or a finalizer: it would wait for ever
+        raise RuntimeError("ray.init was called while this thread is starting Ray.")
     with _starting:
-        return _start(given, hidden)
+        _starter = _thread.get_ident()
+        try:
+            return _start(given, hidden)
+        finally:
+            _starter = None
 
 
 def _start(given: dict[str, Any], hidden: dict[str, Any]) -> RayContext:

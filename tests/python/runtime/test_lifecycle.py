@@ -84,6 +84,26 @@ def test_init_by_many_threads_at_once():
     assert ray.is_initialized() and ray.get(ray.put(1)) == 1
 
 
+class StartsWithin(os.PathLike):
+    """What a signal's handler or a finalizer may do, at a moment that is known."""
+
+    def __init__(self, path, call):
+        self.path, self.call = str(path), call
+
+    def __fspath__(self):
+        self.call()
+        return self.path
+
+
+@pytest.mark.parametrize("call", [lambda: ray.init(num_cpus=1), lambda: ray.put(1)])
+def test_init_within_init(tmp_path, call):
+    with pytest.raises(RuntimeError, match="while this thread is starting Ray"):
+        ray.init(num_cpus=1, _temp_dir=StartsWithin(tmp_path, call))
+    assert not ray.is_initialized()
+    ray.init(num_cpus=1)
+    assert ray.get(ray.put(2)) == 2
+
+
 def test_no_implicit_init_when_forbidden(monkeypatch):
     monkeypatch.setenv("RAY_ENABLE_AUTO_CONNECT", "0")
     with pytest.raises(RuntimeError, match="Ray has not been started yet"):
