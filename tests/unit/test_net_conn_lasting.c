@@ -22,6 +22,7 @@
 
 #include "base/rand.h"
 #include "base/status.h"
+#include "counted_mem.h"
 #include "net/net_conn.h"
 #include "os/os_basic.h"
 #include "os/os_sock.h"
@@ -30,31 +31,8 @@ enum { KIND_DATA = 7, KIND_RESUME = 8, KIND_RESUMED = 9, KIND_BELL = 10, PIPES =
 
 /* ---- memory that is counted ---- */
 
-static size_t in_use, peak;
-static long allocations_left = -1;
-
-static void *
-counted_resize(void *ctx, void *old, size_t old_size, size_t new_size)
-{
-    (void)ctx;
-    if (new_size > 0 && allocations_left == 0) {
-        return NULL;
-    }
-    if (new_size > 0 && allocations_left > 0) {
-        allocations_left--;
-    }
-    in_use += new_size - old_size;
-    peak = in_use > peak ? in_use : peak;
-    if (new_size == 0) {
-        free(old);
-        return NULL;
-    }
-    void *at = realloc(old, new_size);
-    assert_non_null(at);
-    return at;
-}
-
-static const struct mem counted = { .resize = counted_resize };
+static struct counted_mem memory = { .allocations_left = -1 };
+static const struct mem counted = { .resize = counted_mem_resize, .ctx = &memory };
 
 /* ---- the two ends ---- */
 
@@ -323,8 +301,8 @@ static void
 begin(void)
 {
     int opener, accepted;
-    in_use = peak = 0;
-    allocations_left = -1;
+    memory.in_use = memory.peak = 0;
+    memory.allocations_left = -1;
     down = false;
     for (int i = 0; i < PIPES; i++) {
         struct stat stat;
@@ -356,7 +334,7 @@ end(void)
         os_close(&pipes[i][0]);
         os_close(&pipes[i][1]);
     }
-    assert_int_equal(in_use, 0);
+    assert_int_equal(memory.in_use, 0);
 }
 
 /* Both sides see an end at last. */
@@ -534,7 +512,7 @@ test_one_way_traffic_keeps_little(void **state)
         }
     }
     settle();
-    assert_true(peak < 3 * 1024 * 1024);
+    assert_true(memory.peak < 3 * 1024 * 1024);
     end();
 }
 
@@ -548,7 +526,7 @@ test_the_count_is_told_when_there_is_room_again(void **state)
     while (net_conn_queued(ends[1].conn) < 300000) {
         send_next(&ends[1]);
     }
-    const size_t before = in_use;
+    const size_t before = memory.in_use;
     while (ends[0].sent < 600) {
         send_next(&ends[0]);
     }
@@ -556,9 +534,9 @@ test_the_count_is_told_when_there_is_room_again(void **state)
         move(0, 4096);
         turn();
     }
-    assert_true(in_use > before);
+    assert_true(memory.in_use > before);
     settle();
-    assert_true(in_use < 500000); /* both have forgotten nearly all */
+    assert_true(memory.in_use < 500000); /* both have forgotten nearly all */
     end();
 }
 
@@ -580,7 +558,7 @@ test_the_count_is_told_after_many_bells(void **state)
         turn();
     }
     settle();
-    assert_true(in_use < 500000);
+    assert_true(memory.in_use < 500000);
     end();
 }
 
@@ -716,7 +694,7 @@ test_memory_that_runs_out(void **state)
     for (long left = 0; failed; left++) {
         begin();
         failed = false;
-        allocations_left = left;
+        memory.allocations_left = left;
         for (uint64_t n = 1; n < 20 && !failed; n++) {
             const struct iovec iov = { pipes, sizeof(pipes) };
             failed = net_conn_send(ends[0].conn, 1, 0, 0, &iov, 1, pipes[0], n % 3 == 0) != ST_OK;
@@ -725,7 +703,7 @@ test_memory_that_runs_out(void **state)
                 turn();
             }
         }
-        allocations_left = -1;
+        memory.allocations_left = -1;
         end();
     }
 }

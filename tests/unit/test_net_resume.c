@@ -12,36 +12,14 @@
 
 #include "base/rand.h"
 #include "base/status.h"
+#include "counted_mem.h"
 #include "net/net_frame.h"
 #include "net/net_resume.h"
 
 /* ---- memory that is counted, and that runs out ---- */
 
-static size_t in_use, peak;
-static long allocations_left = -1; /* -1: as many as are wanted */
-
-static void *
-counted_resize(void *ctx, void *old, size_t old_size, size_t new_size)
-{
-    (void)ctx;
-    if (new_size > 0 && allocations_left == 0) {
-        return NULL;
-    }
-    if (new_size > 0 && allocations_left > 0) {
-        allocations_left--;
-    }
-    in_use += new_size - old_size;
-    peak = in_use > peak ? in_use : peak;
-    if (new_size == 0) {
-        free(old);
-        return NULL;
-    }
-    void *at = realloc(old, new_size);
-    assert_non_null(at);
-    return at;
-}
-
-static const struct mem counted = { .resize = counted_resize };
+static struct counted_mem memory = { .allocations_left = -1 };
+static const struct mem counted = { .resize = counted_mem_resize, .ctx = &memory };
 
 static struct rand dice;
 
@@ -116,8 +94,8 @@ static struct net_resume r;
 static void
 begin(bool lasting)
 {
-    in_use = peak = 0;
-    allocations_left = -1;
+    memory.in_use = memory.peak = 0;
+    memory.allocations_left = -1;
     net_resume_init(&r, &counted, lasting);
 }
 
@@ -125,7 +103,7 @@ static void
 end(void)
 {
     net_resume_fini(&r);
-    assert_int_equal(in_use, 0);
+    assert_int_equal(memory.in_use, 0);
 }
 
 /* ---- tests ---- */
@@ -348,8 +326,8 @@ check_positions(bool lasting, unsigned seed)
         kept_most = kept > kept_most ? kept : kept_most;
     }
     assert_int_equal(r.out.size, 0);
-    assert_true(in_use <= 1024);
-    assert_true(peak <=
+    assert_true(memory.in_use <= 1024);
+    assert_true(memory.peak <=
                 6 * (kept_most + 256 * 1024)); /* the forgotten part is moved away in time */
     end();
 }
@@ -379,9 +357,9 @@ test_memory_stays_bounded_when_counts_come(void **state)
             assert_int_equal(net_resume_on_told(&r, n - 5), ST_OK);
         }
     }
-    assert_true(peak < 1024 * 1024);
+    assert_true(memory.peak < 1024 * 1024);
     assert_int_equal(net_resume_on_told(&r, 100000), ST_OK);
-    assert_true(in_use <= 1024);
+    assert_true(memory.in_use <= 1024);
     end();
 }
 
@@ -394,7 +372,7 @@ test_memory_that_runs_out(void **state)
         begin(true);
         assert_int_equal(append(&r, 1, 10, 26), ST_OK);
         uint64_t sent = 1;
-        allocations_left = left;
+        memory.allocations_left = left;
         for (uint64_t n = 2; n < 40; n++) {
             const size_t size = r.out.size;
             if (append(&r, n, n * 700, 0) == ST_OK) {
@@ -406,8 +384,8 @@ test_memory_that_runs_out(void **state)
             assert_int_equal(r.sent, sent);
             break;
         }
-        const bool through = allocations_left != 0;
-        allocations_left = -1;
+        const bool through = memory.allocations_left != 0;
+        memory.allocations_left = -1;
         net_resume_broke(&r);
         assert_int_equal(net_resume_on_count(&r, 0), ST_OK);
         write_whole(&r, 1, 10);

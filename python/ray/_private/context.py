@@ -383,7 +383,7 @@ def start(given: dict[str, Any], kwargs: dict[str, Any]) -> RayContext:
     """Checks the arguments of `ray.init` and starts."""
     global _starter
     hidden = _check_hidden(kwargs)
-    if _starter == _thread.get_ident():  # a signal's handler, or a finalizer: it would wait for ever
+    if _starter == _thread.get_ident():  # in a signal's handler or a finalizer: it can't wait
         raise RuntimeError("ray.init was called while this thread is starting Ray.")
     with _starting:
         _starter = _thread.get_ident()
